@@ -10,5 +10,6 @@
 
 #![forbid(unsafe_code)]
 
+pub mod log;
 pub mod plan;
 pub mod wire;

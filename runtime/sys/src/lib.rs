@@ -1,1 +1,4 @@
-
+pub mod inotify;
+pub mod netlink;
+pub mod netns;
+pub mod port;

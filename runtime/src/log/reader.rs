@@ -1,0 +1,320 @@
+//! The daemon's side: entries in order, over rotated files, to the end and beyond.
+
+use super::record::Stream;
+use super::rotated;
+use super::source::{Format, Found, LogFile, Text};
+use crate::plan::LogTarget;
+use runtime_sys::inotify::{Inotify, Watch};
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::io::unix::AsyncFd;
+
+/// One piece of output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry<'a> {
+    /// Where it was written to.
+    pub stream: Stream,
+    /// When the shim read its end.
+    pub time: SystemTime,
+    /// The line goes on in the next entry of this stream (or ended without a newline).
+    pub partial: bool,
+    /// The text, without the newline that ended it.
+    pub bytes: &'a [u8],
+}
+
+/// Which entries are wanted.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ReadOptions {
+    /// Only the last so many, counted before `since` and `until`, as Docker does.
+    pub tail: Option<usize>,
+    /// None older than this.
+    pub since: Option<SystemTime>,
+    /// None younger than this.
+    pub until: Option<SystemTime>,
+}
+
+/// Reads a log while it is being written.
+///
+/// [`next`](LogReader::next) gives `None` at the present end; to follow, wait for [`changed`](LogReader::changed) and go on:
+///
+/// ```no_run
+/// # use runtime::log::{LogReader, ReadOptions};
+/// # async fn follow(target: &runtime::plan::LogTarget) -> std::io::Result<()> {
+/// let mut reader = LogReader::open(target, ReadOptions::default())?;
+/// loop {
+///     while let Some(entry) = reader.next()? {
+///         println!("{:?}", entry.bytes);
+///     }
+///     reader.changed().await?;
+/// }
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct LogReader {
+    path: PathBuf,
+    format: Format,
+    max_files: u32,
+    since: Option<i64>,
+    until: Option<i64>,
+    current: Option<LogFile>,
+    /// The current file was seen to be rotated away: it has its last lines, which may still be unread.
+    rotated_away: bool,
+    /// An entry after `until` was seen.
+    done: bool,
+    /// What the last entry was decoded into.
+    text: Vec<u8>,
+    watch: Watching,
+}
+
+#[derive(Debug)]
+enum Watching {
+    Not,
+    Inotify(AsyncFd<Inotify>),
+    /// The system has no inotify instance left (128 per user by default).
+    Polling,
+}
+
+/// How often a log is looked at where inotify cannot be had.
+const POLL: Duration = Duration::from_millis(100);
+
+impl LogReader {
+    /// Opens a log at the place that `options` ask for. A log that does not exist yet is empty.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::Unsupported`] for [`LogTarget::None`]; errors of the file system.
+    pub fn open(target: &LogTarget, options: ReadOptions) -> io::Result<LogReader> {
+        let (path, format, max_files) = match target {
+            LogTarget::None => {
+                return Err(io::Error::new(
+                    io::ErrorKind::Unsupported,
+                    "configured logging driver does not support reading",
+                ));
+            }
+            LogTarget::Local { path, max_files, .. } => (path, Format::Local, *max_files),
+            LogTarget::JsonFile { path, max_files, .. } => (path, Format::Json, *max_files),
+        };
+        let mut reader = LogReader {
+            path: path.clone(),
+            format,
+            max_files: max_files.max(1),
+            since: options.since.map(nanoseconds),
+            until: options.until.map(nanoseconds),
+            current: None,
+            rotated_away: false,
+            done: false,
+            text: Vec::new(),
+            watch: Watching::Not,
+        };
+        match options.tail {
+            Some(count) => reader.start_at_tail(count)?,
+            None => reader.start_at_oldest()?,
+        }
+        Ok(reader)
+    }
+
+    fn start_at_tail(&mut self, count: usize) -> io::Result<()> {
+        let mut missing = count;
+        for index in 0..self.max_files {
+            let Some(mut file) = LogFile::open(&rotated(&self.path, index), self.format)? else {
+                continue;
+            };
+            // The writer rotated meanwhile, and this is the file that was just looked at.
+            if self.current.as_ref().is_some_and(|seen| seen.inode() == file.inode()) {
+                continue;
+            }
+            missing -= file.seek_tail(missing)?.min(missing);
+            self.current = Some(file);
+            if missing == 0 {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn start_at_oldest(&mut self) -> io::Result<()> {
+        for index in (0..self.max_files).rev() {
+            let path = rotated(&self.path, index);
+            let Some(file) = LogFile::open(&path, self.format)? else {
+                continue;
+            };
+            if let (Some(since), true) = (self.since, index > 0)
+                && file.last_time(&path)?.is_some_and(|last| last < since)
+            {
+                continue;
+            }
+            self.current = Some(file);
+            break;
+        }
+        Ok(())
+    }
+
+    /// The next entry, or `None` at the present end (for good, once an entry after `until` was seen).
+    ///
+    /// # Errors
+    /// When the files cannot be read.
+    #[allow(clippy::should_implement_trait)] // an entry borrows from its reader
+    pub fn next(&mut self) -> io::Result<Option<Entry<'_>>> {
+        let Some(found) = self.find()? else {
+            return Ok(None);
+        };
+        let (
+            Some(file),
+            Found {
+                stream,
+                time,
+                partial,
+                text,
+            },
+        ) = (&self.current, found)
+        else {
+            return Ok(None);
+        };
+        Ok(Some(Entry {
+            stream,
+            time: moment(time),
+            partial,
+            bytes: match text {
+                Text::Raw(range) => file.bytes(range),
+                Text::Decoded(text) => {
+                    self.text = text;
+                    &self.text
+                }
+            },
+        }))
+    }
+
+    fn find(&mut self) -> io::Result<Option<Found>> {
+        while !self.done {
+            let Some(file) = &mut self.current else {
+                self.start_at_oldest()?;
+                if self.current.is_none() {
+                    return Ok(None);
+                }
+                continue;
+            };
+            match file.next()? {
+                Some(found) if self.until.is_some_and(|until| found.time > until) => {
+                    self.done = true;
+                }
+                Some(found) if self.since.is_some_and(|since| found.time < since) => {}
+                Some(found) => return Ok(Some(found)),
+                None if self.rotated_away => {
+                    let Some(next) = self.newer_file()? else {
+                        return Ok(None);
+                    };
+                    self.current = Some(next);
+                    self.rotated_away = false;
+                }
+                None => {
+                    // Only once the name belongs to another file is the old one complete; lines may have come
+                    // between our last read and the rename, so it is read to its end once more.
+                    match inode(&self.path)? {
+                        Some(inode) if inode != file.inode() => self.rotated_away = true,
+                        _ => return Ok(None),
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Opens the file that was begun after the current one.
+    fn newer_file(&self) -> io::Result<Option<LogFile>> {
+        let Some(ours) = self.current.as_ref().map(LogFile::inode) else {
+            return Ok(None);
+        };
+        // Names move while we look: an answer counts only if our file still has the same name afterwards.
+        for _ in 0..16 {
+            let mut place = None;
+            for index in 1..self.max_files {
+                if inode(&rotated(&self.path, index))? == Some(ours) {
+                    place = Some(index);
+                    break;
+                }
+            }
+            let Some(index) = place else {
+                // Ours is gone (or about to get its new name): the oldest that is left comes next.
+                for index in (0..self.max_files).rev() {
+                    if let Some(file) = LogFile::open(&rotated(&self.path, index), self.format)?
+                        && file.inode() != ours
+                    {
+                        return Ok(Some(file));
+                    }
+                }
+                return Ok(None);
+            };
+            let next = LogFile::open(&rotated(&self.path, index - 1), self.format)?;
+            if inode(&rotated(&self.path, index))? == Some(ours) {
+                return Ok(next.filter(|file| file.inode() != ours));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Waits until there may be more to read. The first call returns at once, after it has begun to watch. Cancel safe.
+    ///
+    /// # Errors
+    /// When the folder of the log cannot be watched, for instance because it is gone.
+    pub async fn changed(&mut self) -> io::Result<()> {
+        match &self.watch {
+            Watching::Not => {
+                self.watch = self.begin_watch()?;
+                Ok(())
+            }
+            Watching::Inotify(inotify) => loop {
+                let mut ready = inotify.readable().await?;
+                let gone = ready.try_io(|inotify| inotify.get_ref().drain());
+                match gone {
+                    Ok(Ok(Watch::Changed)) => return Ok(()),
+                    Ok(Ok(Watch::Gone)) => return Err(io::ErrorKind::NotFound.into()),
+                    Ok(Err(error)) => return Err(error),
+                    Err(_would_block) => {}
+                }
+            },
+            Watching::Polling => {
+                tokio::time::sleep(POLL).await;
+                Ok(())
+            }
+        }
+    }
+
+    fn begin_watch(&self) -> io::Result<Watching> {
+        let Ok(inotify) = Inotify::new() else {
+            return Ok(Watching::Polling);
+        };
+        // The folder, not the file: a rotation puts another file under the name.
+        let folder = self.path.parent().unwrap_or(&self.path);
+        match inotify.watch_folder(folder) {
+            Ok(()) => Ok(Watching::Inotify(AsyncFd::register(inotify)?)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(error),
+            Err(_) => Ok(Watching::Polling),
+        }
+    }
+}
+
+fn inode(path: &std::path::Path) -> io::Result<Option<u64>> {
+    match fs::metadata(path) {
+        Ok(metadata) => Ok(Some(metadata.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn nanoseconds(time: SystemTime) -> i64 {
+    match time.duration_since(UNIX_EPOCH) {
+        Ok(after) => i64::try_from(after.as_nanos()).unwrap_or(i64::MAX),
+        Err(before) => i64::try_from(before.duration().as_nanos()).map_or(i64::MIN, |n| -n),
+    }
+}
+
+fn moment(nanoseconds: i64) -> SystemTime {
+    let distance = Duration::from_nanos(nanoseconds.unsigned_abs());
+    if nanoseconds < 0 {
+        UNIX_EPOCH - distance
+    } else {
+        UNIX_EPOCH + distance
+    }
+}
