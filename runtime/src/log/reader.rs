@@ -288,7 +288,9 @@ impl LogReader {
         // The folder, not the file: a rotation puts another file under the name.
         let folder = self.path.parent().unwrap_or(&self.path);
         match inotify.watch_folder(folder) {
-            Ok(()) => Ok(Watching::Inotify(AsyncFd::register(inotify)?)),
+            // The successor of `new` is unsafe, for types whose descriptor can change; `Inotify` owns the one it has.
+            #[allow(deprecated)]
+            Ok(()) => Ok(Watching::Inotify(AsyncFd::new(inotify)?)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(error),
             Err(_) => Ok(Watching::Polling),
         }
