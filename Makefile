@@ -1,0 +1,47 @@
+# The two commands of the README are `make demo` and `make test`. Both install what they need on a fresh Debian
+# machine (see tests/setup); everything they make is below target/ and temporary folders.
+
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+SHIM_TARGET := x86_64-unknown-linux-gnu
+SHIM := $(TARGET)/$(SHIM_TARGET)/shim/iechor-shim
+# As a name for a rule and as a file that cargo keeps up to date by itself.
+.PHONY: build release shim demo test lint tidy behaviour qemu clean-up
+
+# Debug builds of everything, the static shim beside the other binaries.
+build: shim
+	cargo build --workspace --exclude iechor-shim
+	install -m 755 $(SHIM) $(TARGET)/debug/iechor-shim
+
+release: shim
+	cargo build --release -p iechord -p iechor
+	install -m 755 $(SHIM) $(TARGET)/release/iechor-shim
+
+# Static, because it is executed from a sealed copy in memory while the daemon may be replaced on disk, and
+# because a static program maps a third of the memory of a dynamic one.
+shim:
+	@tests/setup build
+	RUSTFLAGS="-C target-feature=+crt-static" cargo build -p iechor-shim --target $(SHIM_TARGET) --profile shim
+
+demo:
+	@tests/setup demo
+	@$(MAKE) --no-print-directory build
+	@tests/demo
+
+test:
+	@tests/run
+
+lint:
+	cargo fmt --all -- --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+# One suite of the user's view: make behaviour SUITE=docker [TEST=part-of-a-name]
+behaviour: build
+	$(TARGET)/debug/behaviour $(SUITE) $(if $(TEST),-- $(TEST))
+
+qemu: build
+	@tests/setup qemu
+	@tests/qemu/run
+
+# Removes what test programs that were killed have left on the machine.
+clean-up:
+	$(TARGET)/debug/reap
