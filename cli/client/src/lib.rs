@@ -1,1 +1,37 @@
+//! The typed client of the REST API: what `iechor` speaks, and what the tests drive the daemon with.
+//!
+//! ```text
+//! containers  execs  images  volumes  networks  system      one file per resource: typed calls
+//!        └──────┴──────┬─┴───────┴────────┴──────┘
+//!            http: Call → Client → answer | Download | Hijacked
+//!            transport: unix · tcp · TLS · ssh
+//! ```
+//!
+//! Deliberately absent: HTTP/2 (the API needs upgrades, and one connection per call is cheap on a socket), retries of
+//! calls that may have had an effect, and any terminal or file handling, which are the command line's.
+
 #![forbid(unsafe_code)]
+
+mod auth;
+mod endpoint;
+mod error;
+mod filters;
+mod hijack;
+mod http;
+mod messages;
+mod mux;
+mod tls;
+mod transport;
+mod version;
+
+pub use self::auth::RegistryAuth;
+pub use self::endpoint::Endpoint;
+pub use self::error::{Error, Result};
+pub use self::filters::Filters;
+pub use self::hijack::{Hijacked, Input, Output};
+pub use self::http::{Call, Client, Download, Options, Ping};
+pub use self::messages::Messages;
+pub use self::mux::{Frame, Frames};
+pub use self::tls::TlsOptions;
+pub use self::version::{ApiVersion, NEWEST, OLDEST};
+pub use ::http::StatusCode;
