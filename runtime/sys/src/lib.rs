@@ -1,4 +1,20 @@
+//! The only crate with `unsafe`: system calls that the standard library and `nix` lack, one file per topic.
+//!
+//! Wrappers take and return owned or borrowed descriptors, never raw numbers, and name their man page.
+
+pub mod clone;
+mod cvt;
+pub mod epoll;
+pub mod fd;
 pub mod inotify;
+pub mod memory;
+pub mod mount;
 pub mod netlink;
 pub mod netns;
+pub mod openat2;
+pub mod pidfd;
 pub mod port;
+pub mod privilege;
+pub mod pty;
+pub mod seqpacket;
+pub mod signals;

@@ -1,0 +1,83 @@
+//! Memory that is given back when it is not needed: a shim lives as long as its container and mostly sleeps.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+/// A page-aligned buffer outside of the heap; untouched pages cost nothing.
+#[derive(Debug)]
+pub struct Scratch {
+    start: std::ptr::NonNull<u8>,
+    length: usize,
+}
+
+impl Scratch {
+    /// Reserves `length` bytes of zeros: `mmap(2)`.
+    ///
+    /// # Errors
+    /// As `mmap(2)`.
+    pub fn new(length: usize) -> io::Result<Scratch> {
+        Scratch::map(length, None)
+    }
+
+    /// The content of a file, as a private copy. The file must not shrink meanwhile: only for sealed memory files.
+    ///
+    /// # Errors
+    /// As `mmap(2)`; `EPERM` when the file is not sealed against shrinking.
+    pub fn of_sealed(file: BorrowedFd<'_>, length: usize) -> io::Result<Scratch> {
+        // SAFETY: takes numbers.
+        let seals = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GET_SEALS) };
+        let needed = libc::F_SEAL_SHRINK | libc::F_SEAL_WRITE;
+        if seals < 0 || seals & needed != needed {
+            return Err(io::Error::from_raw_os_error(libc::EPERM));
+        }
+        Scratch::map(length, Some(file))
+    }
+
+    fn map(length: usize, file: Option<BorrowedFd<'_>>) -> io::Result<Scratch> {
+        let flags = libc::MAP_PRIVATE | if file.is_some() { 0 } else { libc::MAP_ANONYMOUS };
+        let fd = file.map_or(-1, |file| file.as_raw_fd());
+        // SAFETY: a new private mapping at a place of the kernel's choice.
+        let start = unsafe {
+            libc::mmap(std::ptr::null_mut(), length, libc::PROT_READ | libc::PROT_WRITE, flags, fd, 0)
+        };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let start = std::ptr::NonNull::new(start.cast()).ok_or_else(|| io::Error::other("mapped at zero"))?;
+        Ok(Scratch { start, length })
+    }
+
+    /// Gives the memory back; the content becomes zeros (or the file's again): `madvise(2)`.
+    pub fn release(&mut self) {
+        // SAFETY: the range is our own mapping, and nobody borrows it while we hold it exclusively.
+        unsafe { libc::madvise(self.start.as_ptr().cast(), self.length, libc::MADV_DONTNEED) };
+    }
+}
+
+impl std::ops::Deref for Scratch {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        // SAFETY: our own mapping of that length, readable for as long as we live.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.length) }
+    }
+}
+
+impl std::ops::DerefMut for Scratch {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        // SAFETY: our own mapping of that length, private and writable, borrowed exclusively.
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.length) }
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // SAFETY: our own mapping, which nobody can use any more.
+        unsafe { libc::munmap(self.start.as_ptr().cast(), self.length) };
+    }
+}
+
+/// Gives free heap memory back to the kernel: `malloc_trim(3)`.
+pub fn trim_heap() {
+    // SAFETY: touches only the allocator's own state.
+    unsafe { libc::malloc_trim(0) };
+}
