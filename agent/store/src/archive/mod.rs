@@ -1,0 +1,69 @@
+//! Images and trees as archives: load, save, import, export.
+
+mod export;
+mod import;
+mod load;
+mod save;
+
+pub use export::ExportOptions;
+pub use import::ImportOptions;
+pub use load::{LoadEvent, LoadOptions, Loaded, LoadedImage};
+pub use save::{SaveImage, SaveName};
+
+use crate::error::Result;
+use crate::image::Image;
+use crate::store::Store;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Archives. From [`Store::archive`].
+pub struct Archive<'a> {
+    pub(crate) store: &'a Store,
+}
+
+impl Archive<'_> {
+    /// Loads all images of an archive (OCI layout, docker-archive, or both in one; compressed or not) in a single pass.
+    ///
+    /// # Errors
+    /// The archive is malformed, hostile or lacks what it names; then none of its images is added.
+    pub fn load(
+        &self,
+        reader: impl Read,
+        options: &LoadOptions<'_>,
+        progress: &mut dyn FnMut(LoadEvent),
+    ) -> Result<Loaded> {
+        load::load(self.store, reader, options, progress)
+    }
+
+    /// Writes one tar that is an OCI layout and a docker-archive at once, as Docker 25 and later do.
+    ///
+    /// # Errors
+    /// The writer fails; a layer is missing or was changed on disk.
+    pub fn save(&self, images: &[SaveImage], writer: impl Write) -> Result<()> {
+        save::save(self.store, images, writer)
+    }
+
+    /// Makes an image of one layer from the tar of a root file system (compressed or not).
+    ///
+    /// # Errors
+    /// The tar is malformed or hostile.
+    pub fn import(&self, reader: impl Read, options: ImportOptions) -> Result<Arc<Image>> {
+        import::import(self.store, reader, options)
+    }
+
+    /// Writes the merged view of `lower` (top first) under `upper` as a tar. The view is a detached mount that no other
+    /// process can see.
+    ///
+    /// # Errors
+    /// The mount is refused; the writer fails.
+    pub fn export(
+        &self,
+        lower: &[PathBuf],
+        upper: Option<&Path>,
+        options: &ExportOptions,
+        writer: impl Write,
+    ) -> Result<()> {
+        export::export(lower, upper, options, writer)
+    }
+}

@@ -1,0 +1,292 @@
+//! Everything that can go wrong in the store, each with one [`Kind`].
+
+use crate::digest::{ChainId, Digest};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// What the caller can do about an [`Error`]; adapters map it to their status codes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Nothing has that name.
+    NotFound,
+    /// The request does not fit the present state (name in use, image in use).
+    Conflict,
+    /// What was sent is wrong: a malformed archive, a digest that does not match, a bad name.
+    Invalid,
+    /// A limit of the configuration was reached.
+    TooLarge,
+    /// The disk is full.
+    NoSpace,
+    /// The store itself is broken or the machine failed us.
+    Internal,
+}
+
+/// The result of the store's operations.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// A failure of the store.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Text that should be a digest.
+    #[error("{text:?} is not a digest: {why}")]
+    BadDigestText {
+        /// what was given, shortened
+        text: String,
+        /// what is wrong with it
+        why: &'static str,
+    },
+    /// A system call on a file of the store.
+    #[error("cannot {what} {path}", path = path.display())]
+    Io {
+        /// verb
+        what: &'static str,
+        /// on which file
+        path: PathBuf,
+        /// why
+        #[source]
+        source: io::Error,
+    },
+    /// Reading what the caller feeds us failed (a broken connection).
+    #[error("cannot read {what}")]
+    Source {
+        /// which stream
+        what: &'static str,
+        /// why
+        #[source]
+        source: io::Error,
+    },
+    /// Writing what the caller asked for failed.
+    #[error("cannot write {what}")]
+    Sink {
+        /// which stream
+        what: &'static str,
+        /// why
+        #[source]
+        source: io::Error,
+    },
+    /// The metadata database failed.
+    #[error("the metadata store failed to {what}: {reason}")]
+    Metadata {
+        /// verb
+        what: &'static str,
+        /// in the database's words
+        reason: String,
+    },
+    /// Another daemon owns this data root.
+    #[error("the data root {path} is in use by another daemon; stop that one or choose another --data-root", path = path.display())]
+    Locked {
+        /// the data root
+        path: PathBuf,
+    },
+    /// A record that this version cannot read.
+    #[error("record {key} in table {table} is unreadable: {reason}")]
+    BadRecord {
+        /// table
+        table: &'static str,
+        /// key
+        key: String,
+        /// why
+        reason: String,
+    },
+    /// No image by that name, id or digest.
+    #[error("No such image: {reference}")]
+    NoSuchImage {
+        /// as asked
+        reference: String,
+    },
+    /// An id prefix that fits several images.
+    #[error("image ID prefix {prefix:?} is ambiguous: it fits {count} images; give more digits")]
+    AmbiguousImage {
+        /// as asked
+        prefix: String,
+        /// how many fit
+        count: usize,
+    },
+    /// Removing an image that still has several names, without force.
+    #[error(
+        "unable to delete {id} (must be forced) - image is referenced in multiple repositories: {names}",
+        id = id.short()
+    )]
+    ImageHasNames {
+        /// image
+        id: Digest,
+        /// its names
+        names: String,
+    },
+    /// No layer with that chain id.
+    #[error("layer {chain} is not in the store")]
+    NoSuchLayer {
+        /// chain id
+        chain: ChainId,
+    },
+    /// No writable layer for that container.
+    #[error("there is no writable layer for {id}")]
+    NoSuchSnapshot {
+        /// owner
+        id: String,
+    },
+    /// A writable layer with that id exists already.
+    #[error("there is a writable layer for {id} already")]
+    SnapshotExists {
+        /// owner
+        id: String,
+    },
+    /// A name that cannot be a folder's.
+    #[error("{id:?} cannot name a writable layer: use letters, digits, '-', '_' and '.'")]
+    BadSnapshotId {
+        /// as given
+        id: String,
+    },
+    /// Content is not what it was announced as.
+    #[error("{what} has digest {actual}, not {expected} as announced; it was not stored")]
+    DigestMismatch {
+        /// which content
+        what: String,
+        /// announced
+        expected: Digest,
+        /// found
+        actual: Digest,
+    },
+    /// Content is longer or shorter than announced.
+    #[error("{what} has {actual} bytes, not {expected} as announced; it was not stored")]
+    SizeMismatch {
+        /// which content
+        what: String,
+        /// announced
+        expected: u64,
+        /// found (for a longer one: how many were read before we stopped)
+        actual: u64,
+    },
+    /// Data in a compression that we do not read.
+    #[error("{what} is compressed with {method}, which is not supported; use gzip, zstd or no compression")]
+    UnsupportedCompression {
+        /// which content
+        what: String,
+        /// method's name
+        method: &'static str,
+    },
+    /// The compressed stream is damaged.
+    #[error("cannot decompress {what}")]
+    Decompress {
+        /// which content
+        what: String,
+        /// why
+        #[source]
+        source: io::Error,
+    },
+    /// A malformed or hostile entry in a tar archive.
+    #[error("the archive is refused at entry {entry:?}: {reason}")]
+    BadEntry {
+        /// the entry's name, as far as it was readable
+        entry: String,
+        /// what is wrong
+        reason: String,
+    },
+    /// A malformed tar archive.
+    #[error("the archive is refused at byte {offset}: {reason}")]
+    BadTar {
+        /// where in the uncompressed archive
+        offset: u64,
+        /// what is wrong
+        reason: &'static str,
+    },
+    /// Creating a file of a layer failed.
+    #[error("cannot {what} {entry:?} while unpacking a layer")]
+    Unpack {
+        /// verb
+        what: &'static str,
+        /// the entry's name
+        entry: String,
+        /// why
+        #[source]
+        source: io::Error,
+    },
+    /// A limit of [`crate::Limits`].
+    #[error("{what} is beyond the limit of {limit}; raise it in the configuration if the archive is to be trusted")]
+    Limit {
+        /// what grew too large
+        what: &'static str,
+        /// the limit
+        limit: u64,
+    },
+    /// An image archive lacks something or contradicts itself.
+    #[error("invalid image archive: {reason}")]
+    BadArchive {
+        /// what is wrong
+        reason: String,
+    },
+    /// An image configuration or manifest that cannot be used.
+    #[error("invalid image {id}: {reason}")]
+    BadImage {
+        /// its id
+        id: Digest,
+        /// what is wrong
+        reason: String,
+    },
+    /// A file of a layer changed after it was unpacked: the exact archive cannot be rebuilt.
+    #[error("layer {chain} was changed on disk ({path}: {reason}); remove the image and pull it again")]
+    LayerDamaged {
+        /// layer
+        chain: ChainId,
+        /// which file, relative to the layer
+        path: String,
+        /// what is wrong
+        reason: &'static str,
+    },
+    /// Work that another task did for us failed; its own error was reported there.
+    #[error("unpacking layer {chain} failed in another operation")]
+    OtherFailed {
+        /// layer
+        chain: ChainId,
+    },
+    /// The store is going away.
+    #[error("the store is shutting down")]
+    Closed,
+}
+
+impl Error {
+    /// What the caller can do about it.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Error::NoSuchImage { .. } | Error::NoSuchLayer { .. } | Error::NoSuchSnapshot { .. } => Kind::NotFound,
+            Error::ImageHasNames { .. } | Error::SnapshotExists { .. } | Error::Locked { .. } => Kind::Conflict,
+            Error::Limit { .. } => Kind::TooLarge,
+            Error::Io { source, .. } | Error::Unpack { source, .. } => match source.raw_os_error() {
+                Some(nix::libc::ENOSPC | nix::libc::EDQUOT) => Kind::NoSpace,
+                _ => Kind::Internal,
+            },
+            Error::BadDigestText { .. }
+            | Error::AmbiguousImage { .. }
+            | Error::BadSnapshotId { .. }
+            | Error::DigestMismatch { .. }
+            | Error::SizeMismatch { .. }
+            | Error::UnsupportedCompression { .. }
+            | Error::Decompress { .. }
+            | Error::BadEntry { .. }
+            | Error::BadTar { .. }
+            | Error::BadArchive { .. }
+            | Error::BadImage { .. } => Kind::Invalid,
+            Error::Source { .. }
+            | Error::Sink { .. }
+            | Error::Metadata { .. }
+            | Error::BadRecord { .. }
+            | Error::LayerDamaged { .. }
+            | Error::OtherFailed { .. }
+            | Error::Closed => Kind::Internal,
+        }
+    }
+
+    pub(crate) fn io(what: &'static str, path: impl AsRef<Path>) -> impl FnOnce(io::Error) -> Error {
+        let path = path.as_ref().to_owned();
+        move |source| Error::Io { what, path, source }
+    }
+
+    pub(crate) fn sys(what: &'static str, path: impl AsRef<Path>) -> impl FnOnce(nix::errno::Errno) -> Error {
+        let path = path.as_ref().to_owned();
+        move |errno| Error::Io {
+            what,
+            path,
+            source: errno.into(),
+        }
+    }
+}

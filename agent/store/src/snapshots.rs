@@ -1,0 +1,214 @@
+//! Writable layers: one `upper` and one `work` directory for each container.
+
+use crate::db::Batch;
+use crate::digest::ChainId;
+use crate::error::{Error, Result};
+use crate::record;
+use crate::store::Store;
+use std::collections::HashSet;
+use std::fs;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// Writable layers. From [`Store::snapshots`].
+pub struct Snapshots<'a> {
+    pub(crate) store: &'a Store,
+}
+
+/// What an overlay mount needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rw {
+    /// Read-only layers, top first. Empty for an image without layers.
+    pub lower: Vec<PathBuf>,
+    /// Takes the container's changes.
+    pub upper: PathBuf,
+    /// Overlay's scratch space, on the same file system.
+    pub work: PathBuf,
+}
+
+impl Snapshots<'_> {
+    /// Makes a writable layer on top of `chain` (bottom first), durable on return.
+    ///
+    /// # Errors
+    /// See [`Snapshots::create_in`]; the database fails.
+    pub fn create(&self, id: &str, chain: &[ChainId]) -> Result<Rw> {
+        let mut batch = Batch::new();
+        let rw = self.create_in(&mut batch, id, chain)?;
+        if let Err(error) = self.store.inner.db.commit_blocking(batch) {
+            self.forget(id);
+            return Err(error);
+        }
+        Ok(rw)
+    }
+
+    /// As [`Snapshots::create`], but the record goes into the caller's batch, so that a container and its layer cost one
+    /// commit. From now on the layer exists and protects `chain`; if the batch is never committed, call
+    /// [`Snapshots::remove_in`], or a restart removes the folder.
+    ///
+    /// # Errors
+    /// A bad id, an id in use, a missing layer, a full disk.
+    pub fn create_in(&self, batch: &mut Batch, id: &str, chain: &[ChainId]) -> Result<Rw> {
+        check_id(id)?;
+        let inner = &*self.store.inner;
+        {
+            let mut state = inner.state();
+            if state.snapshots.contains_key(id) {
+                return Err(Error::SnapshotExists { id: id.to_owned() });
+            }
+            if let Some(missing) = chain.iter().find(|c| !state.layers.contains_key(*c)) {
+                return Err(Error::NoSuchLayer { chain: missing.clone() });
+            }
+            state.snapshots.insert(id.to_owned(), chain.to_vec());
+        }
+        let rw = self.rw(id, chain);
+        if let Err(error) = make(&inner.root.join("rw").join(id), &rw) {
+            self.forget(id);
+            return Err(error);
+        }
+        record::put_snapshot(batch, id, chain);
+        Ok(rw)
+    }
+
+    /// What the overlay mount of this layer needs.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchSnapshot`].
+    pub fn get(&self, id: &str) -> Result<Rw> {
+        let state = self.store.inner.state();
+        let chain = state
+            .snapshots
+            .get(id)
+            .ok_or_else(|| Error::NoSuchSnapshot { id: id.to_owned() })?;
+        Ok(self.rw(id, chain))
+    }
+
+    /// The read-only layers below it, bottom first.
+    pub fn chain(&self, id: &str) -> Option<Vec<ChainId>> {
+        self.store.inner.state().snapshots.get(id).cloned()
+    }
+
+    /// Ids of all writable layers.
+    pub fn list(&self) -> Vec<String> {
+        self.store.inner.state().snapshots.keys().cloned().collect()
+    }
+
+    /// Removes a writable layer; the record first, its files in the background. Read-only layers that it alone kept are
+    /// left to [`Store::gc`].
+    ///
+    /// # Errors
+    /// It is not there; the database fails.
+    pub fn remove(&self, id: &str) -> Result<()> {
+        if !self.store.inner.state().snapshots.contains_key(id) {
+            return Err(Error::NoSuchSnapshot { id: id.to_owned() });
+        }
+        let mut batch = Batch::new();
+        batch.delete(record::SNAPSHOTS, id);
+        self.store.inner.db.commit_blocking(batch)?;
+        self.forget(id);
+        Ok(())
+    }
+
+    /// As [`Snapshots::remove`] with the deletion of the record in the caller's batch. The folder is renamed away at once:
+    /// should the batch never be committed, the next start finds the record without a folder and drops it
+    /// ([`crate::Recovered::lost_snapshots`]).
+    ///
+    /// # Errors
+    /// It is not there.
+    pub fn remove_in(&self, batch: &mut Batch, id: &str) -> Result<()> {
+        if !self.store.inner.state().snapshots.contains_key(id) {
+            return Err(Error::NoSuchSnapshot { id: id.to_owned() });
+        }
+        batch.delete(record::SNAPSHOTS, id);
+        self.forget(id);
+        Ok(())
+    }
+
+    /// Bytes of the files in the writable layer (Docker's `SizeRw`): what the container added or changed.
+    ///
+    /// # Errors
+    /// It is not there or cannot be read.
+    pub fn size(&self, id: &str) -> Result<u64> {
+        let rw = self.get(id)?;
+        let mut seen = HashSet::new();
+        tree_size(&rw.upper, &mut seen).map_err(Error::io("measure", &rw.upper))
+    }
+
+    fn rw(&self, id: &str, chain: &[ChainId]) -> Rw {
+        let dir = self.store.inner.root.join("rw").join(id);
+        Rw {
+            lower: self.store.layers().lower(chain),
+            upper: dir.join("upper"),
+            work: dir.join("work"),
+        }
+    }
+
+    fn forget(&self, id: &str) {
+        let inner = &*self.store.inner;
+        let dir = inner.root.join("rw").join(id);
+        if let Err(error) = inner.trash.discard(&dir) {
+            tracing::warn!(id, %error, "a removed writable layer stays until the next start");
+        }
+        inner.state().snapshots.remove(id);
+    }
+}
+
+fn make(dir: &Path, rw: &Rw) -> Result<()> {
+    let mkdir = |path: &Path, mode| {
+        fs::DirBuilder::new()
+            .mode(mode)
+            .create(path)
+            .map_err(Error::io("create", path))
+    };
+    mkdir(dir, 0o711)?;
+    let made = (|| {
+        mkdir(&rw.upper, 0o755)?;
+        mkdir(&rw.work, 0o700)?;
+        // The merged root has the mode and owner of the upper directory: take over what the image says about `/`.
+        if let Some(top) = rw.lower.first() {
+            let meta = fs::metadata(top).map_err(Error::io("look at", top))?;
+            let mode = fs::Permissions::from_mode(meta.mode() & 0o7777);
+            std::os::unix::fs::chown(&rw.upper, Some(meta.uid()), Some(meta.gid()))
+                .and_then(|()| fs::set_permissions(&rw.upper, mode))
+                .map_err(Error::io("set owner and mode of", &rw.upper))?;
+        }
+        Ok(())
+    })();
+    if made.is_err() {
+        drop(fs::remove_dir_all(dir));
+    }
+    made
+}
+
+fn check_id(id: &str) -> Result<()> {
+    let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    if id.is_empty() || id.len() > 128 || id.starts_with('.') || !id.bytes().all(good) {
+        return Err(Error::BadSnapshotId {
+            id: id.chars().take(160).collect(),
+        });
+    }
+    Ok(())
+}
+
+fn tree_size(dir: &Path, seen: &mut HashSet<(u64, u64)>) -> std::io::Result<u64> {
+    let mut sum = 0;
+    let mut open = vec![dir.to_owned()];
+    while let Some(dir) = open.pop() {
+        let entries = match fs::read_dir(&dir) {
+            Ok(entries) => entries,
+            // The container may be running: what it deletes meanwhile does not count.
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(e) => return Err(e),
+        };
+        for entry in entries.flatten() {
+            let Ok(meta) = entry.metadata() else { continue };
+            if meta.is_dir() {
+                open.push(entry.path());
+            } else if (meta.is_file() || meta.is_symlink())
+                && (meta.nlink() < 2 || seen.insert((meta.dev(), meta.ino())))
+            {
+                sum += meta.size();
+            }
+        }
+    }
+    Ok(sum)
+}
