@@ -1,0 +1,125 @@
+//! Resource limits: what the control group's files say, and that the kernel acts on them.
+
+use harness::kernel::is_cgroup_v2;
+use harness::suite::skip;
+use harness::tools::eventually;
+use harness::{Test, tests};
+
+use crate::world::World;
+
+pub fn tests() -> Vec<Test<World>> {
+    tests![
+        memory_limit_is_written,
+        memory_limit_kills,
+        memory_reservation_is_written,
+        cpus_are_written,
+        cpu_shares_are_written,
+        cpuset_is_written,
+        pids_limit_is_written_and_holds,
+        pause_freezes_every_process,
+        exec_is_in_the_same_cgroup,
+        cgroup_is_removed_with_the_container,
+        limits_are_shown_by_inspect,
+    ]
+}
+
+fn memory_limit_is_written(world: &World) {
+    let (_name, process) = world.sleeper(&["-m", "64m"]);
+    assert_eq!(process.control("memory", &["memory.max", "memory.limit_in_bytes"]), "67108864");
+}
+
+fn memory_limit_kills(world: &World) {
+    let name = world.name("oom");
+    // Anonymous memory through tail, which keeps what it reads: more than the limit.
+    let line = "tail -c 100m /dev/zero";
+    world.run(&["run", "--name", &name, "-m", "32m", "--memory-swap", "32m", "busybox", "sh", "-c", line]).fails(137);
+    eventually("the kernel's verdict is known", 5, || world.inspect(&name)["State"]["OOMKilled"] == true);
+}
+
+fn memory_reservation_is_written(world: &World) {
+    let (_name, process) = world.sleeper(&["-m", "64m", "--memory-reservation", "32m"]);
+    assert_eq!(process.control("memory", &["memory.low", "memory.soft_limit_in_bytes"]), "33554432");
+}
+
+fn cpus_are_written(world: &World) {
+    let (_name, process) = world.sleeper(&["--cpus", "0.5"]);
+    if is_cgroup_v2() {
+        assert_eq!(process.control("cpu", &["cpu.max"]), "50000 100000");
+    } else {
+        assert_eq!(process.control("cpu", &["cpu.cfs_quota_us"]), "50000");
+        assert_eq!(process.control("cpu", &["cpu.cfs_period_us"]), "100000");
+    }
+}
+
+fn cpu_shares_are_written(world: &World) {
+    let (_name, process) = world.sleeper(&["--cpu-shares", "512"]);
+    if is_cgroup_v2() {
+        let weight: u64 = process.control("cpu", &["cpu.weight"]).parse().unwrap();
+        // Runtimes convert 512 of 1024 shares differently: 20 in the older formula, 59 in the newer.
+        assert!((15..=70).contains(&weight), "{weight}");
+    } else {
+        assert_eq!(process.control("cpu", &["cpu.shares"]), "512");
+    }
+}
+
+fn cpuset_is_written(world: &World) {
+    let (_name, process) = world.sleeper(&["--cpuset-cpus", "0"]);
+    assert_eq!(process.control("cpuset", &["cpuset.cpus"]), "0");
+    assert_eq!(process.status("Cpus_allowed_list"), "0");
+}
+
+fn pids_limit_is_written_and_holds(world: &World) {
+    let (name, process) = world.sleeper(&["--pids-limit", "7"]);
+    assert_eq!(process.control("pids", &["pids.max"]), "7");
+    let refused = world.run(&["exec", &name, "sh", "-c", "for i in 1 2 3 4 5 6 7 8 9; do sleep 5 & done"]);
+    assert!(refused.err.contains("can't fork"), "{} {}", refused.out, refused.err);
+}
+
+fn pause_freezes_every_process(world: &World) {
+    let name = world.name("paused");
+    world.run(&["run", "-d", "--name", &name, "busybox", "sh", "-c", "while :; do echo x; sleep 0.02; done"]).ok();
+    let lines = || world.run(&["logs", &name]).lines().len();
+    eventually("it writes", 10, || lines() > 2);
+    let pause = world.server.call("POST", &format!("/containers/{}/pause", &*name), None);
+    if pause.status == 404 && pause.message().contains("page not found") {
+        skip("pausing is not served yet");
+    }
+    pause.expect(204);
+    let process = world.process(&name);
+    assert_eq!(process.control("freezer", &["cgroup.freeze", "freezer.state"]).replace("FROZEN", "1"), "1");
+    assert_eq!(world.inspect(&name)["State"]["Status"], "paused");
+    let before = lines();
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    assert_eq!(lines(), before, "a frozen process writes nothing");
+    world.server.call("POST", &format!("/containers/{}/unpause", &*name), None).expect(204);
+    eventually("it writes again", 10, || lines() > before);
+}
+
+fn exec_is_in_the_same_cgroup(world: &World) {
+    let (name, process) = world.sleeper(&[]);
+    let mut exec = world.background(&["exec", "-i", &name, "cat"]);
+    exec.send(b"x\n");
+    exec.expect("x");
+    let folder = process.cgroup("memory");
+    let pids = std::fs::read_to_string(folder.join("cgroup.procs")).unwrap();
+    assert!(pids.lines().count() >= 2, "the command and the exec: {pids:?} in {}", folder.display());
+    exec.close_input();
+    assert_eq!(exec.finish(10).0, 0);
+}
+
+fn cgroup_is_removed_with_the_container(world: &World) {
+    let (name, process) = world.sleeper(&[]);
+    let folders: Vec<_> = ["memory", "pids", "cpu", "devices"].iter().map(|controller| process.cgroup(controller)).collect();
+    assert!(folders.iter().all(|folder| folder.exists()));
+    world.run(&["rm", "-f", &name]).ok();
+    eventually("no cgroup is left", 5, || folders.iter().all(|folder| !folder.exists()));
+}
+
+fn limits_are_shown_by_inspect(world: &World) {
+    let (name, _) = world.sleeper(&["-m", "64m", "--cpus", "1.5", "--pids-limit", "99"]);
+    let host = world.inspect(&name)["HostConfig"].clone();
+    assert_eq!(host["Memory"], 67_108_864);
+    assert_eq!(host["MemorySwap"], 134_217_728i64, "twice the memory, unless asked otherwise");
+    assert_eq!(host["NanoCpus"], 1_500_000_000i64);
+    assert_eq!(host["PidsLimit"], 99);
+}
