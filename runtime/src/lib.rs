@@ -10,6 +10,8 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "host")]
+pub mod cgroup;
 pub mod log;
 pub mod plan;
 pub mod wire;

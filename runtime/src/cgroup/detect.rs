@@ -1,0 +1,271 @@
+//! Which hierarchies are mounted where, and what they can do.
+
+use super::{CgroupError, CgroupPath, Mode, Result, io_error};
+use std::collections::HashSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Controllers whose v1 hierarchies every container joins.
+const V1_ALWAYS: [&str; 8] = [
+    "cpu", "cpuacct", "memory", "devices", "freezer", "blkio", "pids", "hugetlb",
+];
+/// Controllers enabled for containers on v2.
+pub(super) const V2_WANTED: [&str; 6] = ["cpuset", "cpu", "io", "memory", "hugetlb", "pids"];
+
+/// A mounted v1 hierarchy.
+#[derive(Clone, Debug)]
+pub(super) struct Hierarchy {
+    pub mount: PathBuf,
+    pub controllers: Vec<String>,
+}
+
+/// The mounted file systems.
+#[derive(Debug)]
+pub(super) struct Tree {
+    pub v1: Vec<Hierarchy>,
+    pub v2: Option<PathBuf>,
+    /// Controllers that the root of the v2 tree offers.
+    pub v2_controllers: HashSet<String>,
+}
+
+/// Which limits can be held here: the fields of `docker info`, and what decides between an error and a warning.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Support {
+    /// `--memory`
+    pub memory: bool,
+    /// `--memory-swap`
+    pub swap: bool,
+    /// `--memory-reservation`
+    pub memory_reservation: bool,
+    /// `--memory-swappiness`
+    pub swappiness: bool,
+    /// `--oom-kill-disable`
+    pub oom_kill_disable: bool,
+    /// `--cpu-shares`
+    pub cpu_shares: bool,
+    /// `--cpus`, `--cpu-quota`, `--cpu-period`
+    pub cpu_cfs: bool,
+    /// `--cpu-rt-runtime`, `--cpu-rt-period`
+    pub cpu_realtime: bool,
+    /// `--cpuset-cpus`, `--cpuset-mems`
+    pub cpuset: bool,
+    /// `--pids-limit`
+    pub pids: bool,
+    /// `--blkio-weight`
+    pub blkio_weight: bool,
+    /// `--device-read-bps` and the like
+    pub blkio_throttle: bool,
+    /// `pause`
+    pub freezer: bool,
+    /// Device rules
+    pub devices: bool,
+}
+
+impl Tree {
+    pub(super) fn detect() -> Result<Tree> {
+        let mountinfo = Path::new("/proc/self/mountinfo");
+        let text = fs::read_to_string(mountinfo).map_err(|error| io_error("read", mountinfo, error))?;
+        Tree::parse(&text)
+    }
+
+    /// Reads the format of proc_pid_mountinfo(5).
+    pub(super) fn parse(mountinfo: &str) -> Result<Tree> {
+        let mut tree = Tree {
+            v1: Vec::new(),
+            v2: None,
+            v2_controllers: HashSet::new(),
+        };
+        for line in mountinfo.lines() {
+            let Some((mount, fs)) = line.split_once(" - ") else {
+                continue;
+            };
+            let (Some(place), mut fs) = (mount.split(' ').nth(4), fs.split(' ')) else {
+                continue;
+            };
+            let place = unescape(place);
+            match (fs.next(), fs.nth(1)) {
+                // The first one wins: it is the one at /sys/fs/cgroup; later ones are somebody's second view.
+                (Some("cgroup2"), _) if tree.v2.is_none() => tree.v2 = Some(place),
+                (Some("cgroup"), Some(options)) => {
+                    let controllers: Vec<String> = options
+                        .split(',')
+                        .filter(|name| V1_ALWAYS.contains(name) || *name == "cpuset")
+                        .map(str::to_owned)
+                        .collect();
+                    let known = |name: &String| tree.v1.iter().any(|other| other.controllers.contains(name));
+                    if !controllers.is_empty() && !controllers.iter().any(known) {
+                        tree.v1.push(Hierarchy {
+                            mount: place,
+                            controllers,
+                        });
+                    }
+                }
+                _ => {}
+            }
+        }
+        if let Some(root) = &tree.v2 {
+            let file = root.join("cgroup.controllers");
+            let text = fs::read_to_string(&file).unwrap_or_default();
+            tree.v2_controllers = text.split_whitespace().map(str::to_owned).collect();
+        }
+        if tree.v1.is_empty() && tree.v2.is_none() {
+            return Err(CgroupError::NoneMounted);
+        }
+        Ok(tree)
+    }
+
+    pub(super) fn mode(&self) -> Mode {
+        match (self.v1.is_empty(), self.v2.is_some()) {
+            (true, _) => Mode::V2,
+            (false, true) => Mode::Hybrid,
+            (false, false) => Mode::V1,
+        }
+    }
+
+    /// The v1 hierarchy of a controller.
+    pub(super) fn hierarchy(&self, controller: &str) -> Option<&Hierarchy> {
+        self.v1
+            .iter()
+            .find(|hierarchy| hierarchy.controllers.iter().any(|name| name == controller))
+    }
+
+    /// The folder of a group for a controller, on v1.
+    pub(super) fn v1_group(&self, controller: &str, path: &CgroupPath) -> Option<PathBuf> {
+        self.hierarchy(controller).map(|hierarchy| path.under(&hierarchy.mount))
+    }
+
+    /// Hierarchies that a container joins.
+    pub(super) fn joined(&self, with_cpuset: bool) -> impl Iterator<Item = &Hierarchy> {
+        self.v1
+            .iter()
+            .filter(move |hierarchy| with_cpuset || hierarchy.controllers != ["cpuset"])
+    }
+
+    /// Folders that a group has or may have.
+    pub(super) fn groups(&self, path: &CgroupPath) -> Vec<PathBuf> {
+        match (self.mode(), &self.v2) {
+            (Mode::V2, Some(root)) => vec![path.under(root)],
+            _ => self.v1.iter().map(|hierarchy| path.under(&hierarchy.mount)).collect(),
+        }
+    }
+
+    pub(super) fn v1_mounts(&self) -> Vec<(PathBuf, String)> {
+        match self.mode() {
+            Mode::V2 => Vec::new(),
+            _ => self
+                .v1
+                .iter()
+                .map(|h| (h.mount.clone(), h.controllers.join(",")))
+                .collect(),
+        }
+    }
+
+    pub(super) fn support(&self) -> Support {
+        if let (Mode::V2, Some(root)) = (self.mode(), &self.v2) {
+            let has = |name: &str| self.v2_controllers.contains(name);
+            return Support {
+                memory: has("memory"),
+                swap: has("memory") && swap_on_v2(root),
+                memory_reservation: has("memory"),
+                swappiness: false,
+                oom_kill_disable: false,
+                cpu_shares: has("cpu"),
+                cpu_cfs: has("cpu"),
+                cpu_realtime: false,
+                cpuset: has("cpuset"),
+                pids: has("pids"),
+                blkio_weight: has("io"),
+                blkio_throttle: has("io"),
+                freezer: true,
+                devices: true,
+            };
+        }
+        let file = |controller: &str, name: &str| {
+            self.hierarchy(controller)
+                .is_some_and(|hierarchy| hierarchy.mount.join(name).exists())
+        };
+        Support {
+            memory: file("memory", "memory.limit_in_bytes"),
+            swap: file("memory", "memory.memsw.limit_in_bytes"),
+            memory_reservation: file("memory", "memory.soft_limit_in_bytes"),
+            swappiness: file("memory", "memory.swappiness"),
+            oom_kill_disable: file("memory", "memory.oom_control"),
+            cpu_shares: file("cpu", "cpu.shares"),
+            cpu_cfs: file("cpu", "cpu.cfs_quota_us"),
+            cpu_realtime: file("cpu", "cpu.rt_runtime_us"),
+            cpuset: file("cpuset", "cpuset.cpus"),
+            pids: self.hierarchy("pids").is_some(),
+            blkio_weight: file("blkio", "blkio.weight") || file("blkio", "blkio.bfq.weight"),
+            blkio_throttle: file("blkio", "blkio.throttle.read_bps_device"),
+            freezer: self.hierarchy("freezer").is_some(),
+            devices: file("devices", "devices.deny"),
+        }
+    }
+}
+
+/// The root group has no `memory.swap.max`; any group below it with the memory controller tells.
+fn swap_on_v2(root: &Path) -> bool {
+    let Ok(children) = fs::read_dir(root) else { return false };
+    let mut seen = false;
+    for child in children.flatten().map(|entry| entry.path()) {
+        if child.join("memory.max").exists() {
+            if child.join("memory.swap.max").exists() {
+                return true;
+            }
+            seen = true;
+        }
+    }
+    // No group yet to ask: kernels with swap have had the file since 4.5, without a switch since 6.1.
+    !seen && Path::new("/proc/swaps").exists()
+}
+
+/// The kernel writes blanks, tabs, newlines and backslashes as three octal digits.
+fn unescape(text: &str) -> PathBuf {
+    use std::os::unix::ffi::OsStringExt;
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&byte, behind)) = rest.split_first() {
+        rest = behind;
+        let code = (byte == b'\\')
+            .then(|| behind.get(..3))
+            .flatten()
+            .and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
+        match code {
+            Some(code) => {
+                out.push(code);
+                rest = &behind[3..];
+            }
+            None => out.push(byte),
+        }
+    }
+    std::ffi::OsString::from_vec(out).into()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_layouts_are_told_apart() {
+        let v1 = "32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n\
+                  35 31 0:32 / /sys/fs/cgroup/mem\\040ory rw shared:3 - cgroup cgroup rw,memory\n\
+                  36 31 0:32 / /second rw - cgroup cgroup rw,memory\n\
+                  40 31 0:37 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,name=systemd\n";
+        let v2 = "41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
+        let tree = Tree::parse(v1).unwrap();
+        assert_eq!(tree.mode(), Mode::V1);
+        assert_eq!(tree.v1.len(), 2);
+        assert_eq!(
+            tree.hierarchy("cpuacct").unwrap().mount,
+            Path::new("/sys/fs/cgroup/cpu,cpuacct")
+        );
+        assert_eq!(
+            tree.hierarchy("memory").unwrap().mount,
+            Path::new("/sys/fs/cgroup/mem ory")
+        );
+        assert_eq!(Tree::parse(&format!("{v1}{v2}")).unwrap().mode(), Mode::Hybrid);
+        assert_eq!(Tree::parse(v2).unwrap().mode(), Mode::V2);
+        assert!(matches!(Tree::parse("garbage\n - \n"), Err(CgroupError::NoneMounted)));
+    }
+}

@@ -1,0 +1,238 @@
+//! Control groups: v1, v2, and v1 with an empty v2 tree beside it (hybrid).
+//!
+//! ```text
+//! Resources ──plan──► CgroupPlan ──► shim: mkdir, write, join      (start; no I/O of ours but reading)
+//! Resources ──update──► files of a running container
+//! CgroupPath ──► stats, freeze, thaw, pids, kill_all, oom_kills, remove
+//! ```
+//!
+//! A container's groups have the same [`CgroupPath`] in every hierarchy. The parents are made by the daemon, once
+//! ([`Cgroups::prepare`]); the container's own folders by its shim, which also removes them.
+//!
+//! - v1: cpu, cpuacct, memory, devices, freezer, blkio, pids and hugetlb where mounted; cpuset only for a container
+//!   that asks for one (each hierarchy costs a folder and a join). `name=systemd` is not ours.
+//! - v2: controllers are enabled on the way down to the parent. Where the root of what we see is a delegated group with
+//!   processes in it, these move into a leaf first: a group with controllers for its children may hold no process.
+//! - hybrid: as v1.
+//!
+//! Deliberately absent: the systemd driver (a later issue); kernel memory limits (removed from the kernel).
+
+mod control;
+mod detect;
+mod devices;
+mod path;
+mod resources;
+mod stats;
+mod v1;
+mod v2;
+
+#[cfg(test)]
+mod tests;
+
+pub use control::{Freeze, RemoveError};
+pub use detect::Support;
+pub use devices::{Access, DeviceRule, DeviceType};
+pub use path::CgroupPath;
+pub use resources::{Resources, Throttle, WeightDevice};
+pub use stats::{CpuStats, IoEntry, IoStats, MemoryStats, PidsStats, Stats};
+
+use crate::plan::CgroupPlan;
+use std::collections::HashSet;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// How this machine mounts control groups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// One hierarchy per controller.
+    V1,
+    /// The unified hierarchy.
+    V2,
+    /// Controllers on v1, and a v2 tree without any.
+    Hybrid,
+}
+
+/// Why something could not be done with control groups.
+#[derive(Debug, thiserror::Error)]
+pub enum CgroupError {
+    /// A file operation failed.
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        /// Verb and what stands between it and the path.
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// A value was refused by the kernel.
+    #[error("cannot write {value:?} to {}", path.display())]
+    Write {
+        /// What was to be written.
+        value: String,
+        /// The control file.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// No control group file system is mounted at all.
+    #[error("no cgroup file system is mounted; mount cgroup2 at /sys/fs/cgroup")]
+    NoneMounted,
+    /// A controller is needed that is not there.
+    #[error("{what} needs the {controller} cgroup controller, which is not available on this machine")]
+    NoController {
+        /// The setting.
+        what: &'static str,
+        /// Kernel's name of the controller.
+        controller: &'static str,
+    },
+    /// The setting does not exist on this kind of hierarchy.
+    #[error("{what} is not supported {place}")]
+    Unsupported {
+        /// The setting.
+        what: String,
+        /// "on cgroup v2", or the like.
+        place: &'static str,
+    },
+    /// A value makes no sense.
+    #[error("invalid {what}: {why}")]
+    Invalid {
+        /// The setting.
+        what: &'static str,
+        /// What is wrong with its value.
+        why: String,
+    },
+    /// The group did not reach a state in time.
+    #[error("cgroup {path} did not become {state} within {seconds} s")]
+    Timeout {
+        /// The group.
+        path: CgroupPath,
+        /// What was waited for.
+        state: &'static str,
+        /// How long.
+        seconds: u64,
+    },
+}
+
+type Result<T, E = CgroupError> = std::result::Result<T, E>;
+
+fn io_error(action: &'static str, path: &Path, source: io::Error) -> CgroupError {
+    CgroupError::Io {
+        action,
+        path: path.to_owned(),
+        source,
+    }
+}
+
+/// The control group file systems of this machine. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Cgroups {
+    tree: Arc<detect::Tree>,
+    /// Parents that were made and prepared.
+    prepared: Arc<Mutex<HashSet<CgroupPath>>>,
+}
+
+impl Cgroups {
+    /// Looks at what is mounted.
+    ///
+    /// # Errors
+    /// [`CgroupError::NoneMounted`]; errors of reading `/proc`.
+    pub fn detect() -> Result<Cgroups> {
+        Ok(Cgroups::of(detect::Tree::detect()?))
+    }
+
+    fn of(tree: detect::Tree) -> Cgroups {
+        Cgroups {
+            tree: Arc::new(tree),
+            prepared: Arc::default(),
+        }
+    }
+
+    /// The layout found.
+    pub fn mode(&self) -> Mode {
+        self.tree.mode()
+    }
+
+    /// 1 or 2, as `docker info` says it.
+    pub fn version(&self) -> u32 {
+        if self.mode() == Mode::V2 { 2 } else { 1 }
+    }
+
+    /// What limits this machine can hold.
+    pub fn support(&self) -> Support {
+        self.tree.support()
+    }
+
+    /// The v1 hierarchies as pairs of mount point and options (`cpu,cpuacct`), for a container's own view of them;
+    /// empty on v2.
+    pub fn v1_mounts(&self) -> Vec<(PathBuf, String)> {
+        self.tree.v1_mounts()
+    }
+
+    /// Makes the parent group of containers, with all controllers enabled for its children. Cheap when done before.
+    ///
+    /// # Errors
+    /// When folders cannot be made or controllers not be enabled.
+    pub fn prepare(&self, parent: &CgroupPath) -> Result<()> {
+        let known = self
+            .prepared
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains(parent);
+        // An administrator may have removed an empty parent since.
+        if known && self.tree.groups(parent).iter().all(|folder| folder.is_dir()) {
+            return Ok(());
+        }
+        match self.mode() {
+            Mode::V2 => v2::prepare(&self.tree, parent)?,
+            Mode::V1 | Mode::Hybrid => v1::prepare(&self.tree, parent)?,
+        }
+        self.prepared
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(parent.clone());
+        Ok(())
+    }
+
+    /// What a shim does for the container `id` below `parent`. Prepares the parent.
+    ///
+    /// # Errors
+    /// [`CgroupError::NoController`], [`CgroupError::Unsupported`] and [`CgroupError::Invalid`] for what cannot be held;
+    /// errors of [`prepare`](Cgroups::prepare).
+    pub fn plan(&self, parent: &CgroupPath, id: &str, resources: &Resources) -> Result<CgroupPlan> {
+        let path = parent.child(id)?;
+        resources.validate()?;
+        self.prepare(parent)?;
+        match self.mode() {
+            Mode::V2 => v2::plan(&self.tree, &path, resources),
+            Mode::V1 | Mode::Hybrid => v1::plan(&self.tree, &path, resources),
+        }
+    }
+
+    /// Names of the groups below `parent`, in any hierarchy: what a crash may have left.
+    ///
+    /// # Errors
+    /// When a folder cannot be read.
+    pub fn children(&self, parent: &CgroupPath) -> Result<Vec<String>> {
+        let mut names = HashSet::new();
+        for folder in self.tree.groups(parent) {
+            for child in control::children(&folder)? {
+                names.extend(child.file_name().and_then(|name| name.to_str()).map(str::to_owned));
+            }
+        }
+        let mut names: Vec<_> = names.into_iter().collect();
+        names.sort();
+        Ok(names)
+    }
+
+    /// What the container has used.
+    ///
+    /// # Errors
+    /// When the group is gone.
+    pub fn stats(&self, path: &CgroupPath) -> Result<Stats> {
+        stats::read_from(&self.tree, path)
+    }
+}

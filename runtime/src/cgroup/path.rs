@@ -1,0 +1,85 @@
+//! The place of a group in every hierarchy.
+
+use super::{CgroupError, Result};
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// An absolute, normal path below the root of the hierarchies: `/iechor/4f2a…`. Never empty, never with `..`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CgroupPath(String);
+
+impl CgroupPath {
+    /// Accepts `a/b`, `/a/b` and `/a//b/`; they are the same group.
+    ///
+    /// # Errors
+    /// [`CgroupError::Invalid`] for the root itself, `.` and `..`, control characters and names above 255 bytes.
+    pub fn new(text: &str) -> Result<CgroupPath> {
+        let mut path = String::with_capacity(text.len() + 1);
+        for name in text.split('/').filter(|name| !name.is_empty()) {
+            if matches!(name, "." | "..") || name.len() > 255 || name.chars().any(char::is_control) {
+                return Err(CgroupError::Invalid {
+                    what: "cgroup path",
+                    why: format!("{text:?} has the component {name:?}"),
+                });
+            }
+            path.push('/');
+            path.push_str(name);
+        }
+        if path.is_empty() {
+            return Err(CgroupError::Invalid {
+                what: "cgroup path",
+                why: format!("{text:?} names no group"),
+            });
+        }
+        Ok(CgroupPath(path))
+    }
+
+    /// The group `name` below this one.
+    ///
+    /// # Errors
+    /// [`CgroupError::Invalid`] when `name` is not one component.
+    pub fn child(&self, name: &str) -> Result<CgroupPath> {
+        if name.is_empty() || name.contains('/') {
+            return Err(CgroupError::Invalid {
+                what: "cgroup name",
+                why: format!("{name:?} is not one component"),
+            });
+        }
+        CgroupPath::new(&format!("{}/{name}", self.0))
+    }
+
+    /// With the leading slash.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The folder of this group in the hierarchy mounted at `mount`.
+    pub(super) fn under(&self, mount: &Path) -> PathBuf {
+        mount.join(&self.0[1..])
+    }
+
+    /// The folders from just below `mount` down to this group, outermost first.
+    pub(super) fn chain(&self, mount: &Path) -> Vec<PathBuf> {
+        let mut folder = mount.to_owned();
+        self.0[1..]
+            .split('/')
+            .map(|name| {
+                folder.push(name);
+                folder.clone()
+            })
+            .collect()
+    }
+}
+
+impl fmt::Display for CgroupPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::str::FromStr for CgroupPath {
+    type Err = CgroupError;
+    fn from_str(text: &str) -> Result<CgroupPath> {
+        CgroupPath::new(text)
+    }
+}
