@@ -71,7 +71,7 @@ fn v2_enables_controllers_down_to_the_parent() {
         assert_eq!(text, "+cpuset +cpu +io +memory +hugetlb +pids");
     }
     let own = fake.root.path().join("iechor/c1");
-    assert_eq!(plan.own, [own.clone()]);
+    assert_eq!(plan.own, std::slice::from_ref(&own));
     assert_eq!(plan.join, CgroupJoin::Into { dir: own.clone() });
     assert_eq!(plan.oom, Some(own.join("memory.events")));
     assert!(plan.writes.is_empty() && plan.devices.is_empty());
@@ -120,7 +120,7 @@ fn v2_limits_are_converted() {
         ])
     );
     let plan = fake().groups.plan(&parent(), "c1", &resources).unwrap();
-    assert!(!plan.devices.is_empty() && plan.devices.len() % 8 == 0);
+    assert!(!plan.devices.is_empty() && plan.devices.len().is_multiple_of(8));
 }
 
 #[test]
@@ -578,4 +578,54 @@ fn an_oom_kill_is_counted() {
         std::thread::sleep(Duration::from_millis(20));
     }
     assert!(kills > 0);
+}
+
+/// A v2 hierarchy takes device programs even where the controllers are on v1, so this can be asked of the kernel in
+/// either layout.
+#[test]
+fn the_kernel_accepts_and_obeys_the_device_program() {
+    use std::os::fd::AsFd;
+    let Some(root) = Cgroups::detect().ok().and_then(|groups| groups.tree.v2.clone()) else {
+        return;
+    };
+    let folder = root.join(format!("iechor-test-bpf-{}", std::process::id()));
+    if fs::create_dir(&folder).is_err() {
+        eprintln!("skipped: no permission to make cgroups here");
+        return;
+    }
+    let rules = [
+        DeviceRule::all(false),
+        DeviceRule::parse(true, "c *:* m").unwrap(),
+        DeviceRule::parse(true, "c 1:* r").unwrap(),
+        DeviceRule::parse(true, "c 1:3 w").unwrap(),
+        DeviceRule::parse(false, "c 1:5 r").unwrap(),
+    ];
+    let attached = runtime_sys::bpf::load_device_program(&devices::program(&rules)).and_then(|program| {
+        let group = fs::File::open(&folder)?;
+        runtime_sys::bpf::attach_device_program(group.as_fd(), program.as_fd())
+    });
+    let run = |script: &str| {
+        let join = format!("echo 0 > '{}/cgroup.procs' && {script}", folder.display());
+        Command::new("/bin/sh")
+            .args(["-c", &join])
+            .stderr(Stdio::null())
+            .status()
+            .unwrap()
+            .success()
+    };
+    let answers = [
+        run(": < /dev/null"),
+        run("echo x > /dev/null"),
+        run(": < /dev/full"),
+        run(": > /dev/full"),
+        run(": < /dev/zero"),
+    ];
+    let _ = fs::remove_dir(&folder);
+    match attached {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => eprintln!("skipped: no bpf here"),
+        other => {
+            other.unwrap();
+            assert_eq!(answers, [true, true, true, false, false]);
+        }
+    }
 }

@@ -2,6 +2,7 @@
 //!
 //! Wrappers take and return owned or borrowed descriptors, never raw numbers, and name their man page.
 
+pub mod bpf;
 pub mod clone;
 mod cvt;
 pub mod epoll;
@@ -18,3 +19,4 @@ pub mod privilege;
 pub mod pty;
 pub mod seqpacket;
 pub mod signals;
+pub mod xattr;
