@@ -1,1 +1,9 @@
+#![forbid(unsafe_code)]
+
+mod keys;
+mod table;
+mod template;
+mod units;
+mod values;
+
 fn main() {}

@@ -13,6 +13,7 @@ use http_body_util::{BodyExt, Empty, Full, Limited, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -158,6 +159,15 @@ impl Call {
         self
     }
 
+    /// Registry credentials, where there are some.
+    pub fn auth(self, auth: Option<&agent_api::auth::AuthConfig>) -> Call {
+        const HEADER: HeaderName = HeaderName::from_static("x-registry-auth");
+        match auth {
+            Some(auth) => self.header(HEADER, auth.encode()),
+            None => self,
+        }
+    }
+
     fn doing(&self) -> String {
         format!("{} {}", self.method, self.path)
     }
@@ -279,7 +289,7 @@ impl Client {
     pub async fn fetch<T: DeserializeOwned>(&self, call: Call) -> Result<T> {
         let doing = call.doing();
         let bytes = self.fetch_bytes(call).await?;
-        serde_json::from_slice(&bytes).map_err(|error| Error::Answer { doing, reason: error.to_string() })
+        agent_api::json::from_slice(&bytes).map_err(|error| Error::Answer { doing, reason: error.to_string() })
     }
 
     /// Makes a call and returns its answer as it came.
@@ -487,6 +497,28 @@ impl Download {
         })
         .into_stream()
     }
+}
+
+/// A name as one segment of a path: whatever a user types cannot reach another route.
+pub(crate) fn segment(name: &str) -> Result<String> {
+    encode(name, SEGMENT)
+}
+
+/// An image's name, in which slashes separate.
+pub(crate) fn segments(name: &str) -> Result<String> {
+    encode(name, SEGMENTS)
+}
+
+const SEGMENTS: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b':').remove(b'@').remove(b'/');
+const SEGMENT: &AsciiSet = &SEGMENTS.add(b'/');
+
+fn encode(name: &str, set: &'static AsciiSet) -> Result<String> {
+    // Servers resolve dots before they look for a route.
+    if name.is_empty() || name.split('/').any(|part| matches!(part, "" | "." | "..")) {
+        return Err(Error::Name(format!("{name:?}")));
+    }
+    Ok(utf8_percent_encode(name, set).to_string())
 }
 
 /// The sentence inside an error body: JSON as the API has it, or plain text from something in between.

@@ -12,26 +12,35 @@
 
 #![forbid(unsafe_code)]
 
-mod auth;
+mod containers;
 mod endpoint;
 mod error;
+mod execs;
 mod filters;
 mod hijack;
 mod http;
+mod images;
 mod messages;
 mod mux;
+mod networks;
+mod system;
 mod tls;
 mod transport;
 mod version;
+mod volumes;
 
-pub use self::auth::RegistryAuth;
+pub use self::containers::{Attach, Logs, Waiting};
 pub use self::endpoint::Endpoint;
 pub use self::error::{Error, Result};
 pub use self::filters::Filters;
 pub use self::hijack::{Hijacked, Input, Output};
 pub use self::http::{Call, Client, Download, Options, Ping};
+pub use self::images::Pull;
 pub use self::messages::Messages;
 pub use self::mux::{Frame, Frames};
 pub use self::tls::TlsOptions;
+pub use self::system::EventQuery;
 pub use self::version::{ApiVersion, NEWEST, OLDEST};
+pub use agent_api as api;
+pub use agent_api::auth::AuthConfig;
 pub use ::http::StatusCode;

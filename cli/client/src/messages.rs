@@ -70,13 +70,13 @@ impl Pieces {
             self.buffer.clear();
             return Ok(None);
         }
-        let mut objects = serde_json::Deserializer::from_slice(&self.buffer).into_iter::<T>();
+        let mut objects = serde_json::Deserializer::from_slice(&self.buffer).into_iter::<serde_json::Value>();
         match objects.next() {
             None => Ok(None),
             Some(Ok(object)) => {
                 let used = objects.byte_offset();
                 let _ = self.buffer.split_to(used);
-                Ok(Some(object))
+                agent_api::json::from_value(object).map(Some).map_err(|error| error.to_string())
             }
             Some(Err(error)) if error.is_eof() && self.buffer.len() < MAX_OBJECT => Ok(None),
             Some(Err(error)) => Err(error.to_string()),

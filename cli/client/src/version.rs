@@ -11,7 +11,7 @@ pub struct ApiVersion {
 }
 
 /// The newest version this client knows.
-pub const NEWEST: ApiVersion = ApiVersion::new(1, 51);
+pub const NEWEST: ApiVersion = ApiVersion::new(1, 55);
 /// The oldest version this client can speak: before it, `wait` and streams behave in other ways.
 pub const OLDEST: ApiVersion = ApiVersion::new(1, 40);
 
@@ -44,6 +44,12 @@ impl FromStr for ApiVersion {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn the_wire_types_and_the_client_agree() {
+        assert_eq!(NEWEST.to_string(), agent_api::API_VERSION);
+        assert_eq!(OLDEST.to_string(), agent_api::MIN_API_VERSION);
+    }
 
     #[test]
     fn versions_parse_and_order() {
