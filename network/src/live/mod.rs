@@ -1,0 +1,237 @@
+//! Tests against the kernel. Each has a host of its own: a network namespace with a neighbour on its wire.
+//!
+//! ```text
+//!   neighbour 203.0.113.2 ── wire ── 203.0.113.1 "host" (the network under test) ── bridge ── containers
+//! ```
+//!
+//! They need root. Nothing of the machine's own network is touched.
+#![allow(clippy::unwrap_used)]
+
+mod endpoints;
+mod ports;
+mod recovery;
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use runtime_sys::netlink::Protocol;
+use runtime_sys::netns;
+
+use crate::link;
+use crate::netlink::{ACK, CREATE, Channel};
+use crate::{Cidr, Endpoint, EndpointSpec, Network, NetworkConfig};
+
+pub const HOST: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
+pub const NEIGHBOUR: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 2);
+/// Long enough for an answer on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Long enough to believe that no answer comes.
+const SILENCE: Duration = Duration::from_millis(400);
+
+/// The calling thread's namespace is the host.
+pub struct World {
+    pub host: OwnedFd,
+    pub neighbour: OwnedFd,
+}
+
+/// Runs a test on a thread whose network namespace is a fresh host.
+pub fn world(test: impl FnOnce(&World) + Send + 'static) {
+    let thread = std::thread::spawn(|| {
+        netns::enter_new().unwrap();
+        let host = netns::current().unwrap();
+        let neighbour = {
+            netns::enter_new().unwrap();
+            let namespace = netns::current().unwrap();
+            netns::enter(&host).unwrap();
+            namespace
+        };
+        wire(&host, &neighbour);
+        test(&World { host, neighbour });
+    });
+    if let Err(panic) = thread.join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+fn wire(host: &OwnedFd, neighbour: &OwnedFd) {
+    let mut route = Channel::open(Protocol::Route).unwrap();
+    let mut batch = route.batch();
+    batch.message(libc::RTM_NEWLINK, ACK | CREATE, &[0; 16], |list| {
+        list.text(libc::IFLA_IFNAME, "wire");
+        list.nest(libc::IFLA_LINKINFO, |info| {
+            info.text(libc::IFLA_INFO_KIND, "veth");
+            info.nest(libc::IFLA_INFO_DATA, |data| {
+                data.nest_after(1, &[0; 16], |peer| {
+                    peer.text(libc::IFLA_IFNAME, "wire");
+                    peer.number(libc::IFLA_NET_NS_FD, neighbour.as_raw_fd() as u32);
+                });
+            });
+        });
+    });
+    route.exchange(batch).unwrap();
+    for (namespace, address) in [(host, HOST), (neighbour, NEIGHBOUR)] {
+        netns::within(namespace, || {
+            let mut route = Channel::open(Protocol::Route).unwrap();
+            let wire = link::find(&mut route, "wire").unwrap().unwrap();
+            let mut batch = route.batch();
+            link::set_up(&mut batch, link::LOOPBACK);
+            link::add_address(&mut batch, wire.index, Cidr::new(address, 24).unwrap());
+            link::set_up(&mut batch, wire.index);
+            route.exchange(batch).unwrap();
+        })
+        .unwrap();
+    }
+}
+
+/// The neighbour sends what it does not know over the host.
+pub fn route_over_host(world: &World) {
+    netns::within(&world.neighbour, || {
+        let mut route = Channel::open(Protocol::Route).unwrap();
+        let wire = link::find(&mut route, "wire").unwrap().unwrap();
+        let mut batch = route.batch();
+        link::add_default_route(&mut batch, wire.index, HOST);
+        route.exchange(batch).unwrap();
+    })
+    .unwrap();
+}
+
+pub fn config() -> NetworkConfig {
+    NetworkConfig {
+        bridge: "test0".into(),
+        table: "test-net".into(),
+        warm: 2,
+        warm_empty: 1,
+        ..Default::default()
+    }
+}
+
+/// A network with nothing before it.
+pub fn open() -> Network {
+    open_with(config())
+}
+
+pub fn open_with(config: NetworkConfig) -> Network {
+    let network = Network::open(config).unwrap();
+    network.recover(Vec::new()).unwrap();
+    network
+}
+
+pub fn endpoint(network: &Network) -> Endpoint {
+    network.bridge_endpoint(EndpointSpec::default()).unwrap()
+}
+
+/// Does this in a namespace.
+pub fn inside<T>(namespace: impl AsFd, work: impl FnOnce() -> T) -> T {
+    netns::within(namespace, work).unwrap()
+}
+
+/// A TCP server that tells each client which address it came from.
+pub fn serve_tcp(namespace: impl AsFd, port: u16) {
+    let listener = inside(namespace, || TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).unwrap());
+    std::thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let mut client = client;
+            let _ = write!(client, "{}", client.peer_addr().unwrap().ip());
+        }
+    });
+}
+
+/// A UDP server that tells each client which address it came from, with a name for itself.
+pub fn serve_udp(namespace: impl AsFd, port: u16, name: &'static str) {
+    let socket = inside(namespace, || UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).unwrap());
+    std::thread::spawn(move || {
+        let mut buffer = [0; 64];
+        while let Ok((_, from)) = socket.recv_from(&mut buffer) {
+            let _ = socket.send_to(format!("{name} {}", from.ip()).as_bytes(), from);
+        }
+    });
+}
+
+/// What a server says when it is called from a namespace; `None` if nothing answers.
+pub fn call_tcp(namespace: impl AsFd, address: Ipv4Addr, port: u16) -> Option<String> {
+    call_tcp_for(namespace, address, port, PATIENCE)
+}
+
+/// The same, but quickly convinced that nothing answers.
+pub fn is_silent(namespace: impl AsFd, address: Ipv4Addr, port: u16) -> bool {
+    call_tcp_for(namespace, address, port, SILENCE).is_none()
+}
+
+fn call_tcp_for(namespace: impl AsFd, address: Ipv4Addr, port: u16, patience: Duration) -> Option<String> {
+    inside(namespace, || {
+        let address = SocketAddr::V4(SocketAddrV4::new(address, port));
+        let mut stream = TcpStream::connect_timeout(&address, patience).ok()?;
+        stream.set_read_timeout(Some(patience)).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        Some(answer)
+    })
+}
+
+/// What a UDP server says.
+pub fn call_udp(namespace: impl AsFd, address: Ipv4Addr, port: u16) -> Option<String> {
+    inside(namespace, || {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+        ask_udp(&socket, address, port, SILENCE.min(PATIENCE))
+    })
+}
+
+/// What a UDP server says to this socket, which is asked again until somebody answers or patience ends.
+pub fn ask_udp(socket: &UdpSocket, address: Ipv4Addr, port: u16, patience: Duration) -> Option<String> {
+    socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    let end = Instant::now() + patience;
+    let mut buffer = [0; 64];
+    while Instant::now() < end {
+        // An error is an answer to the packet before: nobody listened then.
+        let _ = socket.send_to(b"?", (address, port));
+        if let Ok(length) = socket.recv(&mut buffer) {
+            return Some(String::from_utf8_lossy(&buffer[..length]).into_owned());
+        }
+    }
+    None
+}
+
+/// Waits until it holds, for what the kernel or a thread does in its own time.
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < end, "in vain: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The names of the host's interfaces that are ports of a bridge.
+pub fn bridge_ports(world: &World) -> Vec<String> {
+    inside(&world.host, || {
+        let mut route = Channel::open(Protocol::Route).unwrap();
+        let links = link::list(&mut route).unwrap();
+        links
+            .into_iter()
+            .filter(|link| link.master.is_some())
+            .map(|link| link.name)
+            .collect()
+    })
+}
+
+/// A table as another firewall would write it, which drops what is forwarded.
+pub fn drop_forwarded(table: &str, chain: &str) {
+    const NFTABLES: u16 = 10 << 8;
+    let mut channel = Channel::open(Protocol::Netfilter).unwrap();
+    let mut batch = channel.batch();
+    batch.message(16, 0, &[0, 0, 0, 10], |_| {});
+    batch.message(NFTABLES, CREATE, &[2, 0, 0, 0], |list| list.text(1, table));
+    batch.message(NFTABLES | 3, CREATE | ACK, &[2, 0, 0, 0], |list| {
+        list.text(1, table);
+        list.text(3, chain);
+        list.nest(4, |hook| {
+            hook.number_be(1, 2);
+            hook.number_be(2, 0);
+        });
+        list.number_be(5, 0);
+        list.text(7, "filter");
+    });
+    batch.message(17, 0, &[0, 0, 0, 10], |_| {});
+    channel.exchange(batch).unwrap();
+}

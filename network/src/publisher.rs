@@ -1,0 +1,153 @@
+//! Published ports in the kernel: sockets that hold them, elements of the table's maps.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::ops::RangeInclusive;
+use std::os::fd::OwnedFd;
+
+use runtime_sys::port::{hold_tcp, hold_udp};
+
+use crate::error::{Error, Result};
+use crate::home::Home;
+use crate::nft::{Element, ForwardDrop, Table};
+use crate::port::{Held, PortBinding, PortRequest, Ports, Proto};
+
+/// Keeps ports and table in step.
+#[derive(Debug)]
+pub struct Publisher {
+    ports: Ports<OwnedFd>,
+    table: Table,
+}
+
+impl Publisher {
+    pub fn new(table: Table, ephemeral: RangeInclusive<u16>) -> Self {
+        Self {
+            ports: Ports::new(ephemeral),
+            table,
+        }
+    }
+
+    /// Writes the table if there is none.
+    pub fn ensure_table(&mut self) -> Result<()> {
+        self.table.ensure()
+    }
+
+    /// Removes the table.
+    pub fn delete_table(&mut self) -> Result<()> {
+        self.table.delete()
+    }
+
+    /// Chains of others that may drop what is forwarded.
+    pub fn forward_drops(&mut self) -> Result<Vec<ForwardDrop>> {
+        self.table.forward_drops()
+    }
+
+    /// Publishes all of them or none. A conflict is found before anything is changed.
+    pub fn publish(
+        &mut self,
+        home: &Home,
+        owner: &str,
+        target: Ipv4Addr,
+        requests: &[PortRequest],
+    ) -> Result<Vec<PortBinding>> {
+        if requests.is_empty() {
+            return Ok(Vec::new());
+        }
+        let held = home.run(|| self.ports.choose(owner, target, requests, &mut hold))??;
+        let elements: Vec<_> = held.iter().map(element).collect();
+        if let Err(refusal) = self.table.add(&elements) {
+            // Somebody flushed the host's tables: ours is written anew, with everything that belongs in it. An element
+            // that is there although we know nothing of it goes away with that too.
+            tracing::warn!(error = %refusal.source, "the nftables table is not as it was left; writing it anew");
+            let all: Vec<_> = self.ports.all().map(element).chain(elements).collect();
+            self.table.rebuild(&all)?;
+        }
+        let bindings = held.iter().map(|held| held.binding).collect();
+        self.ports.commit(owner, held);
+        Ok(bindings)
+    }
+
+    /// Takes an owner's ports back, and says which they were.
+    pub fn unpublish(&mut self, owner: &str) -> (Vec<PortBinding>, Result<()>) {
+        // The sockets let go at the end, after the table has.
+        let held = self.ports.remove(owner);
+        let bindings = held.iter().map(|held| held.binding).collect();
+        if held.is_empty() {
+            return (bindings, Ok(()));
+        }
+        let elements: Vec<_> = held.iter().map(element).collect();
+        let mut result = Ok(());
+        if let Err(refusal) = self.table.remove(&elements) {
+            tracing::warn!(error = %refusal.source, "the nftables table is not as it was left; writing it anew");
+            let all: Vec<_> = self.ports.all().map(element).collect();
+            result = self.table.rebuild(&all);
+        }
+        (bindings, result)
+    }
+
+    /// What an owner has published.
+    pub fn of(&self, owner: &str) -> Vec<PortBinding> {
+        self.ports.of(owner).iter().map(|held| held.binding).collect()
+    }
+
+    /// Notes a port that was published before this process began. It stays published even if another program has
+    /// taken the port in the meantime; that is returned.
+    pub fn readopt(&mut self, home: &Home, owner: &str, target: Ipv4Addr, bindings: &[PortBinding]) -> Vec<Error> {
+        let mut problems = Vec::new();
+        let mut held = Vec::with_capacity(bindings.len());
+        for binding in bindings {
+            let PortBinding {
+                host_ip: address,
+                host_port: port,
+                proto,
+                ..
+            } = *binding;
+            let twice = held.iter().any(|other: &Held<_>| other.binding == *binding);
+            if twice || !self.ports.is_free(binding) {
+                problems.push(Error::PortAllocated { address, port });
+                continue;
+            }
+            let holder = match home.run(|| hold(proto, SocketAddrV4::new(address, port))) {
+                Ok(Ok(holder)) => Some(holder),
+                Ok(Err(source)) => {
+                    problems.push(Error::PortBind { address, port, source });
+                    None
+                }
+                Err(error) => {
+                    problems.push(error);
+                    None
+                }
+            };
+            held.push(Held {
+                binding: *binding,
+                target,
+                holder,
+            });
+        }
+        self.ports.commit(owner, held);
+        problems
+    }
+
+    /// Writes the table anew with what is noted.
+    pub fn rebuild(&mut self) -> Result<()> {
+        let all: Vec<_> = self.ports.all().map(element).collect();
+        self.table.rebuild(&all)
+    }
+}
+
+fn hold(proto: Proto, address: SocketAddrV4) -> io::Result<OwnedFd> {
+    match proto {
+        Proto::Tcp => hold_tcp(address),
+        Proto::Udp => hold_udp(address),
+        Proto::Sctp => Err(io::ErrorKind::Unsupported.into()),
+    }
+}
+
+fn element<H>(held: &Held<H>) -> Element {
+    let Held { binding, target, .. } = held;
+    Element {
+        host: SocketAddrV4::new(binding.host_ip, binding.host_port),
+        proto: binding.proto,
+        target: SocketAddrV4::new(*target, binding.container_port),
+    }
+}
