@@ -1,0 +1,476 @@
+//! One HTTP exchange, redirects followed: the connection pool, the choice between HTTPS and HTTP, and the rule of what
+//! may be shown to whom.
+
+use std::collections::HashMap;
+use std::error::Error as StdError;
+use std::io;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, HeaderMap, HeaderValue, LOCATION, PROXY_AUTHORIZATION, USER_AGENT};
+use http::{Method, Request, Response, Uri};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper_util::client::legacy::{self, Client};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::time::timeout;
+use url::Url;
+
+use crate::config::{ClientConfig, Insecure, is_loopback};
+use crate::connect::{ConnectError, Connector, io_words};
+use crate::error::{Error, Result};
+
+/// A registry needs one, a content network behind it perhaps one more.
+const MAX_REDIRECTS: usize = 10;
+/// Idle connections are kept this long.
+const IDLE: Duration = Duration::from_secs(30);
+/// That a host speaks plain HTTP is believed for this long, so that one that turns to HTTPS is noticed.
+const PLAIN_BELIEVED: Duration = Duration::from_secs(60);
+/// Window per HTTP/2 stream and connection: bandwidth × delay of 1 Gbit/s over 60 ms.
+const H2_STREAM_WINDOW: u32 = 8 << 20;
+const H2_CONNECTION_WINDOW: u32 = 16 << 20;
+
+/// What to ask.
+#[derive(Clone)]
+pub(crate) struct Call {
+    pub(crate) method: Method,
+    pub(crate) url: Url,
+    pub(crate) headers: HeaderMap,
+    /// Only ever sent to the origin of `url`.
+    pub(crate) authorization: Option<HeaderValue>,
+    pub(crate) body: Bytes,
+}
+
+impl Call {
+    pub(crate) fn new(method: Method, url: Url) -> Call {
+        Call {
+            method,
+            url,
+            headers: HeaderMap::new(),
+            authorization: None,
+            body: Bytes::new(),
+        }
+    }
+
+    /// `Get "https://…"`, as Go's client names a request. Query parameters may hold signatures and are left out.
+    pub(crate) fn name(&self) -> String {
+        request_name(&self.method, &self.url)
+    }
+}
+
+/// The answer, and where it came from after redirects.
+pub(crate) struct Answer {
+    pub(crate) response: Response<Incoming>,
+    pub(crate) url: Url,
+}
+
+pub(crate) struct Transport {
+    client: Client<Connector, Full<Bytes>>,
+    connector: Connector,
+    user_agent: HeaderValue,
+    silence: Duration,
+    connect_timeout: Duration,
+    schemes: Mutex<HashMap<String, (Scheme, Instant)>>,
+}
+
+/// How a host is spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scheme {
+    Https,
+    Http,
+}
+
+impl Scheme {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Scheme::Https => "https",
+            Scheme::Http => "http",
+        }
+    }
+}
+
+impl Transport {
+    pub(crate) fn new(config: &ClientConfig) -> Result<Transport> {
+        let user_agent = HeaderValue::from_str(&config.user_agent).map_err(|_| Error::Config {
+            setting: format!("user agent {:?}", config.user_agent),
+            why: "it has characters that no HTTP header may have".to_owned(),
+        })?;
+        let connector = Connector::new(config)?;
+        let client = Client::builder(TokioExecutor::new())
+            .pool_idle_timeout(IDLE)
+            .pool_max_idle_per_host(config.max_downloads.max(4))
+            .pool_timer(TokioTimer::new())
+            .timer(TokioTimer::new())
+            .http2_initial_stream_window_size(H2_STREAM_WINDOW)
+            .http2_initial_connection_window_size(H2_CONNECTION_WINDOW)
+            .build(connector.clone());
+        Ok(Transport {
+            client,
+            connector,
+            user_agent,
+            silence: config.stall_timeout,
+            connect_timeout: config.connect_timeout,
+            schemes: Mutex::default(),
+        })
+    }
+
+    /// Longest silence that is borne.
+    pub(crate) fn silence(&self) -> Duration {
+        self.silence
+    }
+
+    /// How to speak to a registry: HTTPS, unless it may be insecure and does not speak TLS. Found out once per host.
+    pub(crate) async fn scheme(&self, host: &str, port: Option<u16>) -> Result<Scheme> {
+        if !self.connector.insecure().allows(host, port.unwrap_or(443)) {
+            return Ok(Scheme::Https);
+        }
+        let key = format!("{host} {}", port.map_or(String::new(), |port| port.to_string()));
+        let known = self
+            .schemes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&key)
+            .copied();
+        match known {
+            Some((Scheme::Https, _)) => return Ok(Scheme::Https),
+            Some((Scheme::Http, seen)) if seen.elapsed() < PLAIN_BELIEVED => return Ok(Scheme::Http),
+            _ => {}
+        }
+        let (scheme, certain) = match self.connector.connect(true, host, port.unwrap_or(443)).await {
+            Ok(_) => (Scheme::Https, true),
+            Err(error) if error.is_tls() => (Scheme::Http, true),
+            // Nobody there: the request itself shall say so; and on its own port plain HTTP may still answer.
+            Err(_) => (Scheme::Http, false),
+        };
+        if certain {
+            self.schemes
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .insert(key, (scheme, Instant::now()));
+        }
+        Ok(scheme)
+    }
+
+    /// Forget what [`Transport::scheme`] found out, because it did not work.
+    pub(crate) fn forget_scheme(&self, host: &str, port: Option<u16>) {
+        let key = format!("{host} {}", port.map_or(String::new(), |port| port.to_string()));
+        self.schemes.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+    }
+
+    /// Send `call` and follow redirects. Credentials stay with the origin that they were meant for.
+    pub(crate) async fn send(&self, mut call: Call) -> Result<Answer> {
+        for _ in 0..MAX_REDIRECTS {
+            let response = self.exchange(&call).await?;
+            let location = match (response.status().as_u16(), response.headers().get(LOCATION)) {
+                (301 | 302 | 303 | 307 | 308, Some(location)) => location,
+                _ => {
+                    return Ok(Answer {
+                        response,
+                        url: call.url,
+                    });
+                }
+            };
+            let request = call.name();
+            let failed = |why: String| Error::Protocol {
+                request: request.clone(),
+                why,
+            };
+            let location = location
+                .to_str()
+                .map_err(|_| failed("the redirect's address is unreadable".to_owned()))?;
+            let next = next_hop(&call.url, location, self.connector.insecure()).map_err(&failed)?;
+            if !same_origin(&call.url, &next) {
+                call.authorization = None;
+            }
+            if call.method == Method::POST {
+                // A token request carries secrets in its body.
+                return Err(failed("a redirected POST is not followed".to_owned()));
+            }
+            tracing::debug!(from = %request_name(&call.method, &call.url), to = %without_query(&next), "redirected");
+            call.url = next;
+        }
+        Err(Error::Protocol {
+            request: call.name(),
+            why: format!("stopped after {MAX_REDIRECTS} redirects"),
+        })
+    }
+
+    /// Whether `target` may be asked on the word of `from`, by the rule for redirects.
+    pub(crate) fn may_lead(&self, from: &Url, target: &str) -> Result<Url, String> {
+        next_hop(from, target, self.connector.insecure())
+    }
+
+    async fn exchange(&self, call: &Call) -> Result<Response<Incoming>> {
+        let request = self.request(call)?;
+        let limit = self.silence + self.connect_timeout;
+        match timeout(limit, self.client.request(request)).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(error)) => Err(client_error(call.name(), &error)),
+            Err(_) => Err(Error::Stalled {
+                request: call.name(),
+                waited: limit,
+            }),
+        }
+    }
+
+    fn request(&self, call: &Call) -> Result<Request<Full<Bytes>>> {
+        let bad_address = |_| Error::Protocol {
+            request: call.name(),
+            why: "invalid address".to_owned(),
+        };
+        let uri: Uri = call.url.as_str().parse().map_err(bad_address)?;
+        let mut request = Request::new(Full::new(call.body.clone()));
+        *request.method_mut() = call.method.clone();
+        *request.headers_mut() = call.headers.clone();
+        let headers = request.headers_mut();
+        headers.insert(USER_AGENT, self.user_agent.clone());
+        if let Some(authorization) = &call.authorization {
+            headers.insert(AUTHORIZATION, authorization.clone());
+        }
+        if call.url.scheme() == "http" {
+            let (host, port) = host_and_port(&call.url);
+            let to_proxy = self.connector.proxy_authorization(&host, port);
+            if let Some(value) = to_proxy.and_then(|value| HeaderValue::from_str(value).ok()) {
+                headers.insert(PROXY_AUTHORIZATION, value);
+            }
+        }
+        *request.uri_mut() = uri;
+        Ok(request)
+    }
+
+    /// Read a whole small body.
+    pub(crate) async fn read(&self, mut answer: Answer, method: &Method, what: &str, limit: u64) -> Result<Bytes> {
+        let request = request_name(method, &answer.url);
+        let too_large = || Error::TooLarge {
+            what: what.to_owned(),
+            limit,
+        };
+        let body = answer.response.body_mut();
+        if hyper::body::Body::size_hint(body).lower() > limit {
+            return Err(too_large());
+        }
+        let mut all = Vec::new();
+        // A body that drips is cut off as well, by a limit on the whole.
+        let whole = async {
+            while let Some(frame) = timeout(self.silence, body.frame()).await.transpose() {
+                let frame = frame.map_err(|_| Error::Stalled {
+                    request: request.clone(),
+                    waited: self.silence,
+                })?;
+                let frame = frame.map_err(|error| body_error(request.clone(), &error))?;
+                if let Some(data) = frame.data_ref() {
+                    if (all.len() + data.len()) as u64 > limit {
+                        return Err(too_large());
+                    }
+                    all.extend_from_slice(data);
+                }
+            }
+            Ok(())
+        };
+        match timeout(self.silence * 2, whole).await {
+            Ok(result) => result.map(|()| Bytes::from(all)),
+            Err(_) => Err(Error::Stalled {
+                request,
+                waited: self.silence * 2,
+            }),
+        }
+    }
+}
+
+/// `Get "https://…"`.
+pub(crate) fn request_name(method: &Method, url: &Url) -> String {
+    let verb = method.as_str();
+    let verb = format!("{}{}", &verb[..1], verb[1..].to_ascii_lowercase());
+    format!("{verb} \"{}\"", without_query(url))
+}
+
+fn without_query(url: &Url) -> &str {
+    &url[..url::Position::AfterPath]
+}
+
+/// Host without brackets, and the port, written or not.
+pub(crate) fn host_and_port(url: &Url) -> (String, u16) {
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+    (host, url.port_or_known_default().unwrap_or(443))
+}
+
+pub(crate) fn same_origin(a: &Url, b: &Url) -> bool {
+    a.scheme() == b.scheme() && host_and_port(a) == host_and_port(b)
+}
+
+/// Where a redirect (or the realm of a token server) may lead.
+///
+/// - Only HTTP and HTTPS. Plain HTTP only back to the same plain-HTTP host, or to one that may be insecure.
+/// - The loopback rule is for what the user named: a server elsewhere cannot send us to this machine's own ports.
+fn next_hop(from: &Url, location: &str, insecure: &Insecure) -> Result<Url, String> {
+    let mut next = from
+        .join(location)
+        .map_err(|error| format!("redirected to an invalid address: {error}"))?;
+    next.set_fragment(None);
+    if !matches!(next.scheme(), "http" | "https") || next.host_str().is_none_or(str::is_empty) {
+        return Err(format!(
+            "redirected to an address of the unsupported kind {:?}",
+            next.scheme()
+        ));
+    }
+    // User and password in an address would be sent by some clients; ours has no use for them.
+    let _ = next.set_username("");
+    let _ = next.set_password(None);
+    let ((host, port), (from_host, from_port)) = (host_and_port(&next), host_and_port(from));
+    if is_loopback(&host) && !is_loopback(&from_host) && !insecure.lists(&host, port) {
+        return Err(format!("refused to follow it to this machine ({host}:{port})"));
+    }
+    let stays = from.scheme() == "http" && (&host, port) == (&from_host, from_port);
+    if next.scheme() == "http" && !stays && !insecure.allows(&host, port) {
+        return Err(format!(
+            "refused to follow it to plain HTTP at {host}:{port}; if that is meant, add it to the insecure registries"
+        ));
+    }
+    Ok(next)
+}
+
+fn client_error(request: String, error: &legacy::Error) -> Error {
+    let mut source: Option<&(dyn StdError + 'static)> = Some(error);
+    while let Some(this) = source {
+        if let Some(why) = this.downcast_ref::<ConnectError>() {
+            return Error::Unreachable {
+                request,
+                why: why.clone(),
+            };
+        }
+        if let Some(error) = this.downcast_ref::<hyper::Error>() {
+            return body_error(request, error);
+        }
+        source = this.source();
+    }
+    Error::Interrupted {
+        request,
+        why: error.to_string(),
+    }
+}
+
+/// A failure on an open connection.
+pub(crate) fn body_error(request: String, error: &hyper::Error) -> Error {
+    if error.is_parse() {
+        return Error::Protocol {
+            request,
+            why: format!("malformed HTTP response: {error}"),
+        };
+    }
+    if error.is_incomplete_message() {
+        return Error::Interrupted {
+            request,
+            why: "unexpected EOF".to_owned(),
+        };
+    }
+    let mut source = error.source();
+    while let Some(this) = source {
+        if let Some(error) = this.downcast_ref::<io::Error>() {
+            return Error::Interrupted {
+                request,
+                why: format!("read tcp: {}", io_words(error)),
+            };
+        }
+        source = this.source();
+    }
+    Error::Interrupted {
+        request,
+        why: error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn redirects_lead_only_where_they_may() {
+        let insecure = Insecure::new(&["plain.example".to_owned()]).unwrap();
+        for (from, location, expected) in [
+            (
+                "https://r.example/v2/a",
+                "https://cdn.example/x?sig=1",
+                Some("https://cdn.example/x?sig=1"),
+            ),
+            (
+                "https://r.example/v2/a",
+                "/elsewhere",
+                Some("https://r.example/elsewhere"),
+            ),
+            (
+                "https://r.example/v2/a",
+                "//cdn.example/x",
+                Some("https://cdn.example/x"),
+            ),
+            (
+                "https://r.example/v2/a",
+                "https://u:p@cdn.example/x#f",
+                Some("https://cdn.example/x"),
+            ),
+            ("https://r.example/v2/a", "http://r.example/x", None),
+            ("https://r.example/v2/a", "http://cdn.example/x", None),
+            (
+                "https://r.example/v2/a",
+                "http://plain.example/x",
+                Some("http://plain.example/x"),
+            ),
+            (
+                "http://plain.example/v2/a",
+                "http://plain.example/x",
+                Some("http://plain.example/x"),
+            ),
+            ("http://plain.example/v2/a", "http://other.example/x", None),
+            (
+                "http://plain.example/v2/a",
+                "https://other.example/x",
+                Some("https://other.example/x"),
+            ),
+            (
+                "http://127.0.0.1:5000/v2/a",
+                "http://127.0.0.1:9000/x",
+                Some("http://127.0.0.1:9000/x"),
+            ),
+            (
+                "http://127.0.0.1:5000/v2/a",
+                "http://localhost:9000/x",
+                Some("http://localhost:9000/x"),
+            ),
+            (
+                "http://127.0.0.1:5000/v2/a",
+                "https://cdn.example/x",
+                Some("https://cdn.example/x"),
+            ),
+            ("https://r.example/v2/a", "http://127.0.0.1:22/x", None),
+            ("https://r.example/v2/a", "https://localhost/x", None),
+            ("https://r.example/v2/a", "http://[::1]:80/x", None),
+            ("https://r.example/v2/a", "http://169.254.169.254/latest", None),
+            ("https://r.example/v2/a", "file:///etc/passwd", None),
+            ("https://r.example/v2/a", "gopher://r.example/", None),
+            ("https://r.example/v2/a", "https://", None),
+        ] {
+            let next = next_hop(&Url::parse(from).unwrap(), location, &insecure);
+            assert_eq!(
+                next.as_ref().ok().map(Url::as_str),
+                expected,
+                "{from} → {location}: {next:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_origin_is_scheme_host_and_port() {
+        let same = |a: &str, b: &str| same_origin(&Url::parse(a).unwrap(), &Url::parse(b).unwrap());
+        assert!(same("https://r.example/a", "https://R.example:443/b"));
+        assert!(!same("https://r.example/a", "http://r.example/a"));
+        assert!(!same("https://r.example/a", "https://r.example:8443/a"));
+        assert!(!same("https://r.example/a", "https://x.r.example/a"));
+    }
+
+    #[test]
+    fn requests_are_named_without_signatures() {
+        let url = Url::parse("https://cdn.example/blob?X-Signature=secret").unwrap();
+        assert_eq!(request_name(&Method::GET, &url), "Get \"https://cdn.example/blob\"");
+    }
+}
