@@ -1,1 +1,219 @@
+//! The engine: containers, images, volumes, networks and events of one node. No HTTP, no gRPC, no command line.
+//!
+//! Adapters parse, call one method here, and map the answer. Every mutating verb is *plan → validate → act → record*,
+//! with undo on failure, and runs detached: a client that hangs up never leaves half of one behind.
+//!
+//! ```text
+//! Engine ─┬─ containers: Index (by id, name) → Container (op lock, record, run)
+//!         ├─ store      images, layers, snapshots, records
+//!         ├─ registry   pull
+//!         ├─ network    bridge endpoints, ports
+//!         ├─ launcher   shims
+//!         └─ journal    events
+//! ```
 #![forbid(unsafe_code)]
+
+pub mod config;
+pub mod container;
+mod disk;
+pub mod error;
+pub mod events;
+pub mod filters;
+pub mod ids;
+pub mod image;
+mod index;
+pub mod info;
+mod recover;
+pub mod volumes;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use agent_registry::Client;
+use agent_store::Store;
+use network::Network;
+use runtime::Launcher;
+use runtime::cgroup::Cgroups;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::warn;
+
+pub use config::EngineConfig;
+pub use container::state::{Phase, Request};
+pub use container::{Container, Snapshot};
+pub use error::{Error, Kind, Result};
+pub use ids::ContainerId;
+
+/// Starts in flight at once; more only wait for each other in the kernel (measured on two cores).
+const STARTS_IN_FLIGHT: usize = 4;
+
+/// The engine of one node; cheap to clone.
+#[derive(Clone)]
+pub struct Engine {
+    shared: Arc<Shared>,
+}
+
+pub(crate) struct Shared {
+    pub config: EngineConfig,
+    pub store: Store,
+    pub registry: Client,
+    pub network: Network,
+    pub launcher: Launcher,
+    pub cgroups: Cgroups,
+    pub journal: events::Journal,
+    pub index: index::Index,
+    pub volumes: volumes::Volumes,
+    pub execs: container::exec::Execs,
+    pub plans: container::plan::PlanCache,
+    pub pulls: image::pull::Pulls,
+    pub starts: Semaphore,
+    pub tasks: TaskTracker,
+    pub shutdown: CancellationToken,
+    pub identity: info::Identity,
+    /// Operations that a drained shutdown waits for.
+    pub operations: AtomicU64,
+}
+
+impl std::ops::Deref for Engine {
+    type Target = Shared;
+    fn deref(&self) -> &Shared {
+        &self.shared
+    }
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine")
+            .field("data_root", &self.config.data_root)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Engine {
+    /// Opens the data root, finds the containers that run on, removes what has no owner, and starts what its restart
+    /// policy wants.
+    ///
+    /// # Errors
+    /// When the data root cannot be used, another daemon owns it, or the network cannot be set up.
+    pub async fn open(config: EngineConfig) -> Result<Engine> {
+        disk::prepare(&config)?;
+        let store_root = config.data_root.clone();
+        let opened = tokio::task::spawn_blocking({
+            let network = config.network.clone();
+            move || {
+                let store = std::thread::scope(|scope| {
+                    // The two take their time in the kernel and on disk; neither needs the other.
+                    let store = scope.spawn(|| Store::open(agent_store::StoreConfig::new(store_root)));
+                    let network = Network::open(network);
+                    (store.join(), network)
+                });
+                let (store, network) = store;
+                let (store, recovered) = store.map_err(|_| Error::CutOff)??;
+                Ok::<_, Error>((store, recovered, network?))
+            }
+        })
+        .await
+        .map_err(|_| Error::CutOff)??;
+        let (store, recovered, network) = opened;
+        if !recovered.is_clean() {
+            warn!(?recovered, "the store had to be repaired");
+        }
+        let launcher = Launcher::new(runtime::LauncherConfig {
+            shim: config.shim.clone(),
+            state: config.exec_root.join("shim"),
+            warm: config.warm,
+        })
+        .map_err(|source| Error::Runtime {
+            id: ContainerId::random(),
+            source,
+        })?;
+        let engine = Engine {
+            shared: Arc::new(Shared {
+                registry: Client::new(config.registry.clone())?,
+                volumes: volumes::Volumes::load(&config.data_root, store.db())?,
+                identity: info::Identity::load(store.db())?,
+                cgroups: Cgroups::detect()?,
+                plans: container::plan::PlanCache::new(),
+                store,
+                network,
+                launcher,
+                journal: events::Journal::default(),
+                index: index::Index::default(),
+                execs: container::exec::Execs::default(),
+                pulls: image::pull::Pulls::new(config.max_concurrent_downloads),
+                starts: Semaphore::new(STARTS_IN_FLIGHT),
+                tasks: TaskTracker::new(),
+                shutdown: CancellationToken::new(),
+                operations: AtomicU64::new(0),
+                config,
+            }),
+        };
+        engine.recover().await?;
+        Ok(engine)
+    }
+
+    /// Lets running operations end (for as long as the configuration says), then lets go of the shims: containers run on.
+    pub async fn shutdown(&self) {
+        self.shutdown.cancel();
+        self.tasks.close();
+        let grace = self.config.shutdown_timeout;
+        if tokio::time::timeout(grace, self.tasks.wait()).await.is_err() {
+            let left = self.operations.load(Ordering::Relaxed);
+            warn!(?grace, left, "operations cut off");
+        }
+    }
+
+    pub fn is_shutting_down(&self) -> bool {
+        self.shutdown.is_cancelled()
+    }
+
+    /// Resolved when the engine begins to shut down; streams end then.
+    pub fn shutdown_token(&self) -> CancellationToken {
+        self.shutdown.clone()
+    }
+
+    /// Runs `operation` to its end whether or not the caller keeps waiting.
+    pub(crate) async fn detached<T, F>(&self, operation: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T>> + Send + 'static,
+    {
+        if self.is_shutting_down() {
+            return Err(Error::ShuttingDown);
+        }
+        let shared = self.shared.clone();
+        let task = self.tasks.spawn(async move {
+            shared.operations.fetch_add(1, Ordering::Relaxed);
+            let result = operation.await;
+            shared.operations.fetch_sub(1, Ordering::Relaxed);
+            result
+        });
+        task.await.map_err(|_| Error::CutOff)?
+    }
+
+    /// Runs `work` on the blocking pool.
+    pub(crate) async fn blocking<T, F>(&self, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Engine) -> Result<T> + Send + 'static,
+    {
+        let engine = self.clone();
+        tokio::task::spawn_blocking(move || work(&engine))
+            .await
+            .map_err(|_| Error::CutOff)?
+    }
+
+    /// The container that `target` names: full id, name, or unique id prefix.
+    pub fn container(&self, target: &str) -> Result<Arc<Container>> {
+        self.index.resolve(target)
+    }
+
+    pub(crate) fn places(&self, id: &ContainerId) -> container::Places {
+        container::Places {
+            data: self.config.data_root.join("containers").join(id.as_str()),
+            run: self.config.exec_root.join("run").join(format!("{id}.json")),
+        }
+    }
+}

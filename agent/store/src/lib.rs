@@ -26,9 +26,11 @@
 #![forbid(unsafe_code)]
 
 mod archive;
+mod copy_out;
 mod db;
 mod digest;
 mod error;
+mod extract;
 mod feed;
 mod gc;
 mod image;
@@ -39,8 +41,10 @@ mod pipeline;
 mod rebuild;
 mod record;
 mod snapshots;
+mod split;
 mod store;
 mod sync;
+mod tar;
 mod trash;
 
 pub use archive::{
@@ -62,3 +66,7 @@ pub use pipeline::{Compression, Unpack};
 pub use rebuild::LayerTar;
 pub use snapshots::{Rw, Snapshots};
 pub use store::{Limits, Recovered, Store, StoreConfig};
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

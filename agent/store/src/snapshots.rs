@@ -123,6 +123,15 @@ impl Snapshots<'_> {
         Ok(())
     }
 
+    /// Copies what an image shows at `path` into the empty folder `target`: the first content of a new volume. An absent
+    /// path copies nothing.
+    ///
+    /// # Errors
+    /// The layers cannot be mounted; reading or writing fails.
+    pub fn copy_out(&self, chain: &[ChainId], path: &Path, target: &Path) -> Result<()> {
+        crate::copy_out::copy_out(&self.store.layers().lower(chain), path, target)
+    }
+
     /// Bytes of the files in the writable layer (Docker's `SizeRw`): what the container added or changed.
     ///
     /// # Errors

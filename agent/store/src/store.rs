@@ -82,6 +82,17 @@ pub struct Recovered {
     pub repaired: bool,
 }
 
+impl Recovered {
+    /// Nothing had to be put right.
+    pub fn is_clean(&self) -> bool {
+        self.orphans.is_empty()
+            && self.lost_layers.is_empty()
+            && self.lost_images.is_empty()
+            && self.lost_snapshots.is_empty()
+            && !self.repaired
+    }
+}
+
 /// The image store. Cheap to clone; every method blocks unless it says otherwise.
 #[derive(Clone)]
 pub struct Store {
@@ -194,6 +205,14 @@ impl Store {
     /// The data root.
     pub fn root(&self) -> &Path {
         &self.inner.root
+    }
+
+    /// Removes a folder below the data root that is not the store's own: renamed away at once, deleted in the background.
+    ///
+    /// # Errors
+    /// The rename fails; what is not there is fine.
+    pub fn discard(&self, path: &Path) -> Result<()> {
+        self.inner.trash.discard(path)
     }
 
     /// Waits until the background deletions asked for so far are done. For tests and orderly ends.

@@ -1,0 +1,44 @@
+//! What the administrator decides, already validated by the binary.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::container::spec::Ulimit;
+
+/// Settings of one engine.
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    /// Everything that survives a reboot.
+    pub data_root: PathBuf,
+    /// Everything that does not: sockets, run records.
+    pub exec_root: PathBuf,
+    /// The `iechor-shim` program.
+    pub shim: PathBuf,
+    /// Warm shims and warm network namespaces kept ready.
+    pub warm: usize,
+    pub network: network::NetworkConfig,
+    pub registry: agent_registry::ClientConfig,
+    /// Registry of names without one; `docker.io`.
+    pub default_registry: String,
+    /// cgroup below which containers go; `/iechor`.
+    pub cgroup_parent: String,
+    pub default_ulimits: BTreeMap<String, Ulimit>,
+    /// Bytes of `/dev/shm`; Docker's default is 64 MiB.
+    pub default_shm_size: i64,
+    pub default_log_driver: String,
+    pub default_log_opts: BTreeMap<String, String>,
+    pub dns: Vec<IpAddr>,
+    pub dns_search: Vec<String>,
+    pub dns_options: Vec<String>,
+    /// Labels of the daemon itself, shown in `info`.
+    pub labels: Vec<String>,
+    pub no_new_privileges: bool,
+    pub init: bool,
+    pub debug: bool,
+    /// How long layers of one pull may be fetched side by side.
+    pub max_concurrent_downloads: usize,
+    /// How long running operations may take at shutdown.
+    pub shutdown_timeout: Duration,
+}

@@ -1,0 +1,342 @@
+//! Health checks: a test command run in the container again and again, and the state that follows from its results.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+use tokio::io::AsyncReadExt;
+
+use super::exec::ExecRequest;
+use super::spec::{Config, Healthcheck};
+use super::{Container, create};
+use crate::Engine;
+use crate::error::{Error, Result};
+use crate::events::EventKind;
+
+const DEFAULT_INTERVAL: Duration = Duration::from_secs(30); // Docker's defaults
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
+const DEFAULT_START_INTERVAL: Duration = Duration::from_secs(5);
+const DEFAULT_RETRIES: i64 = 3;
+/// Results kept, and bytes of output kept of each: Docker's numbers.
+const KEPT: usize = 5;
+const MAX_OUTPUT: usize = 4096;
+/// Docker refuses durations below this, other than 0.
+const MIN_DURATION: i64 = 1_000_000;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HealthState {
+    Starting,
+    Healthy,
+    Unhealthy,
+}
+
+impl HealthState {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            HealthState::Starting => "starting",
+            HealthState::Healthy => "healthy",
+            HealthState::Unhealthy => "unhealthy",
+        }
+    }
+}
+
+/// Health of a container and its last results.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Health {
+    pub state: HealthState,
+    pub failing_streak: u32,
+    pub log: VecDeque<Probe>,
+}
+
+/// One run of the test.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Probe {
+    pub start: SystemTime,
+    pub end: SystemTime,
+    /// 0 healthy, 1 unhealthy, -1 timed out or could not run.
+    pub exit_code: i32,
+    pub output: String,
+}
+
+/// Durations and retry count must make sense.
+pub fn check(check: &Healthcheck) -> Result<()> {
+    let durations = [
+        ("Interval", check.interval),
+        ("Timeout", check.timeout),
+        ("StartPeriod", check.start_period),
+        ("StartInterval", check.start_interval),
+    ];
+    for (name, value) in durations {
+        if value != 0 && value < MIN_DURATION {
+            return Err(Error::invalid(format!("{name} in Healthcheck cannot be less than 1ms")));
+        }
+    }
+    if check.retries < 0 {
+        return Err(Error::invalid("Retries in Healthcheck cannot be negative"));
+    }
+    match check.test.first().map(String::as_str) {
+        None | Some("NONE") => Ok(()),
+        Some("CMD" | "CMD-SHELL") if check.test.len() > 1 => Ok(()),
+        Some(other) => Err(Error::invalid(format!(
+            "Unknown type or missing command in Healthcheck: {other}"
+        ))),
+    }
+}
+
+/// The test's command line, when there is a test.
+fn command(config: &Config) -> Option<Vec<String>> {
+    let check = config.healthcheck.as_ref()?;
+    match check.test.split_first() {
+        Some((kind, words)) if kind == "CMD" => Some(words.to_vec()),
+        Some((kind, words)) if kind == "CMD-SHELL" => {
+            let mut argv = config
+                .shell
+                .clone()
+                .unwrap_or_else(|| vec!["/bin/sh".into(), "-c".into()]);
+            argv.push(words.join(" "));
+            Some(argv)
+        }
+        _ => None,
+    }
+}
+
+/// Health before the first start: `None` without a test.
+pub fn initial(config: &Config) -> Option<Health> {
+    command(config).map(|_| Health {
+        state: HealthState::Starting,
+        failing_streak: 0,
+        log: VecDeque::new(),
+    })
+}
+
+fn duration(nanoseconds: i64, default: Duration) -> Duration {
+    if nanoseconds <= 0 {
+        default
+    } else {
+        Duration::from_nanos(nanoseconds.unsigned_abs())
+    }
+}
+
+impl Health {
+    /// Takes in one result; failures in the start period do not count. Pure.
+    pub fn take(&mut self, probe: Probe, retries: u32, in_start_period: bool) {
+        if probe.exit_code == 0 {
+            self.failing_streak = 0;
+            self.state = HealthState::Healthy;
+        } else if !(in_start_period && self.state == HealthState::Starting) {
+            self.failing_streak += 1;
+            if self.failing_streak >= retries {
+                self.state = HealthState::Unhealthy;
+            }
+        }
+        if self.log.len() == KEPT {
+            self.log.pop_front();
+        }
+        self.log.push_back(probe);
+    }
+}
+
+impl Engine {
+    /// Probes one run of a container until that run ends.
+    pub(crate) fn watch_health(&self, container: &Arc<Container>, run: u64) {
+        let (argv, settings) = {
+            let mut inner = container.lock();
+            let Some(argv) = command(&inner.record.config) else {
+                return;
+            };
+            let settings = inner.record.config.healthcheck.clone().unwrap_or_default();
+            inner.record.health = initial(&inner.record.config);
+            (argv, settings)
+        };
+        let (engine, container) = (self.clone(), container.clone());
+        self.tasks.spawn(async move {
+            let started = tokio::time::Instant::now();
+            let start_period = duration(settings.start_period, Duration::ZERO);
+            let retries = u32::try_from(if settings.retries == 0 {
+                DEFAULT_RETRIES
+            } else {
+                settings.retries
+            })
+            .unwrap_or(u32::MAX);
+            let mut changes = container.changes.subscribe();
+            loop {
+                let starting = started.elapsed() < start_period
+                    && container
+                        .lock()
+                        .record
+                        .health
+                        .as_ref()
+                        .is_some_and(|h| h.state == HealthState::Starting);
+                let pause = if starting {
+                    duration(settings.start_interval, DEFAULT_START_INTERVAL)
+                } else {
+                    duration(settings.interval, DEFAULT_INTERVAL)
+                };
+                let over = changes.wait_for(|change| change.removed || change.exits != run || !change.phase.is_live());
+                tokio::select! {
+                    () = engine.shutdown.cancelled() => return,
+                    _ = over => return,
+                    () = tokio::time::sleep(pause) => {}
+                }
+                let probe = engine
+                    .probe(&container, &argv, duration(settings.timeout, DEFAULT_TIMEOUT))
+                    .await;
+                let in_start_period = started.elapsed() < start_period;
+                let change = {
+                    let mut inner = container.lock();
+                    if inner.record.status.exits != run {
+                        return;
+                    }
+                    let Some(health) = inner.record.health.as_mut() else {
+                        return;
+                    };
+                    let before = health.state;
+                    health.take(probe, retries, in_start_period);
+                    (before != health.state).then_some(health.state)
+                };
+                if let Some(state) = change {
+                    let action = format!("health_status: {}", state.as_str());
+                    let attributes = container.event_attributes();
+                    engine
+                        .journal
+                        .record(EventKind::Container, action, container.id.as_str(), attributes);
+                    engine.save_soon(&container);
+                }
+            }
+        });
+    }
+
+    async fn probe(&self, container: &Arc<Container>, argv: &[String], limit: Duration) -> Probe {
+        let start = SystemTime::now();
+        let mut output = Vec::new();
+        let run = async {
+            let request = ExecRequest {
+                argv: argv.to_vec(),
+                stdout: true,
+                stderr: true,
+                ..ExecRequest::default()
+            };
+            let id = self.exec_create(container.id.as_str(), request).await?;
+            let stream = self
+                .exec_start(
+                    &id,
+                    super::exec::ExecStart {
+                        detach: false,
+                        console: None,
+                    },
+                )
+                .await?;
+            if let Some(attachment) = stream {
+                let mut socket = attachment.stream;
+                let mut header = [0; 8];
+                while socket.read_exact(&mut header).await.is_ok() {
+                    let length = u32::from_be_bytes([header[4], header[5], header[6], header[7]]) as usize;
+                    let mut chunk = vec![0; length];
+                    if socket.read_exact(&mut chunk).await.is_err() {
+                        break;
+                    }
+                    let room = MAX_OUTPUT.saturating_sub(output.len());
+                    output.extend_from_slice(&chunk[..length.min(room)]);
+                }
+            }
+            let code = self.exec_wait(&id).await?;
+            self.execs.forget(&id);
+            Ok::<i32, Error>(code)
+        };
+        let (exit_code, text) = match tokio::time::timeout(limit, run).await {
+            Ok(Ok(code)) => (i32::from(code != 0), String::from_utf8_lossy(&output).into_owned()),
+            Ok(Err(error)) => (-1, error.chain()),
+            Err(_) => (-1, format!("Health check exceeded timeout ({limit:?})")),
+        };
+        Probe {
+            start,
+            end: SystemTime::now(),
+            exit_code,
+            output: text,
+        }
+    }
+
+    /// Writes the record without anybody waiting for it.
+    pub(crate) fn save_soon(&self, container: &Arc<Container>) {
+        let inner = container.lock();
+        if inner.removed {
+            return;
+        }
+        match serde_json::to_vec(&inner.record) {
+            Ok(bytes) => {
+                let mut batch = agent_store::Batch::new();
+                batch.put(create::TABLE, container.id.as_str(), bytes);
+                // Queued while `inner` is locked, so that records reach the disk in the order of their states.
+                drop(self.store.db().commit(batch));
+            }
+            Err(error) => tracing::error!(container = %container.id, %error, "the record cannot be written"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn probe(exit_code: i32) -> Probe {
+        Probe {
+            start: SystemTime::UNIX_EPOCH,
+            end: SystemTime::UNIX_EPOCH,
+            exit_code,
+            output: String::new(),
+        }
+    }
+
+    #[test]
+    fn unhealthy_after_retries_and_healthy_at_once() {
+        let mut health = Health {
+            state: HealthState::Starting,
+            failing_streak: 0,
+            log: VecDeque::new(),
+        };
+        health.take(probe(1), 2, true);
+        assert_eq!((health.state, health.failing_streak), (HealthState::Starting, 0));
+        health.take(probe(1), 2, false);
+        health.take(probe(-1), 2, false);
+        assert_eq!(health.state, HealthState::Unhealthy);
+        health.take(probe(0), 2, false);
+        assert_eq!((health.state, health.failing_streak), (HealthState::Healthy, 0));
+        for _ in 0..9 {
+            health.take(probe(0), 2, false);
+        }
+        assert_eq!(health.log.len(), KEPT);
+    }
+
+    #[test]
+    fn durations_and_commands_are_checked() {
+        let good = Healthcheck {
+            test: vec!["CMD".into(), "true".into()],
+            ..Healthcheck::default()
+        };
+        assert!(check(&good).is_ok());
+        assert!(
+            check(&Healthcheck {
+                interval: 5,
+                ..good.clone()
+            })
+            .is_err()
+        );
+        assert!(
+            check(&Healthcheck {
+                retries: -1,
+                ..good.clone()
+            })
+            .is_err()
+        );
+        assert!(
+            check(&Healthcheck {
+                test: vec!["RUN".into()],
+                ..good
+            })
+            .is_err()
+        );
+    }
+}

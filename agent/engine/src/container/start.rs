@@ -1,0 +1,277 @@
+//! Start: reserve the network, compile the plan, hand it to a shim, answer when the program's `exec` was seen.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use network::EndpointSpec;
+use runtime::StartFds;
+
+use super::state::{Denied, Phase, Request};
+use super::validate::{Share, ipc_share, network_share, pid_share};
+use super::{Container, Record, Run, RunNet, files, ports};
+use crate::Engine;
+use crate::disk;
+use crate::error::{Error, Result};
+use crate::events::EventKind;
+
+/// Namespace of another process, by its file below `/proc/PID/ns`.
+fn namespace_of(pid: i32, kind: &str) -> Result<OwnedFd> {
+    let path = format!("/proc/{pid}/ns/{kind}");
+    let file = std::fs::File::open(&path).map_err(Error::io(format!("open {path}")))?;
+    Ok(file.into())
+}
+
+/// Namespaces that the plan joins, by kind, in the order in which their descriptors are sent.
+#[derive(Default)]
+pub(crate) struct Joined {
+    pub kinds: Vec<u64>,
+    pub fds: Vec<OwnedFd>,
+}
+
+impl Joined {
+    fn add(&mut self, kind: nix::sched::CloneFlags, fd: OwnedFd) {
+        self.kinds.push(kind.bits() as u64);
+        self.fds.push(fd);
+    }
+}
+
+impl Engine {
+    /// Starts a container. `Ok(false)`: it runs already.
+    pub async fn start(&self, container: &Arc<Container>) -> Result<bool> {
+        let (engine, container) = (self.clone(), container.clone());
+        self.detached(async move {
+            let _owner = container.op.lock().await;
+            {
+                let mut inner = container.lock();
+                if inner.record.status.phase.admit(Request::Start) == Err(Denied::AlreadySo) {
+                    return Ok(false);
+                }
+                container.admit(&inner, Request::Start)?;
+                inner.record.status.stopped_by_user = false;
+                inner.record.status.restart_count = 0;
+                inner.backoff = super::exit::Backoff::default();
+            }
+            engine.start_owned(&container).await?;
+            Ok(true)
+        })
+        .await
+    }
+
+    /// The start itself; the caller owns the container's `op`.
+    pub(crate) async fn start_owned(&self, container: &Arc<Container>) -> Result<()> {
+        let _turn = self.starts.acquire().await.map_err(|_| Error::ShuttingDown)?;
+        match self.launch(container).await {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                let (code, text) = match &error {
+                    Error::Start { source, .. } => (exit_code(source.kind()), source.to_string()),
+                    other => (128, other.chain()),
+                };
+                {
+                    let mut inner = container.lock();
+                    let status = &mut inner.record.status;
+                    // A first start that fails leaves it `created`, as Docker does.
+                    status.phase = if status.exits == 0 {
+                        Phase::Created
+                    } else {
+                        Phase::Exited
+                    };
+                    status.exit_code = code;
+                    status.error = text;
+                    status.pid = 0;
+                    status.exits += 1;
+                    // Clients that attached for this start see the end of their streams.
+                    inner.pending.clear();
+                    container.announce(&inner);
+                }
+                self.save_soon(container);
+                let attributes = super::create::with(container.event_attributes(), [("exitCode", code.to_string())]);
+                self.journal
+                    .record(EventKind::Container, "die", container.id.as_str(), attributes);
+                if container.lock().record.host.auto_remove {
+                    self.remove_later(container);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn launch(&self, container: &Arc<Container>) -> Result<()> {
+        let record = container.lock().record.clone();
+        let id = container.id.as_str();
+        let mut net = RunNet::default();
+        let prepared = self.prepare(&record, &mut net).await;
+        let launched = match prepared {
+            Ok((plan, joined)) => {
+                let attach = std::mem::take(&mut container.lock().pending);
+                self.launcher
+                    .start(
+                        plan,
+                        StartFds {
+                            joined: joined.fds,
+                            attach,
+                        },
+                    )
+                    .await
+                    .map_err(|source| Error::Start {
+                        id: container.id.clone(),
+                        source,
+                    })
+            }
+            Err(error) => Err(error),
+        };
+        let shim = match launched {
+            Ok(shim) => shim,
+            Err(error) => {
+                self.release_network(id, &net).await;
+                let _ = disk::remove_file(&self.places(&container.id).run_record());
+                return Err(error);
+            }
+        };
+        let run = {
+            let mut inner = container.lock();
+            let status = &mut inner.record.status;
+            status.phase = Phase::Running;
+            status.pid = shim.pid();
+            status.started_at = Some(shim.started_at());
+            status.error.clear();
+            status.exit_code = 0;
+            status.oom_killed = false;
+            let exits = status.exits;
+            inner.run = Some(Run {
+                shim: shim.clone(),
+                net,
+                cgroup: self.cgroup_path(&record)?,
+            });
+            container.announce(&inner);
+            exits
+        };
+        // The run record and the shim's socket already tell a restarted daemon that it runs; this one is for a reboot.
+        self.save_soon(container);
+        self.journal
+            .record(EventKind::Container, "start", id, container.event_attributes());
+        self.watch_exit(container, shim, run);
+        self.watch_health(container, run);
+        Ok(())
+    }
+
+    /// All that comes before the shim is asked: network, files, plan. `net` tells the caller what to give back on failure.
+    async fn prepare(&self, record: &Record, net: &mut RunNet) -> Result<(runtime::plan::Plan, Joined)> {
+        let mut joined = Joined::default();
+        self.join_namespaces(record, &mut joined)?;
+        let share = network_share(&record.host)?;
+        let mut gateway = None;
+        match share {
+            Share::Host => {}
+            Share::Container(_) => {}
+            Share::Own if record.host.network_mode == "none" || record.config.network_disabled => {
+                let netns = self.network.empty_netns()?;
+                joined.add(nix::sched::CloneFlags::CLONE_NEWNET, netns);
+            }
+            Share::Own => {
+                let wanted = ports::requests(&record.config, &record.host)?;
+                let mac = match record.config.mac_address.as_str() {
+                    "" => None,
+                    text => Some(ports::mac(text)?),
+                };
+                let endpoint = self
+                    .endpoint(EndpointSpec {
+                        mac,
+                        ..EndpointSpec::default()
+                    })
+                    .await?;
+                net.endpoint = Some(endpoint.record.clone());
+                if !wanted.is_empty() {
+                    let (owner, endpoint) = (record.id.to_string(), endpoint.record.clone());
+                    net.ports = self
+                        .blocking(move |engine| {
+                            engine
+                                .network
+                                .publish(&owner, &endpoint, &wanted)
+                                .map_err(|source| Error::Ports { owner, source })
+                        })
+                        .await?;
+                }
+                gateway = Some(std::net::IpAddr::from(endpoint.record.gateway));
+                joined.add(nix::sched::CloneFlags::CLONE_NEWNET, endpoint.netns);
+            }
+        }
+        let places = self.places(&record.id);
+        if let Share::Container(target) = network_share(&record.host)? {
+            // Shares the other one's files too; they are bound from its folder by the plan.
+            self.container(&target)?;
+        } else {
+            let address = net
+                .endpoint
+                .as_ref()
+                .map(|endpoint| std::net::IpAddr::from(endpoint.ip));
+            let host_network = network_share(&record.host)? == Share::Host;
+            files::write(&places, record, &self.config, host_network, address, gateway)?;
+        }
+        let run = serde_json::to_vec(&*net).map_err(|source| Error::Record {
+            what: "run".into(),
+            source,
+        })?;
+        disk::write_atomic(&places.run_record(), &run).map_err(Error::io("write the run record"))?;
+        disk::remove_file(&places.exit_file()).map_err(Error::io("remove the last exit record"))?;
+        let plan = self.compile(record, &joined.kinds)?;
+        Ok((plan, joined))
+    }
+
+    /// A warm endpoint takes microseconds; making one takes milliseconds, so this is off the async threads.
+    async fn endpoint(&self, spec: EndpointSpec) -> Result<network::Endpoint> {
+        self.blocking(move |engine| Ok(engine.network.bridge_endpoint(spec)?))
+            .await
+    }
+
+    fn join_namespaces(&self, record: &Record, joined: &mut Joined) -> Result<()> {
+        use nix::sched::CloneFlags as Ns;
+        let shares = [
+            (network_share(&record.host)?, Ns::CLONE_NEWNET, "net", "network"),
+            (pid_share(&record.host)?, Ns::CLONE_NEWPID, "pid", "PID"),
+            (ipc_share(&record.host)?, Ns::CLONE_NEWIPC, "ipc", "IPC"),
+        ];
+        for (share, kind, file, what) in shares {
+            let Share::Container(target) = share else { continue };
+            let other = self.container(&target)?;
+            let (phase, pid) = {
+                let inner = other.lock();
+                (inner.record.status.phase, inner.record.status.pid)
+            };
+            if !phase.is_live() {
+                return Err(Error::Conflict(format!(
+                    "cannot join the {what} namespace of a container that is not running: {target}"
+                )));
+            }
+            joined.add(kind, namespace_of(pid, file)?);
+        }
+        Ok(())
+    }
+
+    /// Gives back what `prepare` took from the network.
+    pub(crate) async fn release_network(&self, owner: &str, net: &RunNet) {
+        let Some(endpoint) = net.endpoint.clone() else { return };
+        let (owner, published) = (owner.to_owned(), !net.ports.is_empty());
+        let released = self
+            .blocking(move |engine| {
+                if published {
+                    engine.network.unpublish(&owner)?;
+                }
+                engine.network.release(&endpoint);
+                Ok(())
+            })
+            .await;
+        if let Err(error) = released {
+            tracing::warn!(%error, "the network of an ended container could not be given back");
+        }
+    }
+}
+
+/// Exit code that Docker records for a start that failed.
+fn exit_code(kind: runtime::StartErrorKind) -> i32 {
+    match kind {
+        runtime::StartErrorKind::NotFound => 127,
+        runtime::StartErrorKind::NotExecutable => 126,
+        runtime::StartErrorKind::UserNotFound | runtime::StartErrorKind::Other => 128,
+    }
+}

@@ -1,0 +1,221 @@
+//! What the engine finds when it starts: records, live shims, exit records, run records, folders. Each difference has one
+//! rule; the same rules hold after an orderly stop, a `kill -9` and a reboot.
+//!
+//! | record | shim | exit file | rule |
+//! |---|---|---|---|
+//! | yes | alive | - | it runs: take it over, with the network of its run record |
+//! | running | gone | yes | it ended meanwhile: take over the exit, ask the restart policy |
+//! | running | gone | no | it died with the machine: exit code 255 |
+//! | created/exited | gone | - | as it is; stale run records go |
+//! | none | alive | - | nobody owns it: kill it |
+//! | none | - | - | folder, volume folder: removed |
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use network::{EndpointRecord, PortBinding};
+use runtime::Shim;
+
+use crate::Engine;
+use crate::container::state::Phase;
+use crate::container::{Container, Record, Run, RunNet, create, exit};
+use crate::disk;
+use crate::error::{Error, Result};
+use crate::ids::ContainerId;
+
+impl Engine {
+    /// Makes memory, disk and kernel agree. Runs once, before the first request is taken.
+    pub(crate) async fn recover(&self) -> Result<()> {
+        let containers = self.load_records()?;
+        let mut live: BTreeMap<String, Shim> = BTreeMap::new();
+        for id in self.launcher.live().map_err(|source| Error::Runtime {
+            id: ContainerId::random(),
+            source,
+        })? {
+            match self.launcher.reconnect(&id).await {
+                Ok(Some(shim)) => {
+                    live.insert(id, shim);
+                }
+                Ok(None) => {}
+                Err(error) => tracing::warn!(container = %id, %error, "a shim does not answer"),
+            }
+        }
+        let mut owned: Vec<(String, Option<EndpointRecord>, Vec<PortBinding>)> = Vec::new();
+        let mut restarts = Vec::new();
+        for container in &containers {
+            let id = container.id.to_string();
+            match live.remove(&id) {
+                Some(shim) => {
+                    let net = self.run_net(&container.id);
+                    owned.push((id, net.endpoint.clone(), net.ports.clone()));
+                    self.take_over(container, shim, net)?;
+                }
+                None => self.settle(container, &mut restarts),
+            }
+        }
+        for (id, shim) in live {
+            tracing::warn!(container = %id, "a shim without a record: killed");
+            let _ = shim.signal(nix::sys::signal::Signal::SIGKILL as i32).await;
+            shim.wait().await;
+            shim.release().await;
+        }
+        self.blocking(move |engine| Ok(engine.network.recover(owned)?)).await?;
+        self.remove_orphans(&containers)?;
+        for container in restarts {
+            let engine = self.clone();
+            // Detached: a slow start must not keep the daemon from being ready.
+            self.tasks.spawn(async move {
+                let _owner = container.op.lock().await;
+                if container.phase().is_live() || container.lock().removed {
+                    return;
+                }
+                if let Err(error) = engine.start_owned(&container).await {
+                    tracing::warn!(container = %container.id, error = %error.chain(), "not started again");
+                }
+            });
+        }
+        Ok(())
+    }
+
+    fn load_records(&self) -> Result<Vec<Arc<Container>>> {
+        let mut containers = Vec::new();
+        for (id, bytes) in self.store.db().scan(create::TABLE)? {
+            let record: Record = serde_json::from_slice(&bytes).map_err(|source| Error::Record {
+                what: format!("container {id}"),
+                source,
+            })?;
+            let container = Arc::new(Container::new(record));
+            self.index.insert(container.clone());
+            containers.push(container);
+        }
+        Ok(containers)
+    }
+
+    fn run_net(&self, id: &ContainerId) -> RunNet {
+        let path = self.places(id).run_record();
+        match fs::read(&path).map(|bytes| serde_json::from_slice(&bytes)) {
+            Ok(Ok(net)) => net,
+            Ok(Err(error)) => {
+                tracing::warn!(container = %id, %error, "the run record cannot be read; its address is not known");
+                RunNet::default()
+            }
+            Err(_) => RunNet::default(),
+        }
+    }
+
+    /// It ran on while no daemon was there.
+    fn take_over(&self, container: &Arc<Container>, shim: Shim, net: RunNet) -> Result<()> {
+        let cgroup = self.cgroup_path(&container.lock().record)?;
+        let run = {
+            let mut inner = container.lock();
+            let status = &mut inner.record.status;
+            if !status.phase.is_live() {
+                status.phase = Phase::Running;
+            }
+            status.pid = shim.pid();
+            status.started_at = Some(shim.started_at());
+            let exits = status.exits;
+            inner.run = Some(Run {
+                shim: shim.clone(),
+                net,
+                cgroup,
+            });
+            container.announce(&inner);
+            exits
+        };
+        self.save_soon(container);
+        self.watch_exit(container, shim, run);
+        self.watch_health(container, run);
+        Ok(())
+    }
+
+    /// No shim: what the record says of a run is over.
+    fn settle(&self, container: &Arc<Container>, restarts: &mut Vec<Arc<Container>>) {
+        let places = self.places(&container.id);
+        let exit_record = runtime::read_exit(&places.exit_file()).ok().flatten();
+        let started = places.run_record().exists();
+        let mut inner = container.lock();
+        let was_live = inner.record.status.phase.is_live();
+        let interrupted = matches!(inner.record.status.phase, Phase::Removing);
+        // The start that a crash cut short may have run to its end under the shim.
+        if was_live || (started && exit_record.is_some() && inner.record.status.phase != Phase::Exited) {
+            let exit = exit_record.unwrap_or_else(|| Engine::exit_unknown(SystemTime::now()));
+            let status = &mut inner.record.status;
+            status.exits += 1;
+            status.exit_code = exit.code;
+            status.oom_killed = exit.oom;
+            status.finished_at = Some(exit.at);
+            status.started_at.get_or_insert(exit.at);
+            status.pid = 0;
+            status.phase = Phase::Exited;
+        } else if inner.record.status.phase == Phase::Restarting {
+            inner.record.status.phase = Phase::Exited;
+        }
+        let again = exit::wants_start_at_boot(&inner.record.host.restart_policy, &inner.record.status);
+        let auto_remove = inner.record.host.auto_remove && inner.record.status.exits > 0;
+        container.announce(&inner);
+        drop(inner);
+        let _ = disk::remove_file(&places.run_record());
+        self.save_soon(container);
+        if interrupted || auto_remove {
+            container.lock().record.status.phase = Phase::Exited;
+            self.remove_later(container);
+        } else if again {
+            restarts.push(container.clone());
+        }
+    }
+
+    /// Folders below the engine's own roots that no record owns.
+    fn remove_orphans(&self, containers: &[Arc<Container>]) -> Result<()> {
+        let known: BTreeSet<&str> = containers.iter().map(|container| container.id.as_str()).collect();
+        let folder = self.config.data_root.join("containers");
+        for entry in fs::read_dir(&folder).map_err(Error::io("list the containers' folders"))? {
+            let entry = entry.map_err(Error::io("list the containers' folders"))?;
+            if !entry.file_name().to_str().is_some_and(|name| known.contains(name)) {
+                self.store.discard(&entry.path())?;
+            }
+        }
+        let runs = self.config.exec_root.join("run");
+        for entry in fs::read_dir(&runs)
+            .map_err(Error::io("list the run records"))?
+            .flatten()
+        {
+            let name = entry.file_name();
+            let id = name
+                .to_str()
+                .and_then(|name| name.split('.').next())
+                .unwrap_or_default();
+            if !known.contains(id) {
+                disk::remove_file(&entry.path()).map_err(Error::io("remove a stale run record"))?;
+            }
+        }
+        for id in self.store.snapshots().list() {
+            if !known.contains(id.as_str()) {
+                self.store.snapshots().remove(&id)?;
+            }
+        }
+        self.volumes.remove_orphans()?;
+        self.remove_orphan_cgroups(&known)?;
+        Ok(())
+    }
+
+    /// Groups below our parent whose container is not known: their processes are killed.
+    fn remove_orphan_cgroups(&self, known: &BTreeSet<&str>) -> Result<()> {
+        let parent = runtime::cgroup::CgroupPath::new(&self.config.cgroup_parent)?;
+        for name in self.cgroups.children(&parent)? {
+            if known.contains(name.as_str()) {
+                continue;
+            }
+            // Only names that we give: others below the same parent are somebody else's.
+            let Some(id) = ContainerId::parse(&name) else { continue };
+            let path = parent.child(id.as_str())?;
+            self.cgroups.kill_all(&path)?;
+            if let Err(error) = self.cgroups.remove(&path) {
+                tracing::warn!(container = %id, %error, "a control group without an owner stays");
+            }
+        }
+        Ok(())
+    }
+}
