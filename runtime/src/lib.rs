@@ -12,6 +12,8 @@
 
 #[cfg(feature = "host")]
 pub mod cgroup;
+pub mod exit;
 pub mod log;
 pub mod plan;
+pub mod proto;
 pub mod wire;

@@ -1,1 +1,83 @@
-fn main() {}
+//! `iechor-shim`: one small process per container. It starts the container, owns its streams and its log, serves
+//! attach, exec, resize and signals on a socket, and records the exit; the daemon may come and go.
+//!
+//! ```text
+//! warm ──Start──► starting ──exec seen──► running ──exit──► exited ──Release──► gone
+//!   └─ end of the daemon: gone                                └─ no daemon: exit record on disk, gone
+//! ```
+//!
+//! One thread, one `epoll`, no allocation in the steady state. What is deliberately absent: decisions. Whatever can be
+//! decided beforehand stands in the plan.
+
+#![forbid(unsafe_code)]
+
+mod cgroup;
+mod child;
+mod connection;
+mod container;
+mod process;
+mod pump;
+mod serve;
+mod spawn;
+mod token;
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
+use runtime_sys::clone::SingleThread;
+use runtime_sys::{fd, privilege, signals};
+
+/// What a shim has before it is told what to run.
+pub struct Shim {
+    /// One thread: clones may be made.
+    pub single: SingleThread,
+    /// The host's procfs.
+    pub proc: OwnedFd,
+    /// The host's null device.
+    pub null: OwnedFd,
+    /// The pid namespace to come back to.
+    pub pid_namespace: OwnedFd,
+    /// Readable when a child has ended.
+    pub child_events: OwnedFd,
+    /// The daemon that started us.
+    pub daemon: OwnedFd,
+}
+
+fn main() {
+    match prepare() {
+        Ok(shim) => serve::serve(shim),
+        Err(error) => {
+            // The only moment at which somebody may look: a shim run by hand, or on a machine without /proc.
+            eprintln!("iechor-shim: cannot start: {error}; it is run by iechord, with a socket as standard input");
+            std::process::exit(1);
+        }
+    }
+}
+
+fn prepare() -> std::io::Result<Shim> {
+    // Nobody in a container may look into this process or its children while they hold the host's rights.
+    privilege::set_dumpable(false)?;
+    // Ignored signals would stay ignored in containers; blocked ones only wait. Nothing but SIGKILL ends a shim.
+    signals::reset_all();
+    signals::block_all(true)?;
+    privilege::become_subreaper()?;
+    // Away from the daemon's session and terminal; fails where the daemon's launcher has done so.
+    let _ = nix::unistd::setsid();
+    nix::unistd::chdir("/")?;
+    // Modes in the plan are meant as they stand.
+    nix::sys::stat::umask(Mode::empty());
+    let null = nix::fcntl::open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())?;
+    if !child::is_null(&null) {
+        return Err(std::io::Error::other("/dev/null is not the null device"));
+    }
+    let daemon = fd::take_stdin(null.as_fd())?;
+    fd::set_nonblocking(daemon.as_fd(), true)?;
+    let proc = child::host_proc()?;
+    let pid_namespace = child::own_pid_namespace(proc.as_fd())?;
+    let single = SingleThread::claim()?;
+    let child_events = signals::child_events()?;
+    // What starts containers must not be the first to go when memory is short. Best effort: lowering takes a right.
+    let _ = std::fs::write("/proc/self/oom_score_adj", "-999");
+    Ok(Shim { single, proc, null, pid_namespace, child_events, daemon })
+}

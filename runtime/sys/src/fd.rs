@@ -69,3 +69,13 @@ pub fn set_nonblocking(file: BorrowedFd<'_>, nonblocking: bool) -> io::Result<()
     // SAFETY: takes numbers.
     check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETFL, wanted) }.into()).map(drop)
 }
+
+/// Closes every descriptor from 3 on and ends as process 1 of a container would: never returns to code that owns any
+/// of them. `close_range(2)`.
+pub fn close_all_then(forever: impl FnOnce() -> std::convert::Infallible) -> ! {
+    // SAFETY: owners of the closed descriptors still exist on the stack, but are never used or dropped again, since
+    // `forever` cannot return and cannot have captured them usefully; the process ends by `_exit`, or by a panic that
+    // aborts it.
+    unsafe { libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, 0) };
+    match forever() {}
+}

@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use crate::cvt::{check, check_fd};
+use crate::cvt::{c_path, check, check_fd};
 
 /// Most descriptors in one message (the kernel's `SCM_MAX_FD` is 253).
 pub const MAX_FDS: usize = 64;
@@ -26,6 +26,20 @@ pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     }
 }
 
+/// Calls `with` with an address for `path`. Longer ones than an address takes (107 bytes) go through their open folder.
+fn with_address<T>(path: &Path, with: impl FnOnce(&libc::sockaddr_un) -> io::Result<T>) -> io::Result<T> {
+    if path.as_os_str().len() < 108 {
+        return with(&address(path)?);
+    }
+    let (folder, name) = path.parent().zip(path.file_name()).ok_or(io::ErrorKind::InvalidInput)?;
+    let folder = c_path(folder)?;
+    // SAFETY: the path lives across the call; the result is a new descriptor.
+    let folder = unsafe {
+        check_fd(libc::open(folder.as_ptr(), libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC).into())
+    }?;
+    with(&address(&Path::new(&format!("/proc/self/fd/{}", folder.as_raw_fd())).join(name))?)
+}
+
 fn address(path: &Path) -> io::Result<libc::sockaddr_un> {
     let bytes = path.as_os_str().as_bytes();
     let mut address = libc::sockaddr_un { sun_family: libc::AF_UNIX as libc::sa_family_t, sun_path: [0; 108] };
@@ -42,17 +56,17 @@ fn address(path: &Path) -> io::Result<libc::sockaddr_un> {
 /// A non-blocking socket that listens at `path`, which must not exist: `bind(2)`, `listen(2)`.
 ///
 /// # Errors
-/// As those; `ENAMETOOLONG` for more than 107 bytes.
+/// As those.
 pub fn listen(path: &Path) -> io::Result<OwnedFd> {
-    let address = address(path)?;
     // SAFETY: takes numbers; the result is a new descriptor.
     let socket = unsafe { check_fd(libc::socket(libc::AF_UNIX, SOCKET | libc::SOCK_NONBLOCK, 0).into()) }?;
-    // SAFETY: the address lives across the call, and the length is its own.
-    unsafe {
-        let length = size_of::<libc::sockaddr_un>() as libc::socklen_t;
-        check(libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length).into())?;
-        check(libc::listen(socket.as_raw_fd(), 16).into())?;
-    }
+    let length = size_of::<libc::sockaddr_un>() as libc::socklen_t;
+    with_address(path, |address| {
+        // SAFETY: the address lives across the call, and the length is its own.
+        check(unsafe { libc::bind(socket.as_raw_fd(), std::ptr::from_ref(address).cast(), length) }.into())
+    })?;
+    // SAFETY: takes numbers.
+    check(unsafe { libc::listen(socket.as_raw_fd(), 16) }.into())?;
     Ok(socket)
 }
 
@@ -75,14 +89,13 @@ pub fn accept(listener: BorrowedFd<'_>) -> io::Result<OwnedFd> {
 /// # Errors
 /// As `connect(2)`; `ECONNREFUSED` when nobody listens there any more.
 pub fn connect(path: &Path) -> io::Result<OwnedFd> {
-    let address = address(path)?;
     // SAFETY: takes numbers; the result is a new descriptor.
     let socket = unsafe { check_fd(libc::socket(libc::AF_UNIX, SOCKET | libc::SOCK_NONBLOCK, 0).into()) }?;
-    // SAFETY: the address lives across the call, and the length is its own.
-    unsafe {
-        let length = size_of::<libc::sockaddr_un>() as libc::socklen_t;
-        check(libc::connect(socket.as_raw_fd(), (&raw const address).cast(), length).into())?;
-    }
+    let length = size_of::<libc::sockaddr_un>() as libc::socklen_t;
+    with_address(path, |address| {
+        // SAFETY: the address lives across the call, and the length is its own.
+        check(unsafe { libc::connect(socket.as_raw_fd(), std::ptr::from_ref(address).cast(), length) }.into())
+    })?;
     Ok(socket)
 }
 

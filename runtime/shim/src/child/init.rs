@@ -1,0 +1,48 @@
+//! The built-in init (`--init`): process 1 that reaps, forwards signals, and exits with its child's code.
+
+use std::convert::Infallible;
+use std::os::fd::BorrowedFd;
+
+use nix::unistd::{Pid, getpid, setpgid, tcsetpgrp};
+use runtime::proto::Step;
+use runtime_sys::clone::{SingleThread, exit_now, fork, reap};
+use runtime_sys::{fd, pidfd, privilege, signals};
+
+use super::failure::{At, Result};
+
+/// Splits into process 1, which stays here for ever, and its child, which goes on.
+pub fn split(single: &SingleThread, terminal: Option<BorrowedFd<'_>>) -> Result<()> {
+    // Blocked before the split, so that neither side misses one; the child lets them through before it runs its program.
+    signals::block_all(true).at(Step::Exec, "init")?;
+    match fork(single).at(Step::Exec, "init")? {
+        Some(child) => fd::close_all_then(move || serve(child)),
+        None => {
+            // A group of its own, in the foreground: what is typed to interrupt must not reach process 1.
+            setpgid(Pid::from_raw(0), Pid::from_raw(0)).at(Step::Exec, "init")?;
+            if let Some(terminal) = terminal {
+                tcsetpgrp(terminal, getpid()).at(Step::Terminal, "foreground")?;
+            }
+            Ok(())
+        }
+    }
+}
+
+fn serve(child: i32) -> Infallible {
+    privilege::set_name(c"init");
+    loop {
+        match signals::wait() {
+            Ok(libc::SIGCHLD) => {
+                while let Ok(Some(ended)) = reap(-1, false) {
+                    if ended.pid == child {
+                        exit_now(ended.code);
+                    }
+                }
+            }
+            // Stops and continues come from the terminal as well; the child gets what process 1 got.
+            Ok(signal) => {
+                let _ = pidfd::kill(child, signal);
+            }
+            Err(_) => {}
+        }
+    }
+}

@@ -1,0 +1,367 @@
+//! The container's file systems: the root, the mounts of the plan, hidden and read-only paths.
+//!
+//! Everything is mounted detached and attached by descriptor, so that no name inside the root can lead a mount astray.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::mount::MsFlags;
+use nix::sys::stat::{Mode, SFlag, fstat};
+use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
+use runtime::plan::{Mount, MountSource, Root as RootSource};
+use runtime::proto::Step;
+use runtime_sys::mount::{self, Filesystem, attr};
+
+use super::copy_up::copy_up;
+use super::failure::{At, Result, failure};
+use super::root::Root;
+
+/// Longest value that `fsconfig` takes as a string.
+const FSCONFIG_LIMIT: usize = 255;
+
+/// Makes everything of the host a slave: what is mounted from here on never shows outside.
+pub fn detach_propagation() -> Result<()> {
+    change_propagation(MsFlags::MS_SLAVE | MsFlags::MS_REC).at(Step::Root, "/")
+}
+
+/// Sets the propagation of the process' root.
+pub fn change_propagation(flags: MsFlags) -> nix::Result<()> {
+    nix::mount::mount(None::<&str>, "/", None::<&str>, flags, None::<&str>)
+}
+
+/// Mounts the root and opens it.
+pub fn root(source: &RootSource) -> Result<Root> {
+    let (mount, place) = match source {
+        RootSource::Overlay { lower, upper, work, volatile } => match overlay(lower, upper, work, *volatile) {
+            Ok(mount) => (mount, upper),
+            Err(error) => return classic_overlay(lower, upper, work, *volatile, error),
+        },
+        // Bound onto itself, so that it is a mount of its own; mounts below come along.
+        RootSource::Dir { path } => {
+            let tree = mount::clone_tree(path, true).at(Step::Root, path)?;
+            mount::set_attributes(tree.as_fd(), 0, 0, MsFlags::MS_PRIVATE.bits(), true).at(Step::Root, path)?;
+            (tree, path)
+        }
+    };
+    // Attached over a folder of its own that nobody needs any more in this namespace. There is no folder to make
+    // before and none to remove after.
+    let target = nix::fcntl::open(place, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).at(Step::Root, place)?;
+    mount::attach(mount.as_fd(), target.as_fd()).at(Step::Root, place)?;
+    Ok(Root::new(mount))
+}
+
+fn overlay(lower: &[PathBuf], upper: &Path, work: &Path, volatile: bool) -> io::Result<OwnedFd> {
+    let fs = Filesystem::open("overlay")?;
+    for layer in lower {
+        set_path(&fs, "lowerdir+", layer)?;
+    }
+    set_path(&fs, "upperdir", upper)?;
+    set_path(&fs, "workdir", work)?;
+    // Whatever the kernel was built with: layers must not depend on the mount that wrote them, and a root that another
+    // namespace still holds must not stop a restart.
+    for (key, value) in [("index", "off"), ("metacopy", "off"), ("redirect_dir", "off")] {
+        let _ = fs.string(key, value.as_bytes());
+    }
+    if volatile {
+        fs.flag("volatile")?;
+    }
+    match fs.mount(0) {
+        Ok(mount) => Ok(mount),
+        Err(error) => {
+            let complaint = fs.complaint();
+            // The errno decides about the fallback; the kernel's words are better than its number.
+            if complaint.is_empty() || fallback_errno(&error) { Err(error) } else { Err(io::Error::other(complaint)) }
+        }
+    }
+}
+
+fn set_path(fs: &Filesystem, key: &str, path: &Path) -> io::Result<()> {
+    let bytes = path.as_os_str().as_bytes();
+    if bytes.len() <= FSCONFIG_LIMIT {
+        return fs.string(key, bytes);
+    }
+    let folder = nix::fcntl::open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
+    fs.file(key, folder.as_fd())
+}
+
+/// Whether an error may only mean that the kernel is older than `lowerdir+` (6.8) or its descriptor form (6.13).
+fn fallback_errno(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS | libc::ENAMETOOLONG | libc::EBADF))
+}
+
+/// `mount(2)` with one option string, of at most a page.
+fn classic_overlay(
+    lower: &[PathBuf],
+    upper: &Path,
+    work: &Path,
+    volatile: bool,
+    error: io::Error,
+) -> Result<Root> {
+    if !fallback_errno(&error) {
+        return Err(error).at(Step::Root, upper);
+    }
+    let mut options = b"lowerdir=".to_vec();
+    for (index, layer) in lower.iter().enumerate() {
+        if index > 0 {
+            options.push(b':');
+        }
+        escape(layer, b":,\\", &mut options);
+    }
+    for (key, path) in [(",upperdir=", upper), (",workdir=", work)] {
+        options.extend_from_slice(key.as_bytes());
+        escape(path, b",\\", &mut options);
+    }
+    if volatile {
+        options.extend_from_slice(b",volatile");
+    }
+    let options = OsStr::from_bytes(&options);
+    nix::mount::mount(Some("overlay"), upper, Some("overlay"), MsFlags::empty(), Some(options))
+        .at(Step::Root, upper)?;
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    Ok(Root::new(nix::fcntl::open(upper, flags, Mode::empty()).at(Step::Root, upper)?))
+}
+
+fn escape(path: &Path, special: &[u8], out: &mut Vec<u8>) {
+    for &byte in path.as_os_str().as_bytes() {
+        if special.contains(&byte) {
+            out.push(b'\\');
+        }
+        out.push(byte);
+    }
+}
+
+/// Whether a mount has to be copied before the host's tree becomes a slave: one that stays shared with the host.
+pub fn is_shared(mount: &Mount) -> bool {
+    matches!(mount.source, MountSource::Bind { .. }) && mount.propagation & MsFlags::MS_SHARED.bits() != 0
+}
+
+/// A detached copy of what is bound; `None` when it is absent and may be.
+pub fn clone_source(mount: &Mount) -> Result<Option<OwnedFd>> {
+    let MountSource::Bind { path, recursive } = &mount.source else {
+        return Ok(None);
+    };
+    match mount::clone_tree(path, *recursive) {
+        Err(error) if mount.optional && error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        other => other.at(Step::Mount, path).map(Some),
+    }
+}
+
+/// Makes one mount. `cloned` is the bind's source where it had to be copied early.
+pub fn add(root: &Root, mount: &Mount, cloned: Option<OwnedFd>) -> Result<()> {
+    match &mount.source {
+        MountSource::Fs { fstype, source, data, copy_up } => add_fs(root, mount, fstype, source, data, *copy_up),
+        MountSource::Bind { .. } => {
+            let tree = match cloned {
+                Some(tree) => tree,
+                None => match clone_source(mount)? {
+                    Some(tree) => tree,
+                    None => return Ok(()),
+                },
+            };
+            add_bind(root, mount, tree)
+        }
+    }
+}
+
+fn add_fs(root: &Root, mount: &Mount, fstype: &str, source: &str, data: &str, copy: bool) -> Result<()> {
+    let subject = &mount.target;
+    let target = root.folder(&mount.target).at(Step::Mount, subject)?;
+    if matches!(fstype, "proc" | "sysfs") {
+        // An image with a symlink at /proc would have it somewhere else, and a folder of its own where the runtime
+        // and others expect the kernel's.
+        root.place_without_symlinks(&mount.target).at(Step::Mount, subject)?;
+    }
+    let fs = match Filesystem::open(fstype) {
+        Err(error) if mount.optional && error.raw_os_error() == Some(libc::ENODEV) => return Ok(()),
+        other => other.at(Step::Mount, subject)?,
+    };
+    let made = configure(&fs, source, data).and_then(|()| fs.mount(attributes(mount.flags)));
+    let made = match made {
+        Ok(made) => made,
+        Err(error) => {
+            let errno = Errno::from_raw(error.raw_os_error().unwrap_or(0));
+            return Err(failure(Step::Mount, subject, errno, fs.complaint()));
+        }
+    };
+    if copy {
+        copy_up(target.as_fd(), made.as_fd()).at(Step::Mount, subject)?;
+    }
+    finish(mount, made.as_fd()).at(Step::Mount, subject)?;
+    mount::attach(made.as_fd(), target.as_fd()).at(Step::Mount, subject)
+}
+
+fn configure(fs: &Filesystem, source: &str, data: &str) -> io::Result<()> {
+    if !source.is_empty() {
+        fs.string("source", source.as_bytes())?;
+    }
+    for option in data.split(',').filter(|option| !option.is_empty()) {
+        match option.split_once('=') {
+            Some((key, value)) => fs.string(key, value.as_bytes())?,
+            None => fs.flag(option)?,
+        }
+    }
+    Ok(())
+}
+
+fn add_bind(root: &Root, mount: &Mount, tree: OwnedFd) -> Result<()> {
+    let subject = &mount.target;
+    let kind = SFlag::from_bits_truncate(fstat(&tree).at(Step::Mount, subject)?.st_mode) & SFlag::S_IFMT;
+    let target = if kind == SFlag::S_IFDIR { root.folder(subject) } else { root.file(subject) };
+    let target = target.at(Step::Mount, subject)?;
+    refuse_inside_proc(subject, target.as_fd())?;
+    let (set, clear) = changes(mount.flags, mount.clear);
+    if set | clear != 0 {
+        mount::set_attributes(tree.as_fd(), set, clear, 0, false).at(Step::Mount, subject)?;
+    }
+    if mount.propagation & !MsFlags::MS_REC.bits() == 0 {
+        mount::set_attributes(tree.as_fd(), 0, 0, MsFlags::MS_PRIVATE.bits(), true).at(Step::Mount, subject)?;
+    }
+    finish(mount, tree.as_fd()).at(Step::Mount, subject)?;
+    mount::attach(tree.as_fd(), target.as_fd()).at(Step::Mount, subject)
+}
+
+/// Files of procfs that tools like lxcfs replace.
+const REPLACEABLE: [&str; 11] = [
+    "/proc/cpuinfo",
+    "/proc/diskstats",
+    "/proc/meminfo",
+    "/proc/stat",
+    "/proc/swaps",
+    "/proc/uptime",
+    "/proc/loadavg",
+    "/proc/slabinfo",
+    "/proc/net/dev",
+    "/proc/sys/kernel/ns_last_pid",
+    "/proc/sys/crypto/fips_enabled",
+];
+
+/// A bind over a part of procfs could forge what the runtime, or a privileged process in the container, relies on.
+fn refuse_inside_proc(subject: &Path, target: BorrowedFd<'_>) -> Result<()> {
+    let inside = fstatfs(target).at(Step::Mount, subject)?.filesystem_type() == PROC_SUPER_MAGIC;
+    if !inside || REPLACEABLE.iter().any(|allowed| Path::new(allowed) == subject) {
+        return Ok(());
+    }
+    Err(failure(Step::Mount, subject, Errno::EPERM, "cannot be mounted because it is inside /proc"))
+}
+
+/// Recursive attributes and the propagation asked for, on a mount that is not attached yet.
+fn finish(mount: &Mount, made: BorrowedFd<'_>) -> io::Result<()> {
+    if mount.recursive_set | mount.recursive_clear != 0 {
+        mount::set_attributes(made, mount.recursive_set, mount.recursive_clear, 0, true)?;
+    }
+    let recursive = mount.propagation & MsFlags::MS_REC.bits() != 0;
+    let propagation = mount.propagation & !MsFlags::MS_REC.bits();
+    // A slave keeps receiving from the host; one that was cloned after the host's tree became a slave is one already.
+    if propagation != 0 {
+        mount::set_attributes(made, 0, 0, propagation, recursive)?;
+    }
+    Ok(())
+}
+
+const SIMPLE: [(MsFlags, u64); 6] = [
+    (MsFlags::MS_RDONLY, attr::RDONLY),
+    (MsFlags::MS_NOSUID, attr::NOSUID),
+    (MsFlags::MS_NODEV, attr::NODEV),
+    (MsFlags::MS_NOEXEC, attr::NOEXEC),
+    (MsFlags::MS_NODIRATIME, attr::NODIRATIME),
+    (MsFlags::from_bits_retain(256), attr::NOSYMFOLLOW), // MS_NOSYMFOLLOW, which nix does not name
+];
+
+/// `MS_*` as `MOUNT_ATTR_*`.
+fn attributes(flags: u64) -> u64 {
+    let flags = MsFlags::from_bits_retain(flags);
+    let mut attributes = 0;
+    for (flag, attribute) in SIMPLE {
+        if flags.contains(flag) {
+            attributes |= attribute;
+        }
+    }
+    if flags.contains(MsFlags::MS_NOATIME) {
+        attributes |= attr::NOATIME;
+    } else if flags.contains(MsFlags::MS_STRICTATIME) {
+        attributes |= attr::STRICTATIME;
+    }
+    attributes
+}
+
+/// What a bind sets and clears. The access time modes exclude each other: to set one is to clear the field first.
+fn changes(flags: u64, clear: u64) -> (u64, u64) {
+    let set = attributes(flags);
+    let mut clear = attributes(clear) & !attr::ATIME & !set;
+    let times = MsFlags::MS_NOATIME | MsFlags::MS_RELATIME | MsFlags::MS_STRICTATIME;
+    if flags & times.bits() != 0 {
+        clear |= attr::ATIME;
+    }
+    (set, clear)
+}
+
+/// Hides paths: a file by the null device, a folder by an empty one.
+pub fn mask(root: &Root, paths: &[PathBuf], null: BorrowedFd<'_>) -> Result<()> {
+    let mut empty: Option<OwnedFd> = None;
+    for path in paths {
+        let Some(target) = present(root, path, Step::Mask)? else {
+            continue;
+        };
+        let cover = if is_folder(target.as_fd()).at(Step::Mask, path)? {
+            // One empty file system serves all.
+            match &empty {
+                Some(first) => mount::clone_tree_of(first.as_fd(), false).at(Step::Mask, path)?,
+                None => {
+                    let fs = Filesystem::open("tmpfs").at(Step::Mask, path)?;
+                    for (key, value) in [("nr_blocks", "1"), ("nr_inodes", "1")] {
+                        fs.string(key, value.as_bytes()).at(Step::Mask, path)?;
+                    }
+                    fs.mount(attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC).at(Step::Mask, path)?
+                }
+            }
+        } else {
+            mount::clone_tree_of(null, false).at(Step::Mask, path)?
+        };
+        mount::attach(cover.as_fd(), target.as_fd()).at(Step::Mask, path)?;
+        if empty.is_none() && is_folder(cover.as_fd()).at(Step::Mask, path)? {
+            empty = Some(cover);
+        }
+    }
+    Ok(())
+}
+
+/// Makes paths read-only, with what is mounted below.
+pub fn make_readonly(root: &Root, paths: &[PathBuf]) -> Result<()> {
+    for path in paths {
+        let Some(target) = present(root, path, Step::Readonly)? else {
+            continue;
+        };
+        let tree = mount::clone_tree_of(target.as_fd(), true).at(Step::Readonly, path)?;
+        mount::set_attributes(tree.as_fd(), attr::RDONLY, 0, 0, true).at(Step::Readonly, path)?;
+        mount::attach(tree.as_fd(), target.as_fd()).at(Step::Readonly, path)?;
+    }
+    Ok(())
+}
+
+fn present(root: &Root, path: &Path, step: Step) -> Result<Option<OwnedFd>> {
+    match root.place(path) {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)) => Ok(None),
+        other => other.at(step, path).map(Some),
+    }
+}
+
+fn is_folder(file: BorrowedFd<'_>) -> nix::Result<bool> {
+    Ok(SFlag::from_bits_truncate(fstat(file)?.st_mode) & SFlag::S_IFMT == SFlag::S_IFDIR)
+}
+
+/// Reads a small file inside the root that nobody may trust: a regular one, of bounded size.
+pub fn read_bounded(root: &Root, path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let file = root.open(path, OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY)?;
+    if SFlag::from_bits_truncate(fstat(&file)?.st_mode) & SFlag::S_IFMT != SFlag::S_IFREG {
+        return Err(Errno::EINVAL.into());
+    }
+    let mut content = Vec::new();
+    File::from(file).take(limit).read_to_end(&mut content)?;
+    Ok(content)
+}

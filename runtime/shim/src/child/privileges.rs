@@ -1,0 +1,110 @@
+//! From the shim's rights down to those of the plan.
+
+use std::io;
+
+use nix::errno::Errno;
+use runtime::plan::{Caps, ProcessPlan, Rlimit};
+use runtime::proto::Step;
+use runtime_sys::privilege::{self, Capabilities};
+
+use super::failure::{At, Result, failure};
+use super::users::Identity;
+
+pub fn limits(limits: &[Rlimit]) -> Result<()> {
+    for limit in limits {
+        let (resource, soft, hard) = (limit.resource, limit.soft, limit.hard);
+        let set = privilege::set_limit(resource, soft, hard).or_else(|error| {
+            if limit.strict || error.raw_os_error() != Some(libc::EPERM) {
+                return Err(error);
+            }
+            // Without CAP_SYS_RESOURCE no limit can be raised: a default takes what there is.
+            let (_, highest) = privilege::limit(resource)?;
+            privilege::set_limit(resource, soft.min(highest), hard.min(highest))
+        });
+        set.at(Step::Rlimit, name(resource))?;
+    }
+    Ok(())
+}
+
+fn name(resource: u32) -> String {
+    const NAMES: [&str; 16] = [
+        "cpu", "fsize", "data", "stack", "core", "rss", "nproc", "nofile", "memlock", "as", "locks", "sigpending",
+        "msgqueue", "nice", "rtprio", "rttime",
+    ];
+    NAMES.get(resource as usize).map_or_else(|| resource.to_string(), |name| (*name).to_owned())
+}
+
+/// Takes on user, groups, capabilities and the seccomp program.
+pub fn apply(plan: &ProcessPlan, identity: &Identity) -> Result<()> {
+    // Loading a program without no_new_privs takes CAP_SYS_ADMIN, so then it is loaded first; otherwise last, so that
+    // it need not allow what follows.
+    if !plan.no_new_privs {
+        seccomp(plan)?;
+    }
+    privilege::set_groups(&identity.groups).at(Step::Identity, "groups")?;
+    privilege::set_group(identity.gid).at(Step::Identity, identity.gid.to_string())?;
+    let held = privilege::capabilities().at(Step::Capabilities, "")?;
+    bounding(plan.caps.bounding).at(Step::Capabilities, "bounding set")?;
+    if identity.uid != 0 {
+        privilege::keep_capabilities(true).at(Step::Capabilities, "")?;
+    }
+    privilege::set_user(identity.uid).at(Step::Identity, identity.uid.to_string())?;
+    // A change of user makes the kernel fall back to its default, which an administrator may have changed.
+    privilege::set_dumpable(false).at(Step::Identity, "")?;
+    capabilities(&plan.caps, held.permitted)?;
+    if plan.no_new_privs {
+        privilege::no_new_privileges().at(Step::Seccomp, "no_new_privs")?;
+        seccomp(plan)?;
+    }
+    Ok(())
+}
+
+fn seccomp(plan: &ProcessPlan) -> Result<()> {
+    if plan.seccomp.is_empty() {
+        return Ok(());
+    }
+    privilege::load_seccomp(&plan.seccomp, plan.seccomp_flags).at(Step::Seccomp, "")
+}
+
+fn bounding(keep: u64) -> io::Result<()> {
+    for capability in 0..64 {
+        if keep & (1 << capability) != 0 {
+            continue;
+        }
+        match privilege::drop_bounding(capability) {
+            // Past the last one that the kernel knows.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => break,
+            other => other?,
+        }
+    }
+    Ok(())
+}
+
+/// What the shim itself lacks is left out: the daemon has refused explicit wishes for it before.
+fn capabilities(caps: &Caps, held: u64) -> Result<()> {
+    let sets = Capabilities {
+        effective: caps.effective & held,
+        permitted: caps.permitted & held,
+        inheritable: caps.inheritable & held,
+    };
+    privilege::set_capabilities(sets).at(Step::Capabilities, "")?;
+    for capability in 0..64u32 {
+        if caps.ambient & held & (1 << capability) != 0 {
+            privilege::raise_ambient(capability).at(Step::Capabilities, format!("ambient {capability}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// How likely the kernel's OOM killer picks this process. `proc` is the host's procfs.
+pub fn oom_score(proc: std::os::fd::BorrowedFd<'_>, score: &runtime::plan::OomScoreAdj) -> Result<()> {
+    use nix::fcntl::{OFlag, openat};
+    let file = openat(proc, "self/oom_score_adj", OFlag::O_WRONLY | OFlag::O_CLOEXEC, nix::sys::stat::Mode::empty());
+    let written = file.and_then(|file| nix::unistd::write(&file, score.value.to_string().as_bytes()));
+    match written {
+        Ok(_) => Ok(()),
+        // Without CAP_SYS_RESOURCE it can only be raised.
+        Err(Errno::EACCES | Errno::EPERM) if !score.strict => Ok(()),
+        Err(errno) => Err(failure(Step::OomScore, score.value.to_string(), errno, "")),
+    }
+}

@@ -1,0 +1,204 @@
+//! What daemon and shim say to each other, one message per packet of a `SEQPACKET` socket.
+//!
+//! ```text
+//! daemon                                   shim
+//!   Start + joined namespaces + attach ──►          (once, on the first socket)
+//!                                       ◄── Started | Failed
+//!   Signal, Resize, Attach, Exec ──►                (each with a tag of the daemon's choice)
+//!                                       ◄── Done | ExecStarted | Failed, with that tag
+//!                                       ◄── Exited  (without being asked, to every connection)
+//!   Release ──►                         ◄── Done, then the end of the stream
+//! ```
+//!
+//! A daemon that connects to a running shim's own socket is told [`Event::State`] first.
+
+use std::ffi::OsString;
+
+use crate::plan::ExecPlan;
+use crate::wire::{Blob, wire_enum, wire_struct};
+
+/// Raised with every change of a message or of the plan. A shim that outlived an upgrade may speak an older one.
+pub const VERSION: u32 = 1;
+
+/// Plans up to this size travel inside the message, larger ones in a sealed memory file. Far below the default send
+/// buffer (208 KiB), of which other messages take their part.
+pub const INLINE_PLAN: usize = 64 * 1024;
+
+/// Largest message that a shim reads. An exec with the largest environment and arguments that the kernel takes inline.
+pub const LARGEST_MESSAGE: usize = 160 * 1024;
+
+/// Largest plan.
+pub const LARGEST_PLAN: usize = 16 * 1024 * 1024;
+
+/// The process that a request is about: the container's first one.
+pub const INIT: u32 = 0;
+
+wire_struct! {
+    /// Which streams a client takes part in.
+    pub struct Streams {
+        /// What the client sends is typed into the process.
+        pub stdin: bool,
+        /// The client is sent standard output (of a terminal: everything).
+        pub stdout: bool,
+        /// The client is sent standard error.
+        pub stderr: bool,
+    }
+}
+
+wire_enum! {
+    /// What the daemon asks for.
+    pub enum Request {
+        /// Run a container. Descriptors: the plan if it is not inline, then `joined` namespaces, then one socket for
+        /// each of `attach`.
+        0 => Start {
+            /// [`VERSION`].
+            version: u32,
+            /// An encoded [`crate::plan::Plan`]; `None`: in a sealed memory file.
+            plan: Option<Blob>,
+            /// How many namespace descriptors there are.
+            joined: u32,
+            /// Clients attached from the first byte on.
+            attach: Vec<Streams>,
+        },
+        /// Send a signal to a process ([`INIT`] or an exec's number).
+        1 => Signal { tag: u32, process: u32, signal: i32 },
+        /// Tell a process' terminal its size.
+        2 => Resize { tag: u32, process: u32, rows: u16, cols: u16 },
+        /// Attach the stream socket that comes along to the first process.
+        3 => Attach { tag: u32, streams: Streams },
+        /// Run a further process; with a stream socket if `attach`. A plan too large for a message comes in a sealed
+        /// memory file before that socket.
+        4 => Exec { tag: u32, plan: Option<ExecPlan>, attach: Option<Streams> },
+        /// The exit is recorded: clean up and end.
+        5 => Release { tag: u32 },
+    }
+}
+
+wire_enum! {
+    /// What the shim answers and reports.
+    pub enum Event {
+        /// The container's first process runs its program.
+        0 => Started { pid: i32, at: Time },
+        /// A start or an exec failed; nothing of it is left.
+        1 => Failed { tag: u32, failure: Failure },
+        /// A request was carried out (0) or refused with this errno.
+        2 => Done { tag: u32, errno: i32 },
+        /// An exec runs its program; `process` is its number in further requests.
+        3 => ExecStarted { tag: u32, process: u32, pid: i32 },
+        /// A process ended, and its output has been read to the end.
+        4 => Exited { process: u32, exit: ExitStatus },
+        /// Sent first on a connection to a running shim.
+        5 => State {
+            /// [`VERSION`] of the shim.
+            version: u32,
+            /// The shim's own process number.
+            shim: i32,
+            /// The container's first process.
+            pid: i32,
+            /// When that ran its program; `None`: it has not yet.
+            started: Option<Time>,
+            /// How it ended.
+            exit: Option<ExitStatus>,
+        },
+    }
+}
+
+wire_struct! {
+    /// A moment on the wall clock.
+    pub struct Time {
+        /// Seconds since 1970.
+        pub seconds: i64,
+        /// Nanoseconds of the second.
+        pub nanos: u32,
+    }
+}
+
+wire_struct! {
+    /// How a process ended.
+    pub struct ExitStatus {
+        /// Exit code, or 128 + the number of the signal that killed it.
+        pub code: i32,
+        /// The signal that killed it.
+        pub signal: Option<i32>,
+        /// Whether the kernel killed something in the container for want of memory.
+        pub oom: bool,
+        /// When.
+        pub at: Time,
+    }
+}
+
+wire_struct! {
+    /// Why a process could not be started.
+    pub struct Failure {
+        /// The step that failed.
+        pub step: Step,
+        /// What it failed on: a path, a name.
+        pub subject: OsString,
+        /// The kernel's reason; 0 when it was not the kernel.
+        pub errno: i32,
+        /// Anything more that is known, may be empty.
+        pub message: String,
+    }
+}
+
+wire_enum! {
+    /// A step of the set-up.
+    pub enum Step {
+        /// Reading the plan.
+        0 => Plan,
+        /// Making or configuring the control groups.
+        1 => Cgroup,
+        /// Putting the process into them.
+        2 => CgroupJoin,
+        /// Opening the log.
+        3 => Log,
+        /// Creating the process.
+        4 => Clone,
+        /// Joining a namespace.
+        5 => Join,
+        /// Mounting the root.
+        6 => Root,
+        /// A mount.
+        7 => Mount,
+        /// A device node.
+        8 => Device,
+        /// A symbolic link.
+        9 => Symlink,
+        /// The terminal.
+        10 => Terminal,
+        /// Hiding a path.
+        11 => Mask,
+        /// Making a path read-only.
+        12 => Readonly,
+        /// A kernel parameter.
+        13 => Sysctl,
+        /// Host or domain name.
+        14 => Hostname,
+        /// Changing to the new root.
+        15 => Pivot,
+        /// A resource limit.
+        16 => Rlimit,
+        /// The OOM score.
+        17 => OomScore,
+        /// Looking up the user or a group.
+        18 => User,
+        /// Changing to the working folder.
+        19 => Cwd,
+        /// Taking on user and groups.
+        20 => Identity,
+        /// Setting capabilities.
+        21 => Capabilities,
+        /// Loading the seccomp program.
+        22 => Seccomp,
+        /// Standard streams and descriptors.
+        23 => Streams,
+        /// Looking up the program.
+        24 => Lookup,
+        /// Running the program.
+        25 => Exec,
+        /// The shim's own socket.
+        26 => Socket,
+        /// The child went away without a word.
+        27 => Vanished,
+    }
+}
