@@ -100,10 +100,6 @@ impl Index {
         self.read().by_id.len()
     }
 
-    pub fn by_id(&self, id: &ContainerId) -> Option<Arc<Container>> {
-        self.read().by_id.get(id).cloned()
-    }
-
     /// Full id first, then name, then unique prefix of an id: Docker's order.
     pub fn resolve(&self, target: &str) -> Result<Arc<Container>> {
         let tables = self.read();

@@ -55,25 +55,27 @@ pub struct Engine {
     shared: Arc<Shared>,
 }
 
-pub(crate) struct Shared {
-    pub config: EngineConfig,
-    pub store: Store,
-    pub registry: Client,
-    pub network: Network,
-    pub launcher: Launcher,
-    pub cgroups: Cgroups,
-    pub journal: events::Journal,
-    pub index: index::Index,
-    pub volumes: volumes::Volumes,
-    pub execs: container::exec::Execs,
-    pub plans: container::plan::PlanCache,
-    pub pulls: image::pull::Pulls,
-    pub starts: Semaphore,
-    pub tasks: TaskTracker,
-    pub shutdown: CancellationToken,
-    pub identity: info::Identity,
+/// What all clones of an engine share; its parts are the engine's own business.
+#[doc(hidden)]
+pub struct Shared {
+    pub(crate) config: EngineConfig,
+    pub(crate) store: Store,
+    pub(crate) registry: Client,
+    pub(crate) network: Network,
+    pub(crate) launcher: Launcher,
+    pub(crate) cgroups: Cgroups,
+    pub(crate) journal: events::Journal,
+    pub(crate) index: index::Index,
+    pub(crate) volumes: volumes::Volumes,
+    pub(crate) execs: container::exec::Execs,
+    pub(crate) plans: container::plan::PlanCache,
+    pub(crate) pulls: image::pull::Pulls,
+    pub(crate) starts: Semaphore,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) shutdown: CancellationToken,
+    pub(crate) identity: info::Identity,
     /// Operations that a drained shutdown waits for.
-    pub operations: AtomicU64,
+    pub(crate) operations: AtomicU64,
 }
 
 impl std::ops::Deref for Engine {
@@ -203,6 +205,25 @@ impl Engine {
         tokio::task::spawn_blocking(move || work(&engine))
             .await
             .map_err(|_| Error::CutOff)?
+    }
+
+    pub fn config(&self) -> &EngineConfig {
+        &self.shared.config
+    }
+
+    /// The journal of events.
+    pub fn journal(&self) -> &events::Journal {
+        &self.shared.journal
+    }
+
+    /// Named and anonymous volumes.
+    pub fn volumes(&self) -> &volumes::Volumes {
+        &self.shared.volumes
+    }
+
+    /// Ids of a container's execs that have not ended.
+    pub fn execs_of(&self, container: &Container) -> Vec<String> {
+        self.shared.execs.of(container.id.as_str())
     }
 
     /// The container that `target` names: full id, name, or unique id prefix.

@@ -211,6 +211,7 @@ impl Engine {
     async fn probe(&self, container: &Arc<Container>, argv: &[String], limit: Duration) -> Probe {
         let start = SystemTime::now();
         let mut output = Vec::new();
+        let mut started = None;
         let run = async {
             let request = ExecRequest {
                 argv: argv.to_vec(),
@@ -219,6 +220,7 @@ impl Engine {
                 ..ExecRequest::default()
             };
             let id = self.exec_create(container.id.as_str(), request).await?;
+            started = Some(id.clone());
             let stream = self
                 .exec_start(
                     &id,
@@ -241,11 +243,16 @@ impl Engine {
                     output.extend_from_slice(&chunk[..length.min(room)]);
                 }
             }
-            let code = self.exec_wait(&id).await?;
-            self.execs.forget(&id);
-            Ok::<i32, Error>(code)
+            self.exec_wait(&id).await
         };
-        let (exit_code, text) = match tokio::time::timeout(limit, run).await {
+        let result: Result<Result<i32>, _> = tokio::time::timeout(limit, run).await;
+        if let Some(id) = started {
+            if result.is_err() {
+                self.exec_kill(&id).await;
+            }
+            self.execs.forget(&id);
+        }
+        let (exit_code, text) = match result {
             Ok(Ok(code)) => (i32::from(code != 0), String::from_utf8_lossy(&output).into_owned()),
             Ok(Err(error)) => (-1, error.chain()),
             Err(_) => (-1, format!("Health check exceeded timeout ({limit:?})")),
