@@ -12,13 +12,17 @@
 
 mod world;
 
+mod bad_input;
 mod isolation;
 mod limits;
 mod mounts;
 mod networks;
 mod process;
+mod pull;
+mod terminal;
 mod verbs;
 
+use harness::daemon::Cli;
 use harness::suite::Tally;
 use std::process::ExitCode;
 
@@ -29,18 +33,21 @@ type Runner = fn(&[String]) -> Tally;
 const SUITES: &[(&str, Runner)] = &[
     ("docker", docker),
     ("iechor", iechor),
+    ("terminal", terminals),
+    ("bad-input", bad_input),
+    ("pull", pull),
 ];
 
 fn docker(filters: &[String]) -> Tally {
-    everyday("docker", harness::daemon::Cli::Docker, filters)
+    everyday("docker", Cli::Docker, filters)
 }
 
 /// The same tests through our own client.
 fn iechor(filters: &[String]) -> Tally {
-    everyday("iechor", harness::daemon::Cli::Iechor, filters)
+    everyday("iechor", Cli::Iechor, filters)
 }
 
-fn everyday(name: &'static str, cli: harness::daemon::Cli, filters: &[String]) -> Tally {
+fn everyday(name: &'static str, cli: Cli, filters: &[String]) -> Tally {
     let mut tests = process::tests();
     tests.extend(isolation::tests());
     tests.extend(limits::tests());
@@ -49,6 +56,30 @@ fn everyday(name: &'static str, cli: harness::daemon::Cli, filters: &[String]) -
     tests.extend(verbs::tests());
     let suite = harness::Suite { name, jobs: world::jobs(), tests };
     suite.run(filters, || World::start(cli), World::finish)
+}
+
+/// One at a time: each request is followed by a look at everything the daemon holds.
+fn bad_input(filters: &[String]) -> Tally {
+    let suite = harness::Suite { name: "bad-input", jobs: 1, tests: bad_input::tests() };
+    suite.run(filters, || World::start(Cli::Docker), World::finish)
+}
+
+fn pull(filters: &[String]) -> Tally {
+    let suite = harness::Suite { name: "pull", jobs: world::jobs(), tests: pull::tests() };
+    let mut total = suite.run(filters, pull::Port::start, pull::Port::finish);
+    let faults = harness::Suite { name: "pull-faults", jobs: 1, tests: pull::fault_tests() };
+    total.add(faults.run(filters, pull::Port::start, pull::Port::finish));
+    total
+}
+
+/// A real terminal, with our client and with docker's.
+fn terminals(filters: &[String]) -> Tally {
+    let mut total = Tally::default();
+    for (name, cli) in [("terminal", Cli::Iechor), ("terminal-docker", Cli::Docker)] {
+        let suite = harness::Suite { name, jobs: world::jobs(), tests: terminal::tests() };
+        total.add(suite.run(filters, || terminal::Desk::start(cli), terminal::Desk::finish));
+    }
+    total
 }
 
 fn main() -> ExitCode {

@@ -46,6 +46,11 @@ impl Reply {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error} in {:?}", self.text()))
     }
 
+    /// The body as JSON; null where it is none.
+    pub fn json_or_null(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_default()
+    }
+
     /// The `message` of an error body; the body itself where it is none.
     pub fn message(&self) -> String {
         let parsed: Option<Value> = serde_json::from_slice(&self.body).ok();

@@ -17,6 +17,11 @@ use crate::tools::unpacked;
 const TIME: u64 = 1_704_067_200;
 const CREATED: &str = "2024-01-01T00:00:00Z";
 
+/// Kinds of tar entries.
+pub const FILE: tar::EntryType = tar::EntryType::Regular;
+pub const LINK: tar::EntryType = tar::EntryType::Link;
+pub const CHARACTER: tar::EntryType = tar::EntryType::Char;
+
 /// How a layer travels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Packing {
@@ -82,8 +87,9 @@ impl Layer {
         self
     }
 
-    pub fn hardlink(mut self, path: &str, target: &str) -> Layer {
-        let mut header = Layer::header(tar::EntryType::Link, 0o644, (0, 0), 0);
+    /// Another name of `target`; tars repeat the mode and the owner of the file that is linked to.
+    pub fn hardlink(mut self, path: &str, target: &str, mode: u32, owner: (u64, u64)) -> Layer {
+        let mut header = Layer::header(tar::EntryType::Link, mode, owner, 0);
         self.0.append_link(&mut header, path, target).expect("a hard link in a tar");
         self
     }
@@ -187,7 +193,8 @@ impl Image {
         layer = layer.symlink("lib64/ld-linux-x86-64.so.2", "/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2");
         let program = std::fs::read(bash.join("bin/bash")).or_else(|_| std::fs::read(bash.join("usr/bin/bash")));
         layer = layer.file("bin/bash", 0o755, &program.expect("bash from Debian's package"));
-        let top = Layer::default().file("etc/os-release", 0o644, b"NAME=\"iEchor test image\"\nID=ubuntu\n");
+        let top = Layer::default().file("etc/os-release", 0o644, b"NAME=\"iEchor test image\"\nID=ubuntu\n")
+            .file("etc/bash.bashrc", 0o644, b"PS1='\\u@\\h:\\w\\$ '\n");
         let config = json!({"Cmd": ["/bin/bash"], "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]});
         Image { layers: vec![busybox_layer().bytes(), layer.bytes(), top.bytes()], config, architecture: "amd64" }
     }
