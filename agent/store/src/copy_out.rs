@@ -49,7 +49,9 @@ pub(crate) fn copy_out(lower: &[PathBuf], path: &Path, target: &Path) -> Result<
         let path = path.to_owned();
         move |source: io::Error| Error::io(what, &path)(source)
     };
-    let Some(view) = view(lower).map_err(doing("mount the layers below", path))? else { return Ok(()) };
+    let Some(view) = view(lower).map_err(doing("mount the layers below", path))? else {
+        return Ok(());
+    };
     let flags = libc_flags(OFlag::O_DIRECTORY | OFlag::O_RDONLY);
     let source = match openat2(view.as_fd(), path, flags, 0, Resolve::IN_ROOT) {
         Ok(source) => source,
@@ -78,7 +80,11 @@ fn copy_folder(source: OwnedFd, target: BorrowedFd<'_>) -> io::Result<()> {
         copy_entry(source.as_fd(), name, target)?;
     }
     // The folder's own data last: filling it changes its times.
-    nix::unistd::fchown(target, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
+    nix::unistd::fchown(
+        target,
+        Some(Uid::from_raw(stat.st_uid)),
+        Some(Gid::from_raw(stat.st_gid)),
+    )?;
     nix::sys::stat::fchmod(target, Mode::from_bits_truncate(stat.st_mode))?;
     copy_attributes(source.as_fd(), b".", target, b".")?;
     futimens(target, &accessed(&stat), &modified(&stat))?;
@@ -93,13 +99,28 @@ fn copy_entry(source: BorrowedFd<'_>, name: &CStr, target: BorrowedFd<'_>) -> io
     match kind {
         SFlag::S_IFDIR => {
             mkdirat(target, name, Mode::S_IRWXU)?;
-            let from = openat(source, name, OFlag::O_DIRECTORY | OFlag::O_RDONLY | no_follow, Mode::empty())?;
-            let to = openat(target, name, OFlag::O_DIRECTORY | OFlag::O_RDONLY | no_follow, Mode::empty())?;
+            let from = openat(
+                source,
+                name,
+                OFlag::O_DIRECTORY | OFlag::O_RDONLY | no_follow,
+                Mode::empty(),
+            )?;
+            let to = openat(
+                target,
+                name,
+                OFlag::O_DIRECTORY | OFlag::O_RDONLY | no_follow,
+                Mode::empty(),
+            )?;
             return copy_folder(from, to.as_fd());
         }
         SFlag::S_IFREG => {
             let from = openat(source, name, OFlag::O_RDONLY | no_follow, Mode::empty())?;
-            let to = openat(target, name, OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | no_follow, Mode::S_IRUSR)?;
+            let to = openat(
+                target,
+                name,
+                OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | no_follow,
+                Mode::S_IRUSR,
+            )?;
             io::copy(&mut File::from(from), &mut File::from(to))?;
         }
         SFlag::S_IFLNK => {
@@ -115,7 +136,13 @@ fn copy_entry(source: BorrowedFd<'_>, name: &CStr, target: BorrowedFd<'_>) -> io
         fchmodat(target, name, mode, FchmodatFlags::FollowSymlink)?;
         copy_attributes(source, name.to_bytes(), target, name.to_bytes())?;
     }
-    utimensat(target, name, &accessed(&stat), &modified(&stat), UtimensatFlags::NoFollowSymlink)?;
+    utimensat(
+        target,
+        name,
+        &accessed(&stat),
+        &modified(&stat),
+        UtimensatFlags::NoFollowSymlink,
+    )?;
     Ok(())
 }
 
@@ -147,7 +174,11 @@ mod tests {
     #[test]
     fn a_folder_is_copied_as_all_layers_show_it() {
         let dir = tempfile::tempdir().unwrap();
-        let (top, bottom, out) = (dir.path().join("top"), dir.path().join("bottom"), dir.path().join("out"));
+        let (top, bottom, out) = (
+            dir.path().join("top"),
+            dir.path().join("bottom"),
+            dir.path().join("out"),
+        );
         for folder in [&top, &bottom] {
             fs::create_dir_all(folder.join("data/sub")).unwrap();
         }

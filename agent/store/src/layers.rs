@@ -1,6 +1,6 @@
 //! Read-only layers: who makes one, who waits for it, where it is.
 
-use crate::digest::{ChainId, Digest};
+use crate::digest::{ChainId, Digest, Hasher};
 use crate::error::{Error, Result};
 use crate::lease::Lease;
 use crate::pipeline::{self, Unpack};
@@ -168,7 +168,8 @@ impl Layers<'_> {
     /// the disk is full.
     pub fn unpack(&self, writer: LayerWriter, reader: impl Read + Send, unpack: Unpack<'_>) -> Result<Arc<Layer>> {
         let temp = self.store.inner.temp_dir("layer")?;
-        let done = pipeline::run(&temp.path, reader, &unpack, &self.store.inner.limits)?;
+        let hasher = Hasher::like(&writer.diff_id);
+        let done = pipeline::run(&temp.path, reader, &unpack, hasher, &self.store.inner.limits)?;
         if done.diff_id != writer.diff_id {
             let what = "the uncompressed layer".to_owned();
             return Err(Error::DigestMismatch {

@@ -1,0 +1,682 @@
+//! From tar entries to an overlay lower directory.
+//!
+//! Who can be trusted: nobody. Names are walked lexically first (`..` above the root is refused, a leading `/` means the
+//! root of the layer, as in Docker), then by `openat2(RESOLVE_IN_ROOT)` from the tree's own descriptor, so that a symbolic
+//! link of the archive leads at most to another place of the same tree. The last component is never followed.
+//!
+//! | in the archive | here |
+//! | --- | --- |
+//! | name with `..` above the root; hard link or relative symbolic link that leads above it | refused (as Docker) |
+//! | absolute name | below the tree (as Docker; Nix and others write them) |
+//! | `.wh.name` | character device 0/0 `name`; nothing if the same layer has `name`; opaque mark if that is a directory |
+//! | `.wh..wh..opq` | `trusted.overlay.opaque=y` on its directory |
+//! | other `.wh..wh.*` | no file (aufs' own bookkeeping) |
+//! | attributes `trusted.overlay.*`, `user.overlay.*` | not set: they would forge overlay's own marks |
+//! | an entry that exists already | replaced, except a directory by a directory |
+//!
+//! Directories get owner, mode, attributes and times last, because files made in them change their times, and because a
+//! set-group-id or default-ACL directory would change what is made in it.
+
+use crate::error::{Error, Result};
+use crate::split::{Moves, SplitWriter};
+use crate::store::Limits;
+use crate::tar::{Entry, Kind, TarReader};
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag};
+use nix::sys::stat::{Mode, SFlag, UtimensatFlags, fchmod, fstatat, futimens, makedev, mkdirat, mknodat, utimensat};
+use nix::sys::time::TimeSpec;
+use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fchownat, linkat, symlinkat, unlinkat};
+use runtime_sys::openat2::{Resolve, openat2};
+use runtime_sys::xattr;
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::{self, BufRead};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::rc::Rc;
+
+/// Marks a directory that hides everything below it.
+pub(crate) const OPAQUE: &[u8] = b"trusted.overlay.opaque";
+/// In front of a name: the file of that name in lower layers is gone.
+pub(crate) const WHITEOUT: &[u8] = b".wh.";
+const WHITEOUT_OPAQUE: &[u8] = b".wh..wh..opq";
+const WHITEOUT_META: &[u8] = b".wh..wh.";
+
+/// Open directories kept. Archives go through a tree folder by folder, so a few dozen serve nearly every entry; the bound
+/// is for the file descriptors of several layers at once under the usual limit of 1,024.
+const OPEN_DIRS: usize = 64;
+
+/// What a directory looks like in the end.
+struct DirMeta {
+    uid: u32,
+    gid: u32,
+    mode: u32,
+    mtime: (i64, u32),
+    xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+/// An open directory of the tree.
+struct Dir {
+    fd: OwnedFd,
+    /// Its path without symbolic links, relative to the tree; empty for the root.
+    real: Vec<u8>,
+}
+
+impl Dir {
+    fn child(&self, name: &[u8]) -> Vec<u8> {
+        if self.real.is_empty() {
+            name.to_vec()
+        } else {
+            [&self.real, b"/".as_slice(), name].concat()
+        }
+    }
+}
+
+/// Builds one tree.
+pub(crate) struct Extractor<'a> {
+    root: Rc<Dir>,
+    /// The root's path as `/proc/self/fd` shows it, to cut off.
+    root_path: Vec<u8>,
+    layer: OwnedFd,
+    extra: Option<OwnedFd>,
+    dirs: HashMap<Vec<u8>, Rc<Dir>>,
+    pending: BTreeMap<Vec<u8>, DirMeta>,
+    moves: Moves,
+    replaced: u64,
+    split: &'a mut SplitWriter,
+    limits: Limits,
+    entries: u64,
+    file_bytes: u64,
+}
+
+/// Totals of a finished tree.
+pub(crate) struct Built {
+    pub entries: u64,
+    pub file_bytes: u64,
+}
+
+impl<'a> Extractor<'a> {
+    /// Builds below `layer/tree`, which is created. The calling thread's umask must be 0.
+    pub fn new(layer: &Path, split: &'a mut SplitWriter, limits: &Limits) -> Result<Extractor<'a>> {
+        let tree = layer.join("tree");
+        std::fs::create_dir(&tree).map_err(Error::io("create", &tree))?;
+        let fd = OwnedFd::from(File::open(&tree).map_err(Error::io("open", &tree))?);
+        let root_path = real_path(&fd).map_err(Error::io("look up", &tree))?;
+        let meta = DirMeta {
+            uid: 0,
+            gid: 0,
+            mode: 0o755,
+            mtime: (0, 0),
+            xattrs: Vec::new(),
+        };
+        Ok(Extractor {
+            root: Rc::new(Dir { fd, real: Vec::new() }),
+            root_path,
+            layer: File::open(layer).map_err(Error::io("open", layer))?.into(),
+            extra: None,
+            dirs: HashMap::new(),
+            pending: BTreeMap::from([(Vec::new(), meta)]),
+            moves: Moves::default(),
+            replaced: 0,
+            split,
+            limits: *limits,
+            entries: 0,
+            file_bytes: 0,
+        })
+    }
+
+    /// Unpacks the whole archive.
+    pub fn run<R: BufRead>(&mut self, tar: &mut TarReader<R>) -> Result<()> {
+        while let Some(entry) = tar.next(self.split)? {
+            self.entries += 1;
+            if self.entries > self.limits.entries {
+                return Err(Error::Limit {
+                    what: "the number of entries of a layer",
+                    limit: self.limits.entries,
+                });
+            }
+            self.entry(&entry, tar)?;
+        }
+        Ok(())
+    }
+
+    fn entry<R: BufRead>(&mut self, entry: &Entry, tar: &mut TarReader<R>) -> Result<()> {
+        let mut names = clean(&entry.name).map_err(|reason| refuse(entry, reason))?;
+        let Some(name) = names.pop() else {
+            // "./": the root itself.
+            if entry.kind != Kind::Directory {
+                return Err(refuse(entry, "it would replace the root of the layer"));
+            }
+            self.pending.insert(Vec::new(), meta_of(entry));
+            return self.keep_payload(tar);
+        };
+        let dir = self.dir(&names, entry)?;
+        if let Some(hidden) = name.strip_prefix(WHITEOUT) {
+            self.whiteout(entry, &dir, name, hidden)?;
+            return self.keep_payload(tar);
+        }
+        match entry.kind {
+            Kind::Directory => self.directory(entry, &dir, name),
+            Kind::File => self.file(entry, &dir, name, tar),
+            Kind::HardLink => self.hard_link(entry, &dir, name),
+            Kind::Symlink => self.symlink(entry, &dir, name, &names),
+            Kind::Char | Kind::BlockDevice | Kind::Fifo => self.node(entry, &dir, name),
+        }
+    }
+
+    /// Bytes that go into no file (a whiteout with content) stay in the record.
+    fn keep_payload<R: BufRead>(&mut self, tar: &mut TarReader<R>) -> Result<()> {
+        use crate::tar::Raw;
+        loop {
+            let n = {
+                let bytes = tar.payload(u64::MAX)?;
+                self.split.raw(bytes)?;
+                bytes.len()
+            };
+            if n == 0 {
+                return Ok(());
+            }
+            tar.consume(n);
+        }
+    }
+
+    /// The directory of these components, made if it is missing.
+    fn dir(&mut self, names: &[&[u8]], entry: &Entry) -> Result<Rc<Dir>> {
+        if names.is_empty() {
+            return Ok(self.root.clone());
+        }
+        let key = names.join(&b'/');
+        if let Some(dir) = self.dirs.get(&key) {
+            return Ok(dir.clone());
+        }
+        let fail = |source: io::Error| unpack_error("enter the directory of", entry, source);
+        let opened = match self.open_dir(&key) {
+            Err(e) if e.raw_os_error() == Some(Errno::ENOENT as i32) => {
+                // Not in the archive: as everyone, make it with root's ownership. (Each level in turn: a part of the way may
+                // lead through a symbolic link.)
+                let (last, above) = names.split_last().map_or((&[][..], &[][..]), |(l, a)| (*l, a));
+                let parent = self.dir(above, entry)?;
+                match mkdirat(&parent.fd, last, Mode::from_bits_truncate(0o755)) {
+                    Ok(()) => {}
+                    Err(Errno::EEXIST) => return Err(refuse(entry, "its directory is a symbolic link to nowhere")),
+                    Err(e) => return Err(unpack_error("create the directory of", entry, e.into())),
+                }
+                self.pending.insert(
+                    parent.child(last),
+                    DirMeta {
+                        uid: 0,
+                        gid: 0,
+                        mode: 0o755,
+                        mtime: (0, 0),
+                        xattrs: Vec::new(),
+                    },
+                );
+                self.open_dir(&key).map_err(fail)?
+            }
+            Err(e) if e.raw_os_error() == Some(Errno::ENOTDIR as i32) => {
+                return Err(refuse(entry, "a file stands where its directory should be"));
+            }
+            Err(e) if e.raw_os_error() == Some(Errno::ELOOP as i32) => {
+                return Err(refuse(entry, "its directory is a symbolic link that leads to itself"));
+            }
+            Err(e) => return Err(fail(e)),
+            Ok(opened) => opened,
+        };
+        if self.dirs.len() >= OPEN_DIRS {
+            self.dirs.clear();
+        }
+        let dir = Rc::new(opened);
+        self.dirs.insert(key, dir.clone());
+        Ok(dir)
+    }
+
+    fn open_dir(&self, path: &[u8]) -> io::Result<Dir> {
+        let flags = nix::libc::O_RDONLY | nix::libc::O_DIRECTORY;
+        let as_path = Path::new(std::ffi::OsStr::from_bytes(path));
+        match openat2(self.root.fd.as_fd(), as_path, flags, 0, Resolve::IN_ROOT_NO_SYMLINKS) {
+            Ok(fd) => Ok(Dir {
+                fd,
+                real: path.to_vec(),
+            }),
+            Err(e) if e.raw_os_error() == Some(Errno::ELOOP as i32) => {
+                let fd = openat2(self.root.fd.as_fd(), as_path, flags, 0, Resolve::IN_ROOT)?;
+                let real = real_path(&fd)?;
+                let real = real.strip_prefix(self.root_path.as_slice()).ok_or(Errno::EXDEV)?;
+                Ok(Dir {
+                    fd,
+                    real: real.strip_prefix(b"/").unwrap_or(real).to_vec(),
+                })
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    fn directory(&mut self, entry: &Entry, dir: &Dir, name: &[u8]) -> Result<()> {
+        // Its own metadata comes at the end; until then nobody else may look inside.
+        let mode = Mode::from_bits_truncate(0o700);
+        let mut opaque = false;
+        match mkdirat(&dir.fd, name, mode) {
+            Ok(()) => {}
+            Err(Errno::EEXIST) => {
+                let found = stat(dir, name).map_err(|e| unpack_error("look at", entry, e.into()))?;
+                if !is(found.st_mode, SFlag::S_IFDIR) {
+                    // A whiteout of this layer and then a directory of that name: lower content stays hidden.
+                    opaque = is(found.st_mode, SFlag::S_IFCHR) && found.st_rdev == 0;
+                    self.displace(entry, dir, name, found.st_mode)?;
+                    mkdirat(&dir.fd, name, mode).map_err(|e| unpack_error("create directory", entry, e.into()))?;
+                }
+            }
+            Err(e) => return Err(unpack_error("create directory", entry, e.into())),
+        }
+        let real = dir.child(name);
+        let mut meta = meta_of(entry);
+        let was_opaque = self
+            .pending
+            .get(&real)
+            .is_some_and(|m| m.xattrs.iter().any(|(key, _)| key == OPAQUE));
+        if opaque || was_opaque {
+            meta.xattrs.push((OPAQUE.to_vec(), b"y".to_vec()));
+        }
+        self.pending.insert(real, meta);
+        Ok(())
+    }
+
+    fn file<R: BufRead>(&mut self, entry: &Entry, dir: &Dir, name: &[u8], tar: &mut TarReader<R>) -> Result<()> {
+        let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let mode = Mode::from_bits_truncate(entry.mode);
+        let file = self.retry(entry, dir, name, "create", || {
+            nix::fcntl::openat(&dir.fd, name, flags, mode)
+        })?;
+        let file = File::from(file);
+        let real = dir.child(name);
+        match &entry.sparse {
+            None => {
+                self.write(entry, &file, &real, 0, entry.stored, tar)?;
+            }
+            Some(segments) => {
+                for part in segments {
+                    self.write(entry, &file, &real, part.offset, part.len, tar)?;
+                }
+                file.set_len(entry.size)
+                    .map_err(|e| unpack_error("set the length of", entry, e))?;
+            }
+        }
+        self.file_bytes += entry.size;
+        let fail = |what: &'static str| move |e: Errno| unpack_error(what, entry, e.into());
+        if (entry.uid, entry.gid) != (0, 0) {
+            fchown(&file, Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)))
+                .map_err(fail("set the owner of"))?;
+        }
+        if entry.mode & 0o7000 != 0 {
+            // A change of owner takes set-id bits away, and creation may.
+            fchmod(&file, mode).map_err(fail("set the mode of"))?;
+        }
+        for (key, value) in &entry.xattrs {
+            self.attribute(entry, key, |key| xattr::set(file.as_fd(), key, value))?;
+        }
+        futimens(&file, &time(entry.mtime), &time(entry.mtime)).map_err(fail("set the time of"))
+    }
+
+    fn write<R: BufRead>(
+        &mut self,
+        entry: &Entry,
+        file: &File,
+        real: &[u8],
+        mut offset: u64,
+        len: u64,
+        tar: &mut TarReader<R>,
+    ) -> Result<()> {
+        self.split.file(real, offset, len)?;
+        let mut left = len;
+        while left > 0 {
+            let n = {
+                let bytes = tar.payload(left)?;
+                file.write_all_at(bytes, offset)
+                    .map_err(|e| unpack_error("write", entry, e))?;
+                bytes.len()
+            };
+            tar.consume(n);
+            offset += n as u64;
+            left -= n as u64;
+        }
+        Ok(())
+    }
+
+    fn hard_link(&mut self, entry: &Entry, dir: &Dir, name: &[u8]) -> Result<()> {
+        let mut target = clean(&entry.link).map_err(|_| refuse(entry, "its hard link leads outside of the layer"))?;
+        let last = target
+            .pop()
+            .ok_or_else(|| refuse(entry, "it is a hard link to the root"))?;
+        let missing = || {
+            refuse(
+                entry,
+                &format!(
+                    "it is a hard link to {:?}, which is not in the layer before it",
+                    show(&entry.link)
+                ),
+            )
+        };
+        // The target's directory must exist: a hard link never makes directories on the target's side.
+        let key = target.join(&b'/');
+        let target_dir = if target.is_empty() {
+            self.root.clone()
+        } else if let Some(dir) = self.dirs.get(&key) {
+            dir.clone()
+        } else {
+            Rc::new(self.open_dir(&key).map_err(|_| missing())?)
+        };
+        let (target_path, path) = (target_dir.child(last), dir.child(name));
+        if target_path == path {
+            return Err(refuse(entry, "it is a hard link to itself"));
+        }
+        if target_path
+            .strip_prefix(path.as_slice())
+            .is_some_and(|rest| rest.starts_with(b"/"))
+        {
+            // The entry would replace the directory that holds its target.
+            return Err(missing());
+        }
+        match stat(&target_dir, last) {
+            Ok(found) if is(found.st_mode, SFlag::S_IFDIR) => {
+                return Err(refuse(entry, "it is a hard link to a directory"));
+            }
+            Ok(found) if is(found.st_mode, SFlag::S_IFCHR) && found.st_rdev == 0 => return Err(missing()),
+            Ok(_) => {}
+            Err(_) => return Err(missing()),
+        }
+        let link = || linkat(&target_dir.fd, last, &dir.fd, name, AtFlags::empty());
+        self.retry(entry, dir, name, "link", link)
+    }
+
+    fn symlink(&mut self, entry: &Entry, dir: &Dir, name: &[u8], above: &[&[u8]]) -> Result<()> {
+        if entry.link.is_empty() || entry.link.contains(&0) {
+            return Err(refuse(entry, "it is a symbolic link to nothing"));
+        }
+        if !entry.link.starts_with(b"/") {
+            // Every reader resolves links inside the root, but Docker refuses such an archive, and so do we.
+            let joined = [above.join(&b'/').as_slice(), b"/", &entry.link].concat();
+            let relative = joined.strip_prefix(b"/").unwrap_or(&joined);
+            clean(relative).map_err(|_| {
+                refuse(
+                    entry,
+                    &format!("its symbolic link {:?} leads outside of the layer", show(&entry.link)),
+                )
+            })?;
+        }
+        self.retry(entry, dir, name, "create the link", || {
+            symlinkat(entry.link.as_slice(), &dir.fd, name)
+        })?;
+        self.finish_special(entry, dir, name)
+    }
+
+    fn node(&mut self, entry: &Entry, dir: &Dir, name: &[u8]) -> Result<()> {
+        let kind = match entry.kind {
+            Kind::Char => SFlag::S_IFCHR,
+            Kind::BlockDevice => SFlag::S_IFBLK,
+            _ => SFlag::S_IFIFO,
+        };
+        let (mode, device) = (
+            Mode::from_bits_truncate(entry.mode),
+            makedev(entry.device.0, entry.device.1),
+        );
+        self.retry(entry, dir, name, "create the device", || {
+            mknodat(&dir.fd, name, kind, mode, device)
+        })?;
+        self.finish_special(entry, dir, name)
+    }
+
+    /// Owner, attributes and times of what cannot be opened.
+    fn finish_special(&mut self, entry: &Entry, dir: &Dir, name: &[u8]) -> Result<()> {
+        let fail = |what: &'static str| move |e: Errno| unpack_error(what, entry, e.into());
+        if (entry.uid, entry.gid) != (0, 0) {
+            let (uid, gid) = (Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)));
+            fchownat(&dir.fd, name, uid, gid, AtFlags::AT_SYMLINK_NOFOLLOW).map_err(fail("set the owner of"))?;
+        }
+        for (key, value) in &entry.xattrs {
+            self.attribute(entry, key, |key| xattr::set_at(dir.fd.as_fd(), name, key, value))?;
+        }
+        let time = time(entry.mtime);
+        utimensat(&dir.fd, name, &time, &time, UtimensatFlags::NoFollowSymlink).map_err(fail("set the time of"))
+    }
+
+    fn whiteout(&mut self, entry: &Entry, dir: &Dir, name: &[u8], hidden: &[u8]) -> Result<()> {
+        if name == WHITEOUT_OPAQUE {
+            self.make_opaque(&dir.real);
+            return Ok(());
+        }
+        if name.starts_with(WHITEOUT_META) {
+            return Ok(());
+        }
+        if hidden.is_empty() || hidden == b"." || hidden == b".." {
+            return Err(refuse(entry, "it is a whiteout of nothing"));
+        }
+        match mknodat(&dir.fd, hidden, SFlag::S_IFCHR, Mode::empty(), 0) {
+            Ok(()) => Ok(()),
+            // What the same layer brings is not hidden by it, but what lies below a directory is.
+            Err(Errno::EEXIST) => {
+                let found = stat(dir, hidden).map_err(|e| unpack_error("look at", entry, e.into()))?;
+                if is(found.st_mode, SFlag::S_IFDIR) {
+                    self.make_opaque(&dir.child(hidden));
+                }
+                Ok(())
+            }
+            Err(e) => Err(unpack_error("create the whiteout", entry, e.into())),
+        }
+    }
+
+    fn make_opaque(&mut self, real: &[u8]) {
+        let meta = self.pending.entry(real.to_vec()).or_insert(DirMeta {
+            uid: 0,
+            gid: 0,
+            mode: 0o755,
+            mtime: (0, 0),
+            xattrs: Vec::new(),
+        });
+        if !meta.xattrs.iter().any(|(key, _)| key == OPAQUE) {
+            meta.xattrs.push((OPAQUE.to_vec(), b"y".to_vec()));
+        }
+    }
+
+    /// Runs `create`; when something is in the way, moves that away and runs it once more.
+    fn retry<T>(
+        &mut self,
+        entry: &Entry,
+        dir: &Dir,
+        name: &[u8],
+        what: &'static str,
+        create: impl Fn() -> nix::Result<T>,
+    ) -> Result<T> {
+        match create() {
+            Err(Errno::EEXIST) => {
+                let found = stat(dir, name).map_err(|e| unpack_error("look at", entry, e.into()))?;
+                self.displace(entry, dir, name, found.st_mode)?;
+                create().map_err(|e| unpack_error(what, entry, e.into()))
+            }
+            done => done.map_err(|e| unpack_error(what, entry, e.into())),
+        }
+    }
+
+    /// Takes away what a later entry of the layer replaces. Contents are kept: they are part of the tar.
+    fn displace(&mut self, entry: &Entry, dir: &Dir, name: &[u8], mode: u32) -> Result<()> {
+        let fail = |e: Errno| unpack_error("replace", entry, e.into());
+        self.split.forget_last();
+        // What goes may be a directory, or a link through which one was reached.
+        self.dirs.clear();
+        if !is(mode, SFlag::S_IFREG) && !is(mode, SFlag::S_IFDIR) {
+            return unlinkat(&dir.fd, name, UnlinkatFlags::NoRemoveDir).map_err(fail);
+        }
+        let extra = match &self.extra {
+            Some(extra) => extra,
+            None => {
+                let made = mkdirat(&self.layer, "extra", Mode::from_bits_truncate(0o700)).and_then(|()| {
+                    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+                    nix::fcntl::openat(&self.layer, "extra", flags, Mode::empty())
+                });
+                self.extra.insert(made.map_err(fail)?)
+            }
+        };
+        let number = self.replaced;
+        self.replaced += 1;
+        nix::fcntl::renameat(&dir.fd, name, extra, number.to_string().as_str()).map_err(fail)?;
+        let real = dir.child(name);
+        self.moves.add(self.split.files(), number, &real);
+        if is(mode, SFlag::S_IFDIR) {
+            let below = [real.as_slice(), b"/"].concat();
+            self.pending
+                .retain(|path, _| *path != real && !path.starts_with(&below));
+        }
+        Ok(())
+    }
+
+    /// Sets an attribute as Docker does: what this file system or kernel does not have is left out with a word in the log.
+    fn attribute(&self, entry: &Entry, key: &[u8], set: impl Fn(&[u8]) -> io::Result<()>) -> Result<()> {
+        if key.starts_with(b"trusted.overlay.") || key.starts_with(b"user.overlay.") {
+            tracing::warn!(entry = entry.display(), key = %show(key), "overlay's own attribute in an archive is not set");
+            return Ok(());
+        }
+        match set(key) {
+            Ok(()) => Ok(()),
+            Err(e) if e.raw_os_error() == Some(Errno::ENOTSUP as i32) => {
+                tracing::warn!(entry = entry.display(), key = %show(key), "the file system does not take the attribute");
+                Ok(())
+            }
+            // The kernel has no user attributes on links and devices.
+            Err(e) if e.raw_os_error() == Some(Errno::EPERM as i32) && key.starts_with(b"user.") => Ok(()),
+            Err(e) => Err(unpack_error("set an attribute of", entry, e)),
+        }
+    }
+
+    /// Gives the directories their final look, deepest first, and ends the tree.
+    pub fn finish(self) -> Result<Built> {
+        // Deepest first, so that the times of a directory are not touched by work below it. The order of the map does it.
+        for (real, meta) in self.pending.iter().rev() {
+            self.finish_dir(real, meta).map_err(|source| Error::Unpack {
+                what: "set owner, mode, attributes and times of",
+                entry: show(real),
+                source,
+            })?;
+        }
+        if let Some(extra) = &self.extra
+            && !self.moves.is_empty()
+        {
+            let path = Path::new("/proc/self/fd")
+                .join(extra.as_raw_fd().to_string())
+                .join("moves");
+            self.moves.save(&path)?;
+        }
+        Ok(Built {
+            entries: self.entries,
+            file_bytes: self.file_bytes,
+        })
+    }
+
+    fn finish_dir(&self, real: &[u8], meta: &DirMeta) -> io::Result<()> {
+        let opened;
+        let fd: BorrowedFd<'_> = if real.is_empty() {
+            self.root.fd.as_fd()
+        } else {
+            let flags = nix::libc::O_RDONLY | nix::libc::O_DIRECTORY | nix::libc::O_NOFOLLOW;
+            let path = Path::new(std::ffi::OsStr::from_bytes(real));
+            opened = openat2(self.root.fd.as_fd(), path, flags, 0, Resolve::IN_ROOT_NO_SYMLINKS)?;
+            opened.as_fd()
+        };
+        if (meta.uid, meta.gid) != (0, 0) {
+            fchown(fd, Some(Uid::from_raw(meta.uid)), Some(Gid::from_raw(meta.gid)))?;
+        }
+        fchmod(fd, Mode::from_bits_truncate(meta.mode))?;
+        for (key, value) in &meta.xattrs {
+            if key == OPAQUE {
+                xattr::set(fd, key, value)?;
+                continue;
+            }
+            if key.starts_with(b"trusted.overlay.") || key.starts_with(b"user.overlay.") {
+                continue;
+            }
+            match xattr::set(fd, key, value) {
+                Err(e) if e.raw_os_error() == Some(Errno::ENOTSUP as i32) => {}
+                done => done?,
+            }
+        }
+        Ok(futimens(fd, &time(meta.mtime), &time(meta.mtime))?)
+    }
+}
+
+/// A thread that builds trees: it gets a umask of its own, and the rest of the process keeps its umask.
+pub(crate) fn own_umask() -> Result<()> {
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS)
+        .map_err(Error::sys("give a thread its own umask for", "unpacking"))?;
+    nix::sys::stat::umask(Mode::empty());
+    Ok(())
+}
+
+/// Splits a name into components: `.` and empty ones fall out, `..` takes the one before it.
+fn clean(name: &[u8]) -> std::result::Result<Vec<&[u8]>, &'static str> {
+    if name.is_empty() || name.contains(&0) {
+        return Err("its name is empty or has a zero byte");
+    }
+    let mut parts: Vec<&[u8]> = Vec::new();
+    for part in name.split(|b| *b == b'/') {
+        match part {
+            b"" | b"." => {}
+            b".." => drop(parts.pop().ok_or("its name leads outside of the layer")?),
+            part => parts.push(part),
+        }
+    }
+    Ok(parts)
+}
+
+fn meta_of(entry: &Entry) -> DirMeta {
+    let xattrs = entry.xattrs.iter().filter(|(key, _)| key != OPAQUE).cloned().collect();
+    DirMeta {
+        uid: entry.uid,
+        gid: entry.gid,
+        mode: entry.mode,
+        mtime: entry.mtime,
+        xattrs,
+    }
+}
+
+fn real_path(fd: &OwnedFd) -> io::Result<Vec<u8>> {
+    let link = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    let path = nix::fcntl::readlinkat(AT_FDCWD, link.as_str())?;
+    Ok(path.as_bytes().to_vec())
+}
+
+fn stat(dir: &Dir, name: &[u8]) -> nix::Result<nix::sys::stat::FileStat> {
+    fstatat(&dir.fd, name, AtFlags::AT_SYMLINK_NOFOLLOW)
+}
+
+fn is(mode: u32, kind: SFlag) -> bool {
+    mode & SFlag::S_IFMT.bits() == kind.bits()
+}
+
+fn time((seconds, nanos): (i64, u32)) -> TimeSpec {
+    TimeSpec::new(seconds, nanos.into())
+}
+
+fn show(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).chars().take(300).collect()
+}
+
+fn refuse(entry: &Entry, reason: &str) -> Error {
+    Error::BadEntry {
+        entry: entry.display(),
+        reason: reason.to_owned(),
+    }
+}
+
+fn unpack_error(what: &'static str, entry: &Entry, source: io::Error) -> Error {
+    // What only a strange archive can cause is the archive's fault.
+    match source.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::ENAMETOOLONG) => refuse(entry, "its name is too long for the file system"),
+        Some(Errno::EFBIG) => refuse(entry, "it is too large for the file system"),
+        Some(Errno::EMLINK) => refuse(entry, "it has more hard links than the file system allows"),
+        _ => Error::Unpack {
+            what,
+            entry: entry.display(),
+            source,
+        },
+    }
+}
