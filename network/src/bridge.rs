@@ -11,6 +11,7 @@ use crate::{subnet, sysctl};
 
 /// The usual Ethernet MTU: more than this only when it is configured, because what is behind the host need not take it.
 const MTU_MAX: u32 = 1500;
+const FORWARDING: &str = "net/ipv4/ip_forward";
 /// IPv4's least.
 const MTU_MIN: u32 = 68;
 
@@ -21,6 +22,8 @@ pub struct Bridge {
     pub mtu: u32,
     /// The gateway's address and the subnet's prefix.
     pub gateway: Cidr,
+    /// Whether the host did not forward packets before.
+    pub turned_forwarding_on: bool,
 }
 
 /// Brings the bridge into the state that the configuration wants. One that is there keeps its subnet (containers may
@@ -97,8 +100,13 @@ pub fn ensure(channel: &mut Channel, config: &NetworkConfig) -> Result<Bridge> {
         let action = || format!("configure bridge {name} with address {gateway} and MTU {mtu}");
         channel.exchange(batch).map_err(|refusal| refusal.because(action()))?;
     }
-    host_settings(config)?;
-    Ok(Bridge { index, mtu, gateway })
+    let turned_forwarding_on = host_settings(config)?;
+    Ok(Bridge {
+        index,
+        mtu,
+        gateway,
+        turned_forwarding_on,
+    })
 }
 
 fn create(channel: &mut Channel, name: &str, mtu: u32) -> Result<u32> {
@@ -114,25 +122,25 @@ fn create(channel: &mut Channel, name: &str, mtu: u32) -> Result<u32> {
     let Some(made) = made.filter(|link| link.kind == "bridge") else {
         return Err(Error::NotABridge { name: name.into() });
     };
-    let mut batch = channel.batch();
-    link::set_no_link_local(&mut batch, made.index);
-    match channel.exchange(batch) {
-        // A host without IPv6 has nothing to be set.
-        Err(refusal) if !refusal.is(libc::EAFNOSUPPORT) && !refusal.is(libc::EINVAL) => {
-            Err(refusal.because(format!("keep bridge {name} without link-local addresses")))
-        }
-        _ => Ok(made.index),
+    if link::has_ipv6(mtu) {
+        let mut batch = channel.batch();
+        link::set_no_link_local(&mut batch, made.index);
+        let action = || format!("keep bridge {name} without link-local addresses");
+        channel.exchange(batch).map_err(|refusal| refusal.because(action()))?;
     }
+    Ok(made.index)
 }
 
-fn host_settings(config: &NetworkConfig) -> Result<()> {
+/// Returns whether the host did not forward before.
+fn host_settings(config: &NetworkConfig) -> Result<bool> {
     // A packet to a published port on 127.0.0.1 leaves over the bridge, and its answer comes back that way: to the
     // kernel a martian, unless the interface may route the loopback network. The table drops what abuses this.
     sysctl::ensure(&format!("net/ipv4/conf/{}/route_localnet", config.bridge), "1")?;
-    if config.ip_forward {
-        sysctl::ensure("net/ipv4/ip_forward", "1")?;
+    if !config.ip_forward || sysctl::read(FORWARDING).as_deref() == Some("1") {
+        return Ok(false);
     }
-    Ok(())
+    sysctl::ensure(FORWARDING, "1")?;
+    Ok(true)
 }
 
 fn check_bip(bip: Cidr) -> Result<Cidr> {
@@ -159,10 +167,6 @@ fn default_mtu(channel: &mut Channel, routes: &[link::Route]) -> Result<u32> {
     else {
         return Ok(MTU_MAX);
     };
-    let links = link::list(channel).map_err(|refusal| refusal.because("list the host's interfaces"))?;
-    let mtu = links
-        .iter()
-        .find(|link| link.index == interface)
-        .map_or(MTU_MAX, |link| link.mtu);
-    Ok(mtu.clamp(MTU_MIN, MTU_MAX))
+    let found = link::find_index(channel, interface).map_err(|refusal| refusal.because("look up an interface"))?;
+    Ok(found.map_or(MTU_MAX, |link| link.mtu).clamp(MTU_MIN, MTU_MAX))
 }

@@ -54,6 +54,9 @@ pub enum Error {
     /// An interface of this name exists and is something else.
     #[error("interface {name} exists and is not a bridge; remove it or configure another bridge name")]
     NotABridge { name: String },
+    /// The kernel's limit is reached.
+    #[error("bridge {bridge} has as many ports as a bridge can have (1,023): no more containers fit on it")]
+    BridgeFull { bridge: String },
     /// No address is free.
     #[error("no available IPv4 addresses on this network's address pool: {subnet}")]
     NoAddress { subnet: Cidr },
@@ -131,7 +134,9 @@ impl Error {
             | Self::PortBind { .. }
             | Self::OwnerPublished { .. }
             | Self::NotABridge { .. } => Kind::Conflict,
-            Self::NoSubnet | Self::NoAddress { .. } | Self::PortsExhausted { .. } => Kind::Exhausted,
+            Self::NoSubnet | Self::BridgeFull { .. } | Self::NoAddress { .. } | Self::PortsExhausted { .. } => {
+                Kind::Exhausted
+            }
             Self::Closed { .. } | Self::System { .. } | Self::Kernel { .. } => Kind::System,
         }
     }

@@ -2,9 +2,10 @@
 
 use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::path::Path;
 
 use crate::address::{Cidr, Mac};
-use crate::netlink::{ACK, Batch, CREATE, Channel, EXCLUSIVE, REPLACE, Refusal, attribute, string, u32_at};
+use crate::netlink::{ACK, Attributes, Batch, CREATE, Channel, EXCLUSIVE, REPLACE, Refusal, attribute, string, u32_at};
 
 type Done<T> = Result<T, Refusal>;
 
@@ -58,6 +59,7 @@ pub struct Veth<'a> {
     pub bridge: u32,
     pub mtu: u32,
     pub mac: Mac,
+    pub has_ipv6: bool,
     pub namespace: BorrowedFd<'a>,
 }
 
@@ -89,6 +91,9 @@ pub fn add_veth(batch: &mut Batch, veth: &Veth<'_>) {
     );
     batch.message(libc::RTM_NEWLINK, ACK, &link_header(0, 0, 0), |link| {
         link.text(libc::IFLA_IFNAME, veth.host_name);
+        if veth.has_ipv6 {
+            no_link_local(link);
+        }
         link.nest(libc::IFLA_LINKINFO, |info| {
             info.text(libc::IFLA_INFO_SLAVE_KIND, "bridge");
             // With br_netfilter a container's packet to its own published port is bridged back to where it came from.
@@ -120,16 +125,23 @@ pub fn add_bridge(batch: &mut Batch, name: &str, mtu: u32, mac: Mac) {
     );
 }
 
-/// Keeps the interface without an IPv6 address of its own making, so that containers do not reach the host (and its
-/// firewall's blind side) over link-local addresses that nobody asked for. To be done before it goes up.
+/// Keeps the interface without an IPv6 address of its own making, so that containers do not reach the host (past a
+/// firewall that knows IPv4 only) over link-local addresses that nobody asked for. To be done before it goes up.
 pub fn set_no_link_local(batch: &mut Batch, index: u32) {
-    batch.message(libc::RTM_NEWLINK, ACK, &link_header(index, 0, 0), |link| {
-        link.nest(libc::IFLA_AF_SPEC, |families| {
-            families.nest(libc::AF_INET6 as u16, |inet6| {
-                inet6.put(INET6_ADDRESS_MODE, &[ADDRESS_MODE_NONE])
-            });
+    batch.message(libc::RTM_NEWLINK, ACK, &link_header(index, 0, 0), no_link_local);
+}
+
+fn no_link_local(link: &mut Attributes<'_>) {
+    link.nest(libc::IFLA_AF_SPEC, |families| {
+        families.nest(libc::AF_INET6 as u16, |inet6| {
+            inet6.put(INET6_ADDRESS_MODE, &[ADDRESS_MODE_NONE])
         });
     });
+}
+
+/// Whether an interface of this MTU has an IPv6 side: a host may be without IPv6, and IPv6 needs 1280 bytes.
+pub fn has_ipv6(mtu: u32) -> bool {
+    mtu >= 1280 && Path::new("/proc/sys/net/ipv6").exists()
 }
 
 /// Brings an interface up.
@@ -211,10 +223,17 @@ fn parse_link(payload: &[u8]) -> Option<Link> {
 
 /// The interface of this name, if there is one.
 pub fn find(channel: &mut Channel, name: &str) -> Done<Option<Link>> {
+    get(channel, 0, |link| link.text(libc::IFLA_IFNAME, name))
+}
+
+/// The interface with this index, if there is one.
+pub fn find_index(channel: &mut Channel, index: u32) -> Done<Option<Link>> {
+    get(channel, index, |_| {})
+}
+
+fn get(channel: &mut Channel, index: u32, which: impl FnOnce(&mut Attributes<'_>)) -> Done<Option<Link>> {
     let mut batch = channel.batch();
-    batch.message(libc::RTM_GETLINK, 0, &link_header(0, 0, 0), |link| {
-        link.text(libc::IFLA_IFNAME, name)
-    });
+    batch.message(libc::RTM_GETLINK, 0, &link_header(index, 0, 0), which);
     let mut found = None;
     match channel.exchange_with(batch, |_, payload| found = parse_link(payload)) {
         Ok(()) => Ok(found),

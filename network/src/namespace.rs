@@ -34,6 +34,7 @@ pub struct Maker {
     host: Channel,
     names: Names,
     attachment: Attachment,
+    has_ipv6: bool,
 }
 
 impl Maker {
@@ -45,6 +46,7 @@ impl Maker {
             home,
             host,
             names: Names::new(&attachment.bridge_name),
+            has_ipv6: link::has_ipv6(attachment.mtu),
             attachment,
         })
     }
@@ -93,6 +95,7 @@ impl Maker {
                 bridge,
                 mtu,
                 mac,
+                has_ipv6: self.has_ipv6,
                 namespace: namespace.as_fd(),
             };
             link::add_veth(&mut batch, &veth);
@@ -100,14 +103,21 @@ impl Maker {
                 Ok(()) => break host_name,
                 // Somebody has the name, against all odds.
                 Err(refusal) if refusal.is(libc::EEXIST) => continue,
+                Err(refusal) if refusal.is(libc::EXFULL) => {
+                    return Err(Error::BridgeFull {
+                        bridge: self.attachment.bridge_name.clone(),
+                    });
+                }
                 Err(refusal) => {
                     let action = format!("create an interface on bridge {}", self.attachment.bridge_name);
                     return Err(refusal.because(action));
                 }
             }
         };
-        // As in Docker, a container has no IPv6 on a network that has none. A host without IPv6 has no such file.
-        let _ = sysctl::write("net/ipv6/conf/eth0/disable_ipv6", "1");
+        if self.has_ipv6 {
+            // As in Docker, a container has no IPv6 on a network that has none.
+            sysctl::write("net/ipv6/conf/eth0/disable_ipv6", "1").map_err(Error::system("disable IPv6 on eth0"))?;
+        }
         let prefix = gateway.prefix();
         let own = Cidr::new(address, prefix).expect("a subnet's prefix is at most 32");
         let mut inside = Channel::open(Protocol::Route)?;

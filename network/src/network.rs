@@ -96,7 +96,11 @@ impl Network {
         };
         let maker = Maker::new(attachment)?;
         let pool = Pool::start(maker, ipam, subnet, &config.bridge, config.warm, config.warm_empty)?;
-        let table = Table::new(&config.table, &config.bridge, subnet, config.masquerade)?;
+        let mut table = Table::new(&config.table, &config.bridge, subnet, config.masquerade)?;
+        match bridge.turned_forwarding_on {
+            true => table.guard_routing(),
+            false => table.inherit_guard()?,
+        }
         let mut publisher = Publisher::new(table, ephemeral());
         // One that is there serves running containers until `recover` has replaced it in one step.
         publisher.ensure_table()?;

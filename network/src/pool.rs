@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use crate::address::{Cidr, Mac};
 use crate::endpoint::{Endpoint, EndpointSpec};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::ipam::{Ipam, Refused};
 use crate::namespace::Maker;
 
@@ -287,8 +287,12 @@ impl Shared {
                         not_before = None;
                     }
                     Err(error) => {
-                        // A start makes its own then, and says why it cannot.
-                        tracing::warn!(bridge = self.bridge, error = %crate::error::chain(&error), "refill failed");
+                        // A start makes its own then, and says why it cannot. A subnet or a bridge that is full is
+                        // nothing to warn of before.
+                        if error.kind() != Kind::Exhausted {
+                            let error = crate::error::chain(&error);
+                            tracing::warn!(bridge = self.bridge, error, "cannot make a namespace for the stock");
+                        }
                         not_before = Some(Instant::now() + retry);
                         retry = (retry * 2).min(RETRY_LAST);
                     }

@@ -25,6 +25,7 @@ use crate::{Cidr, Endpoint, EndpointSpec, Network, NetworkConfig};
 
 pub const HOST: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 pub const NEIGHBOUR: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 2);
+pub const FAR: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
 /// Long enough for an answer on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Long enough to believe that no answer comes.
@@ -47,6 +48,8 @@ pub fn world(test: impl FnOnce(&World) + Send + 'static) {
             netns::enter(&host).unwrap();
             namespace
         };
+        // A new namespace has the machine's setting.
+        crate::sysctl::write("net/ipv4/ip_forward", "0").unwrap();
         wire(&host, &neighbour);
         test(&World { host, neighbour });
     });
@@ -56,25 +59,48 @@ pub fn world(test: impl FnOnce(&World) + Send + 'static) {
 }
 
 fn wire(host: &OwnedFd, neighbour: &OwnedFd) {
+    wire_as(host, neighbour, "wire", [HOST, NEIGHBOUR]);
+}
+
+/// Another neighbour, on another wire, whose way to everywhere is the host.
+pub fn far_neighbour(world: &World) -> OwnedFd {
+    netns::enter_new().unwrap();
+    let far = netns::current().unwrap();
+    netns::enter(&world.host).unwrap();
+    let host = Ipv4Addr::new(198, 51, 100, 1);
+    wire_as(&world.host, &far, "wire1", [host, FAR]);
+    netns::within(&far, || default_route("wire1", host)).unwrap();
+    far
+}
+
+fn default_route(interface: &str, gateway: Ipv4Addr) {
+    let mut route = Channel::open(Protocol::Route).unwrap();
+    let wire = link::find(&mut route, interface).unwrap().unwrap();
+    let mut batch = route.batch();
+    link::add_default_route(&mut batch, wire.index, gateway);
+    route.exchange(batch).unwrap();
+}
+
+fn wire_as(host: &OwnedFd, neighbour: &OwnedFd, name: &str, addresses: [Ipv4Addr; 2]) {
     let mut route = Channel::open(Protocol::Route).unwrap();
     let mut batch = route.batch();
     batch.message(libc::RTM_NEWLINK, ACK | CREATE, &[0; 16], |list| {
-        list.text(libc::IFLA_IFNAME, "wire");
+        list.text(libc::IFLA_IFNAME, name);
         list.nest(libc::IFLA_LINKINFO, |info| {
             info.text(libc::IFLA_INFO_KIND, "veth");
             info.nest(libc::IFLA_INFO_DATA, |data| {
                 data.nest_after(1, &[0; 16], |peer| {
-                    peer.text(libc::IFLA_IFNAME, "wire");
+                    peer.text(libc::IFLA_IFNAME, name);
                     peer.number(libc::IFLA_NET_NS_FD, neighbour.as_raw_fd() as u32);
                 });
             });
         });
     });
     route.exchange(batch).unwrap();
-    for (namespace, address) in [(host, HOST), (neighbour, NEIGHBOUR)] {
+    for (namespace, address) in [(host, addresses[0]), (neighbour, addresses[1])] {
         netns::within(namespace, || {
             let mut route = Channel::open(Protocol::Route).unwrap();
-            let wire = link::find(&mut route, "wire").unwrap().unwrap();
+            let wire = link::find(&mut route, name).unwrap().unwrap();
             let mut batch = route.batch();
             link::set_up(&mut batch, link::LOOPBACK);
             link::add_address(&mut batch, wire.index, Cidr::new(address, 24).unwrap());
@@ -87,14 +113,7 @@ fn wire(host: &OwnedFd, neighbour: &OwnedFd) {
 
 /// The neighbour sends what it does not know over the host.
 pub fn route_over_host(world: &World) {
-    netns::within(&world.neighbour, || {
-        let mut route = Channel::open(Protocol::Route).unwrap();
-        let wire = link::find(&mut route, "wire").unwrap().unwrap();
-        let mut batch = route.batch();
-        link::add_default_route(&mut batch, wire.index, HOST);
-        route.exchange(batch).unwrap();
-    })
-    .unwrap();
+    netns::within(&world.neighbour, || default_route("wire", HOST)).unwrap();
 }
 
 pub fn config() -> NetworkConfig {

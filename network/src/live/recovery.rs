@@ -231,3 +231,30 @@ fn a_host_that_drops_forwarded_packets_is_reported() {
         network.purge().unwrap();
     });
 }
+
+#[test]
+fn the_host_does_not_become_a_router() {
+    world(|world| {
+        let far = far_neighbour(world);
+        serve_tcp(&far, 1000);
+        route_over_host(world);
+        let network = open();
+        let a = endpoint(&network);
+        assert_eq!(crate::sysctl::read("net/ipv4/ip_forward").as_deref(), Some("1"));
+        assert_eq!(
+            call_tcp(&a.netns, FAR, 1000),
+            Some(Ipv4Addr::new(198, 51, 100, 1).to_string())
+        );
+        assert!(is_silent(&world.neighbour, FAR, 1000));
+        // Nor after a restart, when forwarding is found turned on.
+        drop(network);
+        let network = open();
+        assert!(is_silent(&world.neighbour, FAR, 1000));
+        // One that was a router before stays one.
+        network.purge().unwrap();
+        assert!(call_tcp(&world.neighbour, FAR, 1000).is_some());
+        let network = open();
+        assert!(call_tcp(&world.neighbour, FAR, 1000).is_some());
+        network.purge().unwrap();
+    });
+}

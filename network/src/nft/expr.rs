@@ -113,6 +113,17 @@ impl<'a, 'b> Expressions<'a, 'b> {
             .compare(if same { EQUAL } else { NOT_EQUAL }, &padded)
     }
 
+    /// The interface is a bridge. One without a kind, such as a network card, ends the rule as another kind does.
+    pub fn is_bridge(&mut self, which: Interface) -> &mut Self {
+        let mut padded = [0; 16]; // IFNAMSIZ, for kinds too
+        padded[..6].copy_from_slice(b"bridge");
+        let key = match which {
+            Interface::In => 26,  // NFT_META_IIFKIND
+            Interface::Out => 27, // NFT_META_OIFKIND
+        };
+        self.load_meta(key, R1).compare(EQUAL, &padded)
+    }
+
     /// The address is in this network.
     pub fn address_in(&mut self, which: Address, network: crate::Cidr) -> &mut Self {
         self.load_payload(NETWORK_HEADER, which as u32, 4, R1)

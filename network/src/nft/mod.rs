@@ -22,6 +22,8 @@
 //!         oifname "iechor0" ct state established,related accept
 //!         oifname "iechor0" ct status dnat accept
 //!         oifname "iechor0" drop }
+//!     chain routing    { type filter hook forward priority filter;             # only if forwarding was off before:
+//!         iifkind "bridge" accept; oifkind "bridge" accept; drop }             # the host shall not become a router
 //! }
 //! ```
 //!
@@ -38,7 +40,7 @@ use runtime_sys::netlink::Protocol;
 use self::expr::{Address, Expressions, Interface, Tracked, Verdict};
 use crate::address::Cidr;
 use crate::error::Result;
-use crate::netlink::{APPEND, Attributes, Batch, CREATE, Channel, EXCLUSIVE, Refusal, attribute, string};
+use crate::netlink::{ACK, APPEND, Attributes, Batch, CREATE, Channel, EXCLUSIVE, Refusal, attribute, string};
 use crate::port::Proto;
 
 const SUBSYSTEM: u16 = 10; // NFNL_SUBSYS_NFTABLES
@@ -114,6 +116,8 @@ pub struct Table {
     bridge: String,
     subnet: Cidr,
     masquerade: bool,
+    /// Keep the host from forwarding what has nothing to do with a bridge.
+    guard_routing: bool,
 }
 
 type Done = std::result::Result<(), Refusal>;
@@ -128,7 +132,28 @@ impl Table {
             bridge: bridge.into(),
             subnet: subnet.network(),
             masquerade,
+            guard_routing: false,
         })
+    }
+
+    /// From the next write on, has the table keep the host from being a router between its other interfaces.
+    pub fn guard_routing(&mut self) {
+        self.guard_routing = true;
+    }
+
+    /// Does so too if the table that is there does: this program turned forwarding on in an earlier life.
+    pub fn inherit_guard(&mut self) -> Result<()> {
+        let mut batch = self.channel.batch();
+        batch.message(SUBSYSTEM << 8 | GET_CHAIN, ACK, &IP, |list| {
+            list.text(1, &self.name);
+            list.text(3, ROUTING.name);
+        });
+        match self.channel.exchange(batch) {
+            Ok(()) => self.guard_routing = true,
+            Err(refusal) if refusal.is(libc::ENOENT) => {}
+            Err(refusal) => return Err(refusal.because(format!("look at nftables table {}", self.name))),
+        }
+        Ok(())
     }
 
     /// Writes the whole table anew, with these elements, in one transaction.
@@ -272,6 +297,13 @@ const FORWARDING: Chain = Chain {
     priority: 0,
 };
 
+const ROUTING: Chain = Chain {
+    name: "routing",
+    kind: "filter",
+    hook: 2,
+    priority: 0,
+};
+
 impl Table {
     /// All that the table holds, but for the elements.
     fn write(&self, batch: &mut Batch) {
@@ -338,6 +370,18 @@ impl Table {
         self.rule(batch, &FORWARDING, |rule| {
             rule.interface(Out, bridge, true).verdict(Verdict::Drop);
         });
+        if self.guard_routing {
+            self.chain(batch, &ROUTING);
+            // Other daemons' bridges, and other programs', are their own business.
+            for which in [In, Out] {
+                self.rule(batch, &ROUTING, |rule| {
+                    rule.is_bridge(which).verdict(Verdict::Accept);
+                });
+            }
+            self.rule(batch, &ROUTING, |rule| {
+                rule.verdict(Verdict::Drop);
+            });
+        }
     }
 
     fn table(&self, batch: &mut Batch, operation: u16, flags: u16) {
