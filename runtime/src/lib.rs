@@ -11,9 +11,15 @@
 #![forbid(unsafe_code)]
 
 #[cfg(feature = "host")]
+pub mod capabilities;
+#[cfg(feature = "host")]
 pub mod cgroup;
 pub mod exit;
+#[cfg(feature = "host")]
+pub mod launcher;
 pub mod log;
 pub mod plan;
 pub mod proto;
+#[cfg(feature = "host")]
+pub mod seccomp;
 pub mod wire;

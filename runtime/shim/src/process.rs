@@ -66,6 +66,8 @@ impl Process {
         let mut message = [0u8; 8192];
         loop {
             match seqpacket::receive(sync.as_fd(), &mut message) {
+                // The child ended without having read what we sent. The kernel says so once; its words come after.
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {}
                 Ok((0, _)) | Err(_) => break,
                 Ok((count, mut fds)) => match message.get(..count).and_then(<[u8]>::split_first) {
                     Some((&report::RUNNING, _)) => running = true,

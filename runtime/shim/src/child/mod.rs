@@ -112,7 +112,7 @@ fn set_up(inherited: &Inherited<'_>, plan: &Plan, joined: &[OwnedFd]) -> Result<
         terminal::console(&root, slave)?;
     }
     let _ = root.folder(&plan.process.cwd);
-    mounts::mask(&root, &plan.masked_paths, inherited.null)?;
+    mounts::mask(&root, &plan.masked_paths)?;
     mounts::make_readonly(&root, &plan.readonly_paths)?;
 
     for (key, value) in &plan.sysctls {

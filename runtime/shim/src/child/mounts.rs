@@ -20,6 +20,7 @@ use runtime_sys::mount::{self, Filesystem, attr};
 
 use super::copy_up::copy_up;
 use super::failure::{At, Result, failure};
+use super::nodes::is_null;
 use super::root::Root;
 
 /// Longest value that `fsconfig` takes as a string.
@@ -302,8 +303,9 @@ fn changes(flags: u64, clear: u64) -> (u64, u64) {
 }
 
 /// Hides paths: a file by the null device, a folder by an empty one.
-pub fn mask(root: &Root, paths: &[PathBuf], null: BorrowedFd<'_>) -> Result<()> {
+pub fn mask(root: &Root, paths: &[PathBuf]) -> Result<()> {
     let mut empty: Option<OwnedFd> = None;
+    let mut null: Option<OwnedFd> = None;
     for path in paths {
         let Some(target) = present(root, path, Step::Mask)? else {
             continue;
@@ -321,14 +323,24 @@ pub fn mask(root: &Root, paths: &[PathBuf], null: BorrowedFd<'_>) -> Result<()> 
                 }
             }
         } else {
-            mount::clone_tree_of(null, false).at(Step::Mask, path)?
+            match &null {
+                Some(first) => mount::clone_tree_of(first.as_fd(), false).at(Step::Mask, path)?,
+                None => null_device().at(Step::Mask, path)?,
+            }
         };
         mount::attach(cover.as_fd(), target.as_fd()).at(Step::Mask, path)?;
-        if empty.is_none() && is_folder(cover.as_fd()).at(Step::Mask, path)? {
-            empty = Some(cover);
-        }
+        // An attached mount can be copied on every kernel, a detached one since 6.15.
+        let first = if is_folder(cover.as_fd()).at(Step::Mask, path)? { &mut empty } else { &mut null };
+        first.get_or_insert(cover);
     }
     Ok(())
+}
+
+/// A mount of the host's null device, verified. It has to be of our mount namespace, which a descriptor of the shim is
+/// not.
+fn null_device() -> io::Result<OwnedFd> {
+    let tree = mount::clone_tree(Path::new("/dev/null"), false)?;
+    if is_null(&tree) { Ok(tree) } else { Err(Errno::ENODEV.into()) }
 }
 
 /// Makes paths read-only, with what is mounted below.

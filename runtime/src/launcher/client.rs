@@ -1,0 +1,458 @@
+//! A live shim, as the daemon sees it.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::path::PathBuf;
+use std::process::Child;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{oneshot, watch};
+use tracing::debug;
+
+use runtime_sys::seqpacket;
+
+use super::error::{ShimError, StartError};
+use super::pool::{Warm, reap};
+use super::{Attach, sealed};
+use crate::exit::{Exit, read_exit};
+use crate::plan::ExecPlan;
+use crate::proto::{Event, INIT, INLINE_PLAN, Request, Time, VERSION};
+use crate::wire::Wire;
+
+/// A running container's shim. Cheap to clone; dropping the last one disconnects, and the shim lives on.
+#[derive(Debug, Clone)]
+pub struct Shim {
+    link: Arc<Link>,
+    pid: i32,
+    shim_pid: i32,
+    started_at: SystemTime,
+    exit: watch::Receiver<Progress>,
+}
+
+/// How far a process is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    Running,
+    Ended(Exit),
+    /// The connection is gone without news.
+    Lost,
+}
+
+/// A connection with its reader.
+#[derive(Debug)]
+struct Link {
+    socket: Arc<AsyncFd<Socket>>,
+    shared: Arc<Shared>,
+    reader: tokio::task::AbortHandle,
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        // Ends the connection: the reader holds the other reference to the socket.
+        self.reader.abort();
+    }
+}
+
+#[derive(Debug)]
+struct Socket(OwnedFd);
+
+impl AsRawFd for Socket {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+/// What the reader and the requests share.
+#[derive(Debug)]
+struct Shared {
+    next_tag: AtomicU32,
+    state: Mutex<State>,
+    init: watch::Sender<Progress>,
+    /// Where the exit may be found when the shim is gone.
+    exit_file: Mutex<Option<PathBuf>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    answers: HashMap<u32, oneshot::Sender<Answer>>,
+    execs: HashMap<u32, watch::Sender<Progress>>,
+    /// Told once: the start's outcome, or the state of a shim that was found running.
+    greeting: Option<oneshot::Sender<Greeting>>,
+    closed: bool,
+}
+
+#[derive(Debug)]
+enum Answer {
+    Done(i32),
+    Exec { process: u32, pid: i32, progress: watch::Receiver<Progress> },
+    Failed(StartError),
+}
+
+#[derive(Debug)]
+enum Greeting {
+    Started { pid: i32, at: Time },
+    Failed(StartError),
+    State { version: u32, shim: i32, pid: i32, started: Option<Time> },
+}
+
+/// A connection whose first news is still to come.
+pub(super) struct Connected {
+    link: Arc<Link>,
+    greeting: oneshot::Receiver<Greeting>,
+    shim_pid: i32,
+}
+
+impl Connected {
+    pub fn begin(warm: Warm, exit_file: PathBuf) -> io::Result<Connected> {
+        let shim_pid = warm.child.id() as i32;
+        Connected::new(warm.socket, Some(warm.child), shim_pid, Some(exit_file))
+    }
+
+    /// Talks to a shim that runs already. `None`: it ended while we connected.
+    pub async fn resume(socket: OwnedFd) -> io::Result<Option<Shim>> {
+        let connected = Connected::new(socket, None, 0, None)?;
+        let mut init = connected.link.shared.init.subscribe();
+        let Ok(Greeting::State { version, shim, pid, started }) = connected.greeting.await else {
+            return Ok(None);
+        };
+        if version != VERSION {
+            return Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                format!("it speaks version {version}, this daemon version {VERSION}"),
+            ));
+        }
+        let started_at = match started {
+            Some(at) => SystemTime::from(&at),
+            // Found in the middle of a start: that is a matter of milliseconds.
+            None => match connected.link.shared.wait_started(&mut init).await {
+                Some(at) => at,
+                None => return Ok(None),
+            },
+        };
+        Ok(Some(Shim { link: connected.link, pid, shim_pid: shim, started_at, exit: init }))
+    }
+
+    fn new(socket: OwnedFd, child: Option<Child>, shim_pid: i32, exit_file: Option<PathBuf>) -> io::Result<Connected> {
+        // The successor of `new` is unsafe, for types whose descriptor can change; `Socket` owns the one it has.
+        #[allow(deprecated)]
+        let socket = Arc::new(AsyncFd::new(Socket(socket))?);
+        let (told, greeting) = oneshot::channel();
+        let shared = Arc::new(Shared {
+            next_tag: AtomicU32::new(1),
+            state: Mutex::new(State { greeting: Some(told), ..State::default() }),
+            init: watch::Sender::new(Progress::Running),
+            exit_file: Mutex::new(exit_file),
+        });
+        let reader = tokio::spawn(read_events(Arc::clone(&socket), Arc::clone(&shared), child)).abort_handle();
+        Ok(Connected { link: Arc::new(Link { socket, shared, reader }), greeting, shim_pid })
+    }
+
+    /// The outcome of the start.
+    pub async fn started(self) -> Result<Shim, StartError> {
+        let exit = self.link.shared.init.subscribe();
+        match self.greeting.await {
+            Ok(Greeting::Started { pid, at }) => Ok(Shim {
+                link: self.link,
+                pid,
+                shim_pid: self.shim_pid,
+                started_at: SystemTime::from(&at),
+                exit,
+            }),
+            Ok(Greeting::Failed(error)) => Err(error),
+            Ok(Greeting::State { .. }) | Err(_) => Err(StartError::gone()),
+        }
+    }
+}
+
+/// Takes the shim's child entry to be waited for when the connection is over, however that comes.
+struct Reaper(Option<Child>);
+
+impl Drop for Reaper {
+    fn drop(&mut self) {
+        if let Some(child) = self.0.take() {
+            reap(child);
+        }
+    }
+}
+
+async fn read_events(socket: Arc<AsyncFd<Socket>>, shared: Arc<Shared>, child: Option<Child>) {
+    // The process is ours to reap also when this task is aborted, in which case it may live for long.
+    let _reaper = Reaper(child);
+    let mut buffer = Vec::new();
+    loop {
+        let received = socket
+            .async_io(Interest::READABLE, |socket| {
+                let Some(length) = seqpacket::next_length(socket.0.as_fd())? else { return Ok(0) };
+                buffer.resize(length, 0);
+                seqpacket::receive(socket.0.as_fd(), &mut buffer).map(|(count, _)| count)
+            })
+            .await;
+        match received {
+            Ok(count) if count > 0 => match Event::decode(buffer.get(..count).unwrap_or_default()) {
+                Ok(event) => shared.handle(event),
+                Err(error) => {
+                    debug!(%error, "a shim's message is not understood");
+                    break;
+                }
+            },
+            _ => break,
+        }
+    }
+    shared.close();
+}
+
+impl Shared {
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn handle(&self, event: Event) {
+        let mut state = self.lock();
+        match event {
+            Event::Started { pid, at } => greet(&mut state, Greeting::Started { pid, at }),
+            Event::Failed { tag: 0, failure } => greet(&mut state, Greeting::Failed(StartError::new(failure))),
+            Event::Failed { tag, failure } => answer(&mut state, tag, Answer::Failed(StartError::new(failure))),
+            Event::Done { tag, errno } => answer(&mut state, tag, Answer::Done(errno)),
+            Event::ExecStarted { tag, process, pid } => {
+                // Made here, so that an end that follows at once is not missed.
+                let sender = watch::Sender::new(Progress::Running);
+                let progress = sender.subscribe();
+                state.execs.insert(process, sender);
+                answer(&mut state, tag, Answer::Exec { process, pid, progress });
+            }
+            Event::Exited { process: INIT, exit } => {
+                self.init.send_replace(Progress::Ended(Exit::from(&exit)));
+            }
+            Event::Exited { process, exit } => {
+                if let Some(sender) = state.execs.remove(&process) {
+                    sender.send_replace(Progress::Ended(Exit::from(&exit)));
+                }
+            }
+            Event::State { version, shim, pid, started, exit } => {
+                if let Some(exit) = exit {
+                    self.init.send_replace(Progress::Ended(Exit::from(&exit)));
+                }
+                greet(&mut state, Greeting::State { version, shim, pid, started });
+            }
+        }
+    }
+
+    /// The connection is over.
+    fn close(&self) {
+        {
+            let mut state = self.lock();
+            *state = State { closed: true, ..State::default() };
+        }
+        self.init.send_if_modified(|progress| {
+            let lost = *progress == Progress::Running;
+            if lost {
+                *progress = Progress::Lost;
+            }
+            lost
+        });
+    }
+
+    async fn wait_started(&self, init: &mut watch::Receiver<Progress>) -> Option<SystemTime> {
+        let (told, greeting) = oneshot::channel();
+        self.lock().greeting = Some(told);
+        tokio::select! {
+            greeting = greeting => match greeting {
+                Ok(Greeting::Started { at, .. }) => Some(SystemTime::from(&at)),
+                _ => None,
+            },
+            _ = init.wait_for(|progress| *progress != Progress::Running) => None,
+        }
+    }
+}
+
+fn greet(state: &mut State, greeting: Greeting) {
+    if let Some(told) = state.greeting.take() {
+        // Nobody listens when the start was given up.
+        let _ = told.send(greeting);
+    }
+}
+
+fn answer(state: &mut State, tag: u32, answer: Answer) {
+    if let Some(waiting) = state.answers.remove(&tag) {
+        let _ = waiting.send(answer);
+    }
+}
+
+impl Link {
+    async fn request(
+        &self,
+        make: impl FnOnce(u32) -> Request,
+        fds: &[BorrowedFd<'_>],
+    ) -> Result<Answer, ShimError> {
+        let tag = self.shared.next_tag.fetch_add(1, Ordering::Relaxed);
+        let (sender, receiver) = oneshot::channel();
+        {
+            let mut state = self.shared.lock();
+            if state.closed {
+                return Err(ShimError::Gone);
+            }
+            state.answers.insert(tag, sender);
+        }
+        let message = make(tag).encode();
+        let sent = self
+            .socket
+            .async_io(Interest::WRITABLE, |socket| seqpacket::send(socket.0.as_fd(), &message, fds))
+            .await;
+        if let Err(error) = sent {
+            self.shared.lock().answers.remove(&tag);
+            return Err(if error.kind() == io::ErrorKind::BrokenPipe { ShimError::Gone } else { ShimError::Refused(error) });
+        }
+        receiver.await.map_err(|_| ShimError::Gone)
+    }
+
+    async fn done(&self, make: impl FnOnce(u32) -> Request, fds: &[BorrowedFd<'_>]) -> Result<(), ShimError> {
+        match self.request(make, fds).await? {
+            Answer::Done(0) => Ok(()),
+            Answer::Done(errno) => Err(ShimError::of(errno)),
+            Answer::Exec { .. } | Answer::Failed(_) => Err(ShimError::Gone),
+        }
+    }
+}
+
+async fn ended(mut progress: watch::Receiver<Progress>) -> Option<Exit> {
+    match progress.wait_for(|progress| *progress != Progress::Running).await.as_deref() {
+        Ok(Progress::Ended(exit)) => Some(*exit),
+        _ => None,
+    }
+}
+
+/// What is told of a process whose end nobody saw: its shim was killed.
+fn unseen() -> Exit {
+    Exit { code: 255, signal: None, oom: false, at: SystemTime::now() }
+}
+
+impl Shim {
+    /// The container's first process, in the daemon's pid namespace.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// The shim's own process.
+    pub fn shim_pid(&self) -> i32 {
+        self.shim_pid
+    }
+
+    /// When the program began to run.
+    pub fn started_at(&self) -> SystemTime {
+        self.started_at
+    }
+
+    /// Where the shim leaves its exit record: read by [`Shim::wait`] if the shim itself is lost. Known for containers
+    /// that this daemon started; to be told after [`super::Launcher::reconnect`].
+    pub fn set_exit_file(&self, path: PathBuf) {
+        *self.link.shared.exit_file.lock().unwrap_or_else(PoisonError::into_inner) = Some(path);
+    }
+
+    /// Waits for the container's end, and that all of its output was read. Returns code 255 if the shim was lost and
+    /// left no record.
+    pub async fn wait(&self) -> Exit {
+        if let Some(exit) = ended(self.exit.clone()).await {
+            return exit;
+        }
+        let path = self.link.shared.exit_file.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        path.and_then(|path| read_exit(&path).ok().flatten()).unwrap_or_else(unseen)
+    }
+
+    /// Sends a signal to the container's first process.
+    ///
+    /// # Errors
+    /// [`ShimError::NoProcess`] when it has ended.
+    pub async fn signal(&self, signal: i32) -> Result<(), ShimError> {
+        self.link.done(|tag| Request::Signal { tag, process: INIT, signal }, &[]).await
+    }
+
+    /// Tells the container's terminal its size.
+    ///
+    /// # Errors
+    /// When it has none, or has ended.
+    pub async fn resize(&self, rows: u16, cols: u16) -> Result<(), ShimError> {
+        self.link.done(|tag| Request::Resize { tag, process: INIT, rows, cols }, &[]).await
+    }
+
+    /// Attaches a further client; it sees the output from now on.
+    ///
+    /// # Errors
+    /// [`ShimError::NoProcess`] when the container has ended.
+    pub async fn attach(&self, attach: Attach) -> Result<(), ShimError> {
+        let streams = attach.streams();
+        self.link.done(|tag| Request::Attach { tag, streams }, &[attach.socket.as_fd()]).await
+    }
+
+    /// Runs a further process in the container and returns when its program runs.
+    ///
+    /// # Errors
+    /// As [`super::Launcher::start`].
+    pub async fn exec(&self, exec: ExecPlan, attach: Option<Attach>) -> Result<ExecHandle, StartError> {
+        let encoded = exec.encode();
+        let file = if encoded.len() > INLINE_PLAN { Some(sealed(&encoded)?) } else { None };
+        let plan = file.is_none().then_some(exec);
+        let streams = attach.as_ref().map(Attach::streams);
+        let fds: Vec<BorrowedFd<'_>> =
+            file.iter().chain(attach.iter().map(|attach| &attach.socket)).map(AsFd::as_fd).collect();
+        match self.link.request(|tag| Request::Exec { tag, plan, attach: streams }, &fds).await {
+            Ok(Answer::Exec { process, pid, progress }) => {
+                Ok(ExecHandle { link: Arc::clone(&self.link), process, pid, progress })
+            }
+            Ok(Answer::Failed(error)) => Err(error),
+            Ok(Answer::Done(_)) => Err(StartError::gone()),
+            Err(ShimError::Refused(error)) => Err(StartError::no_shim(&error)),
+            Err(_) => Err(StartError::gone()),
+        }
+    }
+
+    /// Tells the shim that the exit is recorded: it cleans up and ends. Does nothing when it has gone already.
+    pub async fn release(&self) {
+        if let Err(error) = self.link.done(|tag| Request::Release { tag }, &[]).await {
+            debug!(%error, shim = self.shim_pid, "release");
+        }
+    }
+}
+
+/// A further process in a container. Dropping it leaves the process alone.
+#[derive(Debug, Clone)]
+pub struct ExecHandle {
+    link: Arc<Link>,
+    process: u32,
+    pid: i32,
+    progress: watch::Receiver<Progress>,
+}
+
+impl ExecHandle {
+    /// The process, in the daemon's pid namespace.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Waits for the process' end. Code 255 if the shim was lost.
+    pub async fn wait(&self) -> Exit {
+        ended(self.progress.clone()).await.unwrap_or_else(unseen)
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    /// [`ShimError::NoProcess`] when it has ended.
+    pub async fn signal(&self, signal: i32) -> Result<(), ShimError> {
+        let process = self.process;
+        self.link.done(|tag| Request::Signal { tag, process, signal }, &[]).await
+    }
+
+    /// Tells its terminal its size.
+    ///
+    /// # Errors
+    /// When it has none, or has ended.
+    pub async fn resize(&self, rows: u16, cols: u16) -> Result<(), ShimError> {
+        let process = self.process;
+        self.link.done(|tag| Request::Resize { tag, process, rows, cols }, &[]).await
+    }
+}
