@@ -1,0 +1,166 @@
+//! Docker's profile files (`--security-opt seccomp=FILE`), which are OCI's form with conditions added.
+
+use super::arch::{self, Abi};
+use super::profile::{Action, Argument, Condition, DEFAULT_FLAGS, Interfaces, Profile, Rule, flag};
+use super::{SeccompError, parse_version};
+use crate::capabilities;
+use serde::Deserialize;
+use std::borrow::Cow;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct File {
+    default_action: String,
+    default_errno_ret: Option<u32>,
+    architectures: Option<Vec<String>>,
+    arch_map: Option<Vec<Machine>>,
+    flags: Option<Vec<String>>,
+    listener_path: Option<String>,
+    #[serde(default)]
+    syscalls: Option<Vec<Call>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Machine {
+    architecture: String,
+    #[serde(default)]
+    sub_architectures: Option<Vec<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Call {
+    /// The old form, for one call.
+    name: Option<String>,
+    names: Option<Vec<String>>,
+    action: String,
+    errno_ret: Option<u32>,
+    args: Option<Vec<Arg>>,
+    #[serde(default)]
+    includes: Option<Only>,
+    #[serde(default)]
+    excludes: Option<Only>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Arg {
+    index: u64,
+    value: u64,
+    #[serde(default)]
+    value_two: u64,
+    op: String,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase")]
+struct Only {
+    caps: Option<Vec<String>>,
+    arches: Option<Vec<String>>,
+    min_kernel: Option<String>,
+}
+
+fn invalid<T>(what: impl Into<Cow<'static, str>>) -> Result<T, SeccompError> {
+    Err(SeccompError::Invalid(what.into()))
+}
+
+impl Profile {
+    /// Reads a Docker profile, or an OCI one (which is the same without conditions).
+    ///
+    /// # Errors
+    /// [`SeccompError`] saying what is wrong.
+    pub fn from_json(text: &[u8]) -> Result<Profile, SeccompError> {
+        let file: File = serde_json::from_slice(text)?;
+        if file.listener_path.is_some_and(|path| !path.is_empty()) {
+            return Err(SeccompError::Unsupported("listenerPath".into()));
+        }
+        let listed = file.architectures.filter(|list| !list.is_empty());
+        let interfaces = match (listed, file.arch_map.filter(|map| !map.is_empty())) {
+            (Some(_), Some(_)) => return invalid("use either architectures or archMap, not both"),
+            (Some(list), None) => Interfaces::Listed(abis(&list)?),
+            (None, Some(map)) => {
+                let mut machines = Vec::new();
+                for machine in map {
+                    let mut list = abis(std::slice::from_ref(&machine.architecture))?;
+                    let Some(&key) = list.first() else { continue };
+                    list.extend(abis(machine.sub_architectures.as_deref().unwrap_or_default())?);
+                    machines.push((key, list));
+                }
+                Interfaces::ByMachine(machines)
+            }
+            (None, None) => Interfaces::Listed(Vec::new()),
+        };
+        let flags = match file.flags {
+            None => DEFAULT_FLAGS,
+            Some(names) => names
+                .iter()
+                .try_fold(0, |all, name| Ok::<_, SeccompError>(all | flag(name)?))?,
+        };
+        let rules = file
+            .syscalls
+            .unwrap_or_default()
+            .into_iter()
+            .map(rule)
+            .collect::<Result<_, _>>()?;
+        let default = Action::from_scmp(&file.default_action, file.default_errno_ret)?;
+        Ok(Profile::new(default, interfaces, flags, rules))
+    }
+}
+
+fn abis(names: &[String]) -> Result<Vec<Abi>, SeccompError> {
+    // Only relative to a machine does NATIVE mean something; without a table for it nothing is compiled anyway.
+    let native = Abi::native().unwrap_or(Abi::X86_64);
+    let mut out = Vec::new();
+    for name in names {
+        match arch::from_scmp(name, native) {
+            Ok(abi) => out.extend(abi),
+            Err(()) => return invalid(format!("unknown architecture {name:?}")),
+        }
+    }
+    Ok(out)
+}
+
+fn rule(call: Call) -> Result<Rule, SeccompError> {
+    let names = match (
+        call.name.filter(|name| !name.is_empty()),
+        call.names.filter(|names| !names.is_empty()),
+    ) {
+        (Some(_), Some(_)) => return invalid("use either name or names in a rule, not both"),
+        (Some(name), None) => vec![name],
+        (None, names) => names.unwrap_or_default(),
+    };
+    let arguments = call.args.unwrap_or_default().into_iter();
+    Ok(Rule {
+        names: names.into_iter().map(Cow::Owned).collect(),
+        action: Action::from_scmp(&call.action, call.errno_ret)?,
+        arguments: arguments
+            .map(|arg| Argument::new(arg.index, &arg.op, arg.value, arg.value_two))
+            .collect::<Result<_, _>>()?,
+        includes: condition(call.includes)?,
+        excludes: condition(call.excludes)?,
+    })
+}
+
+fn condition(only: Option<Only>) -> Result<Condition, SeccompError> {
+    let only = only.unwrap_or_default();
+    let mut mask = 0;
+    for name in only.caps.unwrap_or_default() {
+        let Some(bit) = capabilities::number(&name) else {
+            return invalid(format!("unknown capability {name:?}"));
+        };
+        mask |= 1 << bit;
+    }
+    let kernel = match only.min_kernel.filter(|version| !version.is_empty()) {
+        None => None,
+        Some(version) => match parse_version(&version) {
+            Some(parsed) => Some(parsed),
+            None => return invalid(format!("{version:?} is not a kernel version")),
+        },
+    };
+    Ok(Condition {
+        capabilities: mask,
+        architectures: only.arches.unwrap_or_default().into_iter().map(Cow::Owned).collect(),
+        kernel,
+    })
+}
