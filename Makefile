@@ -25,7 +25,7 @@ shim:
 demo:
 	@tests/setup demo
 	@$(MAKE) --no-print-directory build
-	@tests/demo
+	@$(TARGET)/debug/demo
 
 test:
 	@tests/run

@@ -47,7 +47,11 @@ const NET_RAW: u64 = 1 << 13;
 fn namespaces_are_its_own(world: &World) {
     let (_name, process) = world.sleeper(&[]);
     let own = Process::own();
-    let kinds = if harness::kernel::is_cgroup_v2() { &["mnt", "pid", "uts", "ipc", "net", "cgroup"][..] } else { &["mnt", "pid", "uts", "ipc", "net"] };
+    let kinds = if harness::kernel::is_cgroup_v2() {
+        &["mnt", "pid", "uts", "ipc", "net", "cgroup"][..]
+    } else {
+        &["mnt", "pid", "uts", "ipc", "net"]
+    };
     for kind in kinds {
         assert_ne!(process.namespace(kind), own.namespace(kind), "{kind}");
     }
@@ -118,7 +122,13 @@ fn privileged_has_all_the_host_allows(world: &World) {
     assert_eq!(process.status("Seccomp"), "0");
     assert_eq!(world.inspect(&name)["HostConfig"]["Privileged"], true);
     // Nothing of /proc/sys is read-only, and mounting is allowed.
-    assert_eq!(world.inside(&name, "mount -t tmpfs none /mnt 2>/dev/null || mkdir /mnt && mount -t tmpfs none /mnt && echo mounted"), "mounted");
+    assert_eq!(
+        world.inside(
+            &name,
+            "mount -t tmpfs none /mnt 2>/dev/null || mkdir /mnt && mount -t tmpfs none /mnt && echo mounted"
+        ),
+        "mounted"
+    );
     assert!(process.mount("/proc/sys").is_none());
 }
 
@@ -130,7 +140,11 @@ fn no_new_privileges_is_set(world: &World) {
 fn seccomp_is_on_by_default(world: &World) {
     let (name, process) = world.sleeper(&[]);
     assert_eq!(process.status("Seccomp"), "2");
-    assert_eq!(world.inside(&name, "grep ^Seccomp: /proc/self/status | cut -f2"), "2", "exec has it too");
+    assert_eq!(
+        world.inside(&name, "grep ^Seccomp: /proc/self/status | cut -f2"),
+        "2",
+        "exec has it too"
+    );
 }
 
 fn seccomp_unconfined_is_off(world: &World) {
@@ -144,8 +158,16 @@ fn seccomp_profile_from_a_file(world: &World) {
     std::fs::write(folder.at("profile.json"), profile).unwrap();
     let option = format!("seccomp={}", folder.at("profile.json"));
     let output = world.run(&["run", "--rm", "--security-opt", &option, "busybox", "mkdir", "/new"]);
-    assert!(output.code == 1 && output.err.contains("Operation not permitted"), "{} {}", output.code, output.err);
-    assert_eq!(world.shell(&["--security-opt", &option], "touch /new && echo allowed"), "allowed");
+    assert!(
+        output.code == 1 && output.err.contains("Operation not permitted"),
+        "{} {}",
+        output.code,
+        output.err
+    );
+    assert_eq!(
+        world.shell(&["--security-opt", &option], "touch /new && echo allowed"),
+        "allowed"
+    );
 }
 
 fn seccomp_refuses_what_docker_refuses(world: &World) {
@@ -158,7 +180,10 @@ fn seccomp_refuses_what_docker_refuses(world: &World) {
 fn read_only_root_refuses_writes(world: &World) {
     let output = world.run(&["run", "--rm", "--read-only", "busybox", "touch", "/file"]);
     assert!(output.err.contains("Read-only file system"), "{}", output.err);
-    assert_eq!(world.shell(&["--read-only", "--tmpfs", "/tmp"], "touch /tmp/file && echo written"), "written");
+    assert_eq!(
+        world.shell(&["--read-only", "--tmpfs", "/tmp"], "touch /tmp/file && echo written"),
+        "written"
+    );
     let (_name, process) = world.sleeper(&["--read-only"]);
     assert!(process.mount("/").unwrap().has("ro"));
     assert!(!process.mount("/dev/shm").unwrap().has("ro"), "/dev/shm stays writable");
@@ -168,10 +193,25 @@ fn masked_and_read_only_paths(world: &World) {
     let (name, process) = world.sleeper(&[]);
     let there = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
     for path in there.into_iter().filter(|path| std::path::Path::new(path).exists()) {
-        assert!(process.mount(path).unwrap_or_else(|| panic!("{path} is no mount")).has("ro"), "{path}");
+        assert!(
+            process
+                .mount(path)
+                .unwrap_or_else(|| panic!("{path} is no mount"))
+                .has("ro"),
+            "{path}"
+        );
     }
-    assert_eq!(world.inside(&name, "cat /proc/kcore /proc/keys /proc/timer_list 2>/dev/null | wc -c"), "0");
-    assert_eq!(world.inside(&name, "ls /proc/acpi /sys/firmware /proc/scsi 2>/dev/null | grep -v : | grep -c . || true"), "0");
+    assert_eq!(
+        world.inside(&name, "cat /proc/kcore /proc/keys /proc/timer_list 2>/dev/null | wc -c"),
+        "0"
+    );
+    assert_eq!(
+        world.inside(
+            &name,
+            "ls /proc/acpi /sys/firmware /proc/scsi 2>/dev/null | grep -v : | grep -c . || true"
+        ),
+        "0"
+    );
     assert!(process.mount("/sys").unwrap().has("ro"));
 }
 
@@ -183,33 +223,62 @@ fn systempaths_unconfined(world: &World) {
 
 fn default_devices(world: &World) {
     let (name, _) = world.sleeper(&[]);
-    let found = world.inside(&name, "cd /dev; ls -d full null random tty urandom zero fd ptmx pts shm mqueue stdin stdout stderr");
+    let found = world.inside(
+        &name,
+        "cd /dev; ls -d full null random tty urandom zero fd ptmx pts shm mqueue stdin stdout stderr",
+    );
     assert_eq!(found.lines().count(), 14, "{found}");
-    assert_eq!(world.inside(&name, "stat -c '%t:%T %a' /dev/null /dev/zero /dev/full /dev/tty"), "1:3 666\n1:5 666\n1:7 666\n5:0 666");
-    assert_eq!(world.inside(&name, "readlink /dev/fd; readlink /dev/ptmx"), "/proc/self/fd\npts/ptmx");
-    assert_eq!(world.inside(&name, "head -c 8 /dev/urandom | wc -c; echo x > /dev/null; head -c 3 /dev/zero | wc -c"), "8\n3");
+    assert_eq!(
+        world.inside(&name, "stat -c '%t:%T %a' /dev/null /dev/zero /dev/full /dev/tty"),
+        "1:3 666\n1:5 666\n1:7 666\n5:0 666"
+    );
+    assert_eq!(
+        world.inside(&name, "readlink /dev/fd; readlink /dev/ptmx"),
+        "/proc/self/fd\npts/ptmx"
+    );
+    assert_eq!(
+        world.inside(
+            &name,
+            "head -c 8 /dev/urandom | wc -c; echo x > /dev/null; head -c 3 /dev/zero | wc -c"
+        ),
+        "8\n3"
+    );
 }
 
 fn device_is_passed_with_its_rights(world: &World) {
     // /dev/fuse is on every machine of the tests that has it at all; /dev/loop-control otherwise.
-    let Some(device) = ["/dev/fuse", "/dev/loop-control", "/dev/net/tun", "/dev/kmsg"].into_iter().find(|path| std::path::Path::new(path).exists()) else {
+    let Some(device) = ["/dev/fuse", "/dev/loop-control", "/dev/net/tun", "/dev/kmsg"]
+        .into_iter()
+        .find(|path| std::path::Path::new(path).exists())
+    else {
         skip("the host has none of the devices that this test can pass on");
     };
     let (name, _) = world.sleeper(&["--device", &format!("{device}:/dev/passed:r")]);
     use std::os::unix::fs::MetadataExt;
     let number = std::fs::metadata(device).unwrap().rdev();
-    let wanted = format!("{:x}:{:x}", nix::sys::stat::major(number), nix::sys::stat::minor(number));
+    let wanted = format!(
+        "{:x}:{:x}",
+        nix::sys::stat::major(number),
+        nix::sys::stat::minor(number)
+    );
     assert_eq!(world.inside(&name, "stat -c %t:%T /dev/passed"), wanted);
     assert_eq!(world.inside(&name, "exec 3< /dev/passed && echo readable"), "readable");
     let refused = world.run(&["exec", &name, "sh", "-c", "exec 3> /dev/passed"]);
-    assert!(refused.code != 0 && refused.err.contains("Operation not permitted"), "{}", refused.err);
+    assert!(
+        refused.code != 0 && refused.err.contains("Operation not permitted"),
+        "{}",
+        refused.err
+    );
 }
 
 fn devices_are_denied_by_the_cgroup(world: &World) {
     // mknod is allowed, opening is not: /dev/mem by number, which nobody passed in.
     let output = world.run(&["run", "--rm", "busybox", "sh", "-c", "mknod /mem c 1 1 && cat /mem"]);
     assert!(output.err.contains("Operation not permitted"), "{}", output.err);
-    assert_eq!(world.shell(&[], "mknod /null c 1 3 && echo x > /null && echo allowed"), "allowed");
+    assert_eq!(
+        world.shell(&[], "mknod /null c 1 3 && echo x > /null && echo allowed"),
+        "allowed"
+    );
 }
 
 fn privileged_sees_the_host_devices(world: &World) {
@@ -221,7 +290,11 @@ fn privileged_sees_the_host_devices(world: &World) {
     for entry in character.take(20) {
         let device = entry.file_name().into_string().unwrap();
         if !skipped.contains(&device.as_str()) {
-            assert_eq!(world.inside(&name, &format!("test -c /dev/{device} && echo there")), "there", "{device}");
+            assert_eq!(
+                world.inside(&name, &format!("test -c /dev/{device} && echo there")),
+                "there",
+                "{device}"
+            );
         }
     }
 }
@@ -230,12 +303,19 @@ fn root_is_not_reachable_by_dot_dot(world: &World) {
     assert_eq!(world.shell(&[], "cd /; cd ../../..; pwd; ls | grep -c bin"), "/\n1");
     let (_name, process) = world.sleeper(&[]);
     // The old root is gone from the mount table: nothing of the host but what was asked for.
-    let sources: Vec<_> = process.mounts().into_iter().filter(|mount| mount.target == "/").collect();
+    let sources: Vec<_> = process
+        .mounts()
+        .into_iter()
+        .filter(|mount| mount.target == "/")
+        .collect();
     assert_eq!(sources.len(), 1, "{sources:?}");
     assert_eq!(sources[0].kind, "overlay");
 }
 
 fn shm_has_the_size_asked_for(world: &World) {
-    assert_eq!(world.shell(&["--shm-size", "8m"], "df -k /dev/shm | tail -1 | awk '{print $2}'"), "8192");
+    assert_eq!(
+        world.shell(&["--shm-size", "8m"], "df -k /dev/shm | tail -1 | awk '{print $2}'"),
+        "8192"
+    );
     assert_eq!(world.shell(&[], "df -k /dev/shm | tail -1 | awk '{print $2}'"), "65536");
 }

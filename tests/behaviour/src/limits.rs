@@ -25,20 +25,42 @@ pub fn tests() -> Vec<Test<World>> {
 
 fn memory_limit_is_written(world: &World) {
     let (_name, process) = world.sleeper(&["-m", "64m"]);
-    assert_eq!(process.control("memory", &["memory.max", "memory.limit_in_bytes"]), "67108864");
+    assert_eq!(
+        process.control("memory", &["memory.max", "memory.limit_in_bytes"]),
+        "67108864"
+    );
 }
 
 fn memory_limit_kills(world: &World) {
     let name = world.name("oom");
     // Anonymous memory through tail, which keeps what it reads: more than the limit.
     let line = "tail -c 100m /dev/zero";
-    world.run(&["run", "--name", &name, "-m", "32m", "--memory-swap", "32m", "busybox", "sh", "-c", line]).fails(137);
-    eventually("the kernel's verdict is known", 5, || world.inspect(&name)["State"]["OOMKilled"] == true);
+    world
+        .run(&[
+            "run",
+            "--name",
+            &name,
+            "-m",
+            "32m",
+            "--memory-swap",
+            "32m",
+            "busybox",
+            "sh",
+            "-c",
+            line,
+        ])
+        .fails(137);
+    eventually("the kernel's verdict is known", 5, || {
+        world.inspect(&name)["State"]["OOMKilled"] == true
+    });
 }
 
 fn memory_reservation_is_written(world: &World) {
     let (_name, process) = world.sleeper(&["-m", "64m", "--memory-reservation", "32m"]);
-    assert_eq!(process.control("memory", &["memory.low", "memory.soft_limit_in_bytes"]), "33554432");
+    assert_eq!(
+        process.control("memory", &["memory.low", "memory.soft_limit_in_bytes"]),
+        "33554432"
+    );
 }
 
 fn cpus_are_written(world: &World) {
@@ -71,27 +93,54 @@ fn cpuset_is_written(world: &World) {
 fn pids_limit_is_written_and_holds(world: &World) {
     let (name, process) = world.sleeper(&["--pids-limit", "7"]);
     assert_eq!(process.control("pids", &["pids.max"]), "7");
-    let refused = world.run(&["exec", &name, "sh", "-c", "for i in 1 2 3 4 5 6 7 8 9; do sleep 5 & done"]);
+    let refused = world.run(&[
+        "exec",
+        &name,
+        "sh",
+        "-c",
+        "for i in 1 2 3 4 5 6 7 8 9; do sleep 5 & done",
+    ]);
     assert!(refused.err.contains("can't fork"), "{} {}", refused.out, refused.err);
 }
 
 fn pause_freezes_every_process(world: &World) {
     let name = world.name("paused");
-    world.run(&["run", "-d", "--name", &name, "busybox", "sh", "-c", "while :; do echo x; sleep 0.02; done"]).ok();
+    world
+        .run(&[
+            "run",
+            "-d",
+            "--name",
+            &name,
+            "busybox",
+            "sh",
+            "-c",
+            "while :; do echo x; sleep 0.02; done",
+        ])
+        .ok();
     let lines = || world.run(&["logs", &name]).lines().len();
     eventually("it writes", 10, || lines() > 2);
-    let pause = world.server.call("POST", &format!("/containers/{}/pause", &*name), None);
+    let pause = world
+        .server
+        .call("POST", &format!("/containers/{}/pause", &*name), None);
     if pause.status == 404 && pause.message().contains("page not found") {
         skip("pausing is not served yet");
     }
     pause.expect(204);
     let process = world.process(&name);
-    assert_eq!(process.control("freezer", &["cgroup.freeze", "freezer.state"]).replace("FROZEN", "1"), "1");
+    assert_eq!(
+        process
+            .control("freezer", &["cgroup.freeze", "freezer.state"])
+            .replace("FROZEN", "1"),
+        "1"
+    );
     assert_eq!(world.inspect(&name)["State"]["Status"], "paused");
     let before = lines();
     std::thread::sleep(std::time::Duration::from_millis(300));
     assert_eq!(lines(), before, "a frozen process writes nothing");
-    world.server.call("POST", &format!("/containers/{}/unpause", &*name), None).expect(204);
+    world
+        .server
+        .call("POST", &format!("/containers/{}/unpause", &*name), None)
+        .expect(204);
     eventually("it writes again", 10, || lines() > before);
 }
 
@@ -102,14 +151,21 @@ fn exec_is_in_the_same_cgroup(world: &World) {
     exec.expect("x");
     let folder = process.cgroup("memory");
     let pids = std::fs::read_to_string(folder.join("cgroup.procs")).unwrap();
-    assert!(pids.lines().count() >= 2, "the command and the exec: {pids:?} in {}", folder.display());
+    assert!(
+        pids.lines().count() >= 2,
+        "the command and the exec: {pids:?} in {}",
+        folder.display()
+    );
     exec.close_input();
     assert_eq!(exec.finish(10).0, 0);
 }
 
 fn cgroup_is_removed_with_the_container(world: &World) {
     let (name, process) = world.sleeper(&[]);
-    let folders: Vec<_> = ["memory", "pids", "cpu", "devices"].iter().map(|controller| process.cgroup(controller)).collect();
+    let folders: Vec<_> = ["memory", "pids", "cpu", "devices"]
+        .iter()
+        .map(|controller| process.cgroup(controller))
+        .collect();
     assert!(folders.iter().all(|folder| folder.exists()));
     world.run(&["rm", "-f", &name]).ok();
     eventually("no cgroup is left", 5, || folders.iter().all(|folder| !folder.exists()));
@@ -119,7 +175,10 @@ fn limits_are_shown_by_inspect(world: &World) {
     let (name, _) = world.sleeper(&["-m", "64m", "--cpus", "1.5", "--pids-limit", "99"]);
     let host = world.inspect(&name)["HostConfig"].clone();
     assert_eq!(host["Memory"], 67_108_864);
-    assert_eq!(host["MemorySwap"], 134_217_728i64, "twice the memory, unless asked otherwise");
+    assert_eq!(
+        host["MemorySwap"], 134_217_728i64,
+        "twice the memory, unless asked otherwise"
+    );
     assert_eq!(host["NanoCpus"], 1_500_000_000i64);
     assert_eq!(host["PidsLimit"], 99);
 }

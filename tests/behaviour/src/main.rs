@@ -13,12 +13,14 @@
 mod world;
 
 mod bad_input;
+mod faults;
 mod isolation;
 mod limits;
 mod mounts;
 mod networks;
 mod process;
 mod pull;
+mod recovery;
 mod terminal;
 mod verbs;
 
@@ -36,6 +38,9 @@ const SUITES: &[(&str, Runner)] = &[
     ("terminal", terminals),
     ("bad-input", bad_input),
     ("pull", pull),
+    ("recovery", recovery),
+    ("faults", faults),
+    ("v2", v2),
 ];
 
 fn docker(filters: &[String]) -> Tally {
@@ -54,29 +59,80 @@ fn everyday(name: &'static str, cli: Cli, filters: &[String]) -> Tally {
     tests.extend(mounts::tests());
     tests.extend(networks::tests());
     tests.extend(verbs::tests());
-    let suite = harness::Suite { name, jobs: world::jobs(), tests };
+    let suite = harness::Suite {
+        name,
+        jobs: world::jobs(),
+        tests,
+    };
     suite.run(filters, || World::start(cli), World::finish)
 }
 
 /// One at a time: each request is followed by a look at everything the daemon holds.
 fn bad_input(filters: &[String]) -> Tally {
-    let suite = harness::Suite { name: "bad-input", jobs: 1, tests: bad_input::tests() };
+    let suite = harness::Suite {
+        name: "bad-input",
+        jobs: 1,
+        tests: bad_input::tests(),
+    };
     suite.run(filters, || World::start(Cli::Docker), World::finish)
 }
 
 fn pull(filters: &[String]) -> Tally {
-    let suite = harness::Suite { name: "pull", jobs: world::jobs(), tests: pull::tests() };
+    let suite = harness::Suite {
+        name: "pull",
+        jobs: world::jobs(),
+        tests: pull::tests(),
+    };
     let mut total = suite.run(filters, pull::Port::start, pull::Port::finish);
-    let faults = harness::Suite { name: "pull-faults", jobs: 1, tests: pull::fault_tests() };
+    let faults = harness::Suite {
+        name: "pull-faults",
+        jobs: 1,
+        tests: pull::fault_tests(),
+    };
     total.add(faults.run(filters, pull::Port::start, pull::Port::finish));
     total
+}
+
+fn recovery(filters: &[String]) -> Tally {
+    let suite = harness::Suite {
+        name: "recovery",
+        jobs: world::jobs(),
+        tests: recovery::tests(),
+    };
+    suite.run(filters, || recovery::Nothing, drop)
+}
+
+fn faults(filters: &[String]) -> Tally {
+    let suite = harness::Suite {
+        name: "faults",
+        jobs: 1,
+        tests: faults::tests(),
+    };
+    suite.run(filters, || faults::Nothing, drop)
+}
+
+/// What depends on the cgroup version or the kernel's age, for the emulated machine of `tests/qemu`.
+fn v2(filters: &[String]) -> Tally {
+    let mut tests = limits::tests();
+    tests.extend(isolation::tests());
+    tests.extend(networks::tests());
+    let suite = harness::Suite {
+        name: "v2",
+        jobs: world::jobs(),
+        tests,
+    };
+    suite.run(filters, || World::start(Cli::Docker), World::finish)
 }
 
 /// A real terminal, with our client and with docker's.
 fn terminals(filters: &[String]) -> Tally {
     let mut total = Tally::default();
     for (name, cli) in [("terminal", Cli::Iechor), ("terminal-docker", Cli::Docker)] {
-        let suite = harness::Suite { name, jobs: world::jobs(), tests: terminal::tests() };
+        let suite = harness::Suite {
+            name,
+            jobs: world::jobs(),
+            tests: terminal::tests(),
+        };
         total.add(suite.run(filters, || terminal::Desk::start(cli), terminal::Desk::finish));
     }
     total
@@ -95,7 +151,11 @@ fn main() -> ExitCode {
         for (name, _) in SUITES {
             println!("{name}");
         }
-        return if names.is_empty() { ExitCode::from(2) } else { ExitCode::SUCCESS };
+        return if names.is_empty() {
+            ExitCode::from(2)
+        } else {
+            ExitCode::SUCCESS
+        };
     }
     let mut total = Tally::default();
     for name in &names {
@@ -105,7 +165,11 @@ fn main() -> ExitCode {
         };
         total.add(run(&filters));
     }
-    if total.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if total.failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 fn check_clean() -> ExitCode {
@@ -113,5 +177,9 @@ fn check_clean() -> ExitCode {
     for tag in &orphans {
         eprintln!("the test daemon {tag} had not been cleaned up");
     }
-    if orphans.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if orphans.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }

@@ -44,7 +44,9 @@ fn address(world: &World, name: &str) -> String {
 fn server<'a>(world: &'a World, flags: &[&str], text: &str) -> Named<'a> {
     let name = world.name("server");
     let line = format!("while :; do echo {text} | nc -l -p 80 >/dev/null; done");
-    world.run(&[&["run", "-d", "--name", &*name], flags, &["busybox", "sh", "-c", &line]].concat()).ok();
+    world
+        .run(&[&["run", "-d", "--name", &*name], flags, &["busybox", "sh", "-c", &line]].concat())
+        .ok();
     name
 }
 
@@ -60,7 +62,9 @@ fn ask(address: &str) -> Option<String> {
 }
 
 fn answers(address: &str, text: &str) {
-    eventually(&format!("{address} answers {text}"), 10, || ask(address).as_deref() == Some(text));
+    eventually(&format!("{address} answers {text}"), 10, || {
+        ask(address).as_deref() == Some(text)
+    });
 }
 
 fn free_port() -> u16 {
@@ -76,19 +80,32 @@ fn bridge_gives_an_address_and_a_route(world: &World) {
         assert_eq!(gateway, world.gateway());
     }
     let shown = world.inside(&name, "ip -4 addr show eth0");
-    assert!(shown.contains(&format!("inet {own}/{}", network["IPPrefixLen"])), "{shown}");
+    assert!(
+        shown.contains(&format!("inet {own}/{}", network["IPPrefixLen"])),
+        "{shown}"
+    );
     assert!(shown.contains("UP"), "{shown}");
-    assert!(world.inside(&name, "ip route").contains(&format!("default via {gateway} dev eth0")));
+    assert!(
+        world
+            .inside(&name, "ip route")
+            .contains(&format!("default via {gateway} dev eth0"))
+    );
     assert!(world.inside(&name, "ip addr show lo").contains("127.0.0.1"));
     let mac = network["MacAddress"].as_str().unwrap();
-    assert!(world.inside(&name, "cat /sys/class/net/eth0/address").eq_ignore_ascii_case(mac));
+    assert!(
+        world
+            .inside(&name, "cat /sys/class/net/eth0/address")
+            .eq_ignore_ascii_case(mac)
+    );
     assert!(world.inside(&name, "cat /etc/hosts").contains(own));
 }
 
 fn containers_reach_each_other(world: &World) {
     let first = server(world, &[], "first");
     let own = address(world, &first);
-    eventually("the other container answers", 10, || world.shell(&[], &format!("nc -w 2 {own} 80 </dev/null || true")) == "first");
+    eventually("the other container answers", 10, || {
+        world.shell(&[], &format!("nc -w 2 {own} 80 </dev/null || true")) == "first"
+    });
 }
 
 fn host_is_reached_through_the_gateway(world: &World) {
@@ -101,7 +118,10 @@ fn host_is_reached_through_the_gateway(world: &World) {
     });
     let (name, _) = world.sleeper(&[]);
     let gateway = world.gateway_of(&name);
-    assert_eq!(world.inside(&name, &format!("nc -w 3 {gateway} {port} </dev/null")), "the host");
+    assert_eq!(
+        world.inside(&name, &format!("nc -w 3 {gateway} {port} </dev/null")),
+        "the host"
+    );
 }
 
 /// The outside world: a host beyond this one, made of a namespace and a veth, must see our address, not the
@@ -122,13 +142,23 @@ fn container_reaches_another_host_with_the_hosts_address(world: &World) {
     drop(stream);
     client.expect("beyond");
     client.close_input();
-    assert_eq!(from.ip().to_string(), outside.near, "the address of this host, not the container's");
+    assert_eq!(
+        from.ip().to_string(),
+        outside.near,
+        "the address of this host, not the container's"
+    );
 }
 
 fn network_none_has_only_loopback(world: &World) {
     let (name, process) = world.sleeper(&["--network", "none"]);
     assert_ne!(process.namespace("net"), Process::own().namespace("net"));
-    assert_eq!(world.inside(&name, "ls /sys/class/net | grep -vE '^(ifb|sit|tunl|ip6tnl|erspan|gre|dummy|bond|ip_vti|ip6_vti|teql)' "), "lo");
+    assert_eq!(
+        world.inside(
+            &name,
+            "ls /sys/class/net | grep -vE '^(ifb|sit|tunl|ip6tnl|erspan|gre|dummy|bond|ip_vti|ip6_vti|teql)' "
+        ),
+        "lo"
+    );
     assert!(world.inside(&name, "ip addr show lo").contains("127.0.0.1"));
     assert_eq!(world.inside(&name, "ip route | wc -l"), "0");
 }
@@ -145,7 +175,10 @@ fn network_of_another_container(world: &World) {
     let (second, other) = world.sleeper(&["--network", &format!("container:{}", &*first)]);
     assert_eq!(process.namespace("net"), other.namespace("net"));
     assert_eq!(world.inside(&second, "hostname"), world.inside(&first, "hostname"));
-    assert_eq!(world.inside(&second, "cat /etc/hosts"), world.inside(&first, "cat /etc/hosts"));
+    assert_eq!(
+        world.inside(&second, "cat /etc/hosts"),
+        world.inside(&first, "cat /etc/hosts")
+    );
 }
 
 fn port_is_published_on_every_address(world: &World) {
@@ -154,8 +187,18 @@ fn port_is_published_on_every_address(world: &World) {
     answers(&format!("127.0.0.1:{port}"), "published");
     let gateway = world.gateway_of(&name);
     answers(&format!("{gateway}:{port}"), "published");
-    assert!(world.run(&["port", &name]).out.contains(&format!("80/tcp -> 0.0.0.0:{port}")));
-    assert!(world.run(&["ps", "--filter", &format!("name={}", &*name)]).out.contains(&format!("0.0.0.0:{port}->80/tcp")));
+    assert!(
+        world
+            .run(&["port", &name])
+            .out
+            .contains(&format!("80/tcp -> 0.0.0.0:{port}"))
+    );
+    assert!(
+        world
+            .run(&["ps", "--filter", &format!("name={}", &*name)])
+            .out
+            .contains(&format!("0.0.0.0:{port}->80/tcp"))
+    );
 }
 
 fn port_is_published_on_one_address(world: &World) {
@@ -188,7 +231,9 @@ fn udp_port_is_published(world: &World) {
     let port = free_port();
     let (name, process) = world.sleeper(&["-p", &format!("{port}:53/udp")]);
     // Debian's busybox has no server for datagrams: ours sits in the container's network namespace.
-    let inside = in_namespace(Path::new(&format!("/proc/{}/ns/net", process.0)), || UdpSocket::bind("0.0.0.0:53").unwrap());
+    let inside = in_namespace(Path::new(&format!("/proc/{}/ns/net", process.0)), || {
+        UdpSocket::bind("0.0.0.0:53").unwrap()
+    });
     std::thread::spawn(move || {
         let mut buffer = [0; 64];
         inside.set_read_timeout(Some(Duration::from_secs(15))).unwrap();
@@ -210,7 +255,10 @@ fn udp_port_is_published(world: &World) {
 
 fn publish_all_takes_the_exposed_ports(world: &World) {
     let name = server(world, &["-P", "--expose", "80"], "exposed");
-    let port = world.inspect(&name)["NetworkSettings"]["Ports"]["80/tcp"][0]["HostPort"].as_str().unwrap().to_owned();
+    let port = world.inspect(&name)["NetworkSettings"]["Ports"]["80/tcp"][0]["HostPort"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     answers(&format!("127.0.0.1:{port}"), "exposed");
 }
 
@@ -220,9 +268,29 @@ fn port_in_use_is_refused_and_nothing_left(world: &World) {
     let name = world.name("refused");
     // The first port is free: it must be given back when the second is refused.
     let free = free_port();
-    let error = world.run(&["run", "-d", "--name", &name, "-p", &format!("{free}:81"), "-p", &format!("{port}:80"), "busybox", "sleep", "9"]).fails(125);
-    assert!(error.contains(&port.to_string()) && error.contains("address already in use"), "{error}");
-    assert!(matches!(world.inspect(&name)["State"]["Status"].as_str(), Some("created")));
+    let error = world
+        .run(&[
+            "run",
+            "-d",
+            "--name",
+            &name,
+            "-p",
+            &format!("{free}:81"),
+            "-p",
+            &format!("{port}:80"),
+            "busybox",
+            "sleep",
+            "9",
+        ])
+        .fails(125);
+    assert!(
+        error.contains(&port.to_string()) && error.contains("address already in use"),
+        "{error}"
+    );
+    assert!(matches!(
+        world.inspect(&name)["State"]["Status"].as_str(),
+        Some("created")
+    ));
     TcpListener::bind(("0.0.0.0", free)).expect("the free port is free again");
     // Once the port is free the same container starts.
     drop(holder);
@@ -245,12 +313,17 @@ fn container_reaches_its_own_published_port(world: &World) {
     let name = server(world, &["-p", &format!("{port}:80")], "hairpin");
     answers(&format!("127.0.0.1:{port}"), "hairpin");
     let gateway = world.gateway_of(&name);
-    eventually("its own port through the host", 10, || world.inside(&name, &format!("nc -w 2 {gateway} {port} </dev/null || true")) == "hairpin");
+    eventually("its own port through the host", 10, || {
+        world.inside(&name, &format!("nc -w 2 {gateway} {port} </dev/null || true")) == "hairpin"
+    });
 }
 
 fn mac_address_is_set(world: &World) {
     let (name, _) = world.sleeper(&["--mac-address", "02:42:ac:11:ee:01"]);
-    assert_eq!(world.inside(&name, "cat /sys/class/net/eth0/address"), "02:42:ac:11:ee:01");
+    assert_eq!(
+        world.inside(&name, "cat /sys/class/net/eth0/address"),
+        "02:42:ac:11:ee:01"
+    );
 }
 
 fn addresses_are_not_given_twice(world: &World) {
@@ -264,11 +337,15 @@ fn addresses_are_not_given_twice(world: &World) {
 fn interface_is_gone_with_the_container(world: &World) {
     let (name, process) = world.sleeper(&[]);
     let index = std::fs::read_to_string(process.root("/sys/class/net/eth0/iflink"));
-    let index = index.unwrap_or_else(|_| world.inside(&name, "cat /sys/class/net/eth0/iflink")).trim().to_owned();
+    let index = index
+        .unwrap_or_else(|_| world.inside(&name, "cat /sys/class/net/eth0/iflink"))
+        .trim()
+        .to_owned();
     let is_there = || {
-        std::fs::read_dir("/sys/class/net").unwrap().flatten().any(|link| {
-            std::fs::read_to_string(link.path().join("ifindex")).is_ok_and(|text| text.trim() == index)
-        })
+        std::fs::read_dir("/sys/class/net")
+            .unwrap()
+            .flatten()
+            .any(|link| std::fs::read_to_string(link.path().join("ifindex")).is_ok_and(|text| text.trim() == index))
     };
     assert!(is_there(), "the host's end of eth0 has number {index}");
     world.run(&["rm", "-f", &name]).ok();
@@ -296,7 +373,11 @@ impl Outside {
     fn new() -> Outside {
         let tag = harness::tools::tag();
         let net = rand::random_range(0..200);
-        let outside = Outside { near: format!("10.198.{net}.1"), far: format!("10.198.{net}.2"), tag };
+        let outside = Outside {
+            near: format!("10.198.{net}.1"),
+            far: format!("10.198.{net}.2"),
+            tag,
+        };
         let link = format!("o{}", outside.tag);
         let far_link = format!("p{}", outside.tag);
         for line in [

@@ -16,7 +16,10 @@ pub struct Port {
 impl Port {
     pub fn start() -> Port {
         let registry = Registry::start();
-        let options = Options { default_registry: Some(registry.address.clone()), ..Options::default() };
+        let options = Options {
+            default_registry: Some(registry.address.clone()),
+            ..Options::default()
+        };
         let daemon = Daemon::foreign().unwrap_or_else(|| Daemon::start(options));
         Port { daemon, registry }
     }
@@ -37,7 +40,11 @@ impl Port {
 
     fn image_names(&self) -> Vec<String> {
         let list = self.daemon.server.get("/images/json").expect(200).json();
-        let names = list.as_array().unwrap().iter().flat_map(|image| image["RepoTags"].as_array().cloned().unwrap_or_default());
+        let names = list
+            .as_array()
+            .unwrap()
+            .iter()
+            .flat_map(|image| image["RepoTags"].as_array().cloned().unwrap_or_default());
         names.filter_map(|name| Some(name.as_str()?.to_owned())).collect()
     }
 }
@@ -88,18 +95,36 @@ pub fn fault_tests() -> Vec<Test<Port>> {
 fn unique(what: &str) -> Image {
     // A layer of its own, so that nothing is there from another test.
     let mark = harness::tools::tag();
-    Image::busybox().layer(Layer::default().file(&format!("mark-{mark}"), 0o644, what.as_bytes()).file("what", 0o644, what.as_bytes()))
+    Image::busybox().layer(
+        Layer::default()
+            .file(&format!("mark-{mark}"), 0o644, what.as_bytes())
+            .file("what", 0o644, what.as_bytes()),
+    )
 }
 
 fn pull_from_the_registry_and_run(port: &Port) {
-    let digest = port.registry.push("tests/plain", "1", &unique("plain"), true, Packing::Gzip);
+    let digest = port
+        .registry
+        .push("tests/plain", "1", &unique("plain"), true, Packing::Gzip);
     let name = format!("{}/tests/plain:1", port.registry.address);
     let out = port.daemon.docker(&["pull", &name]).ok();
     assert!(out.contains(&format!("Digest: {digest}")), "{out}");
-    assert!(out.contains(&format!("Status: Downloaded newer image for {name}")), "{out}");
-    assert_eq!(port.daemon.docker(&["run", "--rm", &name, "cat", "/what"]).ok(), "plain");
-    let digests = port.daemon.docker(&["image", "inspect", "-f", "{{json .RepoDigests}}", &name]).ok();
-    assert!(digests.contains(&format!("{}/tests/plain@{digest}", port.registry.address)), "{digests}");
+    assert!(
+        out.contains(&format!("Status: Downloaded newer image for {name}")),
+        "{out}"
+    );
+    assert_eq!(
+        port.daemon.docker(&["run", "--rm", &name, "cat", "/what"]).ok(),
+        "plain"
+    );
+    let digests = port
+        .daemon
+        .docker(&["image", "inspect", "-f", "{{json .RepoDigests}}", &name])
+        .ok();
+    assert!(
+        digests.contains(&format!("{}/tests/plain@{digest}", port.registry.address)),
+        "{digests}"
+    );
     port.daemon.docker(&["rmi", &name]).ok();
 }
 
@@ -108,16 +133,21 @@ fn short_names_mean_the_default_registry(port: &Port) {
         harness::suite::skip("the other engine's default registry is not ours");
     }
     for repository in ["shorty", "library/shorty"] {
-        port.registry.push(repository, "latest", &unique("short"), true, Packing::Gzip);
+        port.registry
+            .push(repository, "latest", &unique("short"), true, Packing::Gzip);
     }
     port.daemon.iechor(&["pull", "shorty"]).ok();
-    assert_eq!(port.daemon.iechor(&["run", "--rm", "shorty", "cat", "/what"]).ok(), "short");
+    assert_eq!(
+        port.daemon.iechor(&["run", "--rm", "shorty", "cat", "/what"]).ok(),
+        "short"
+    );
     assert_eq!(port.daemon.docker(&["images", "-q", "shorty"]).ok().lines().count(), 1);
     port.daemon.iechor(&["rmi", "shorty"]).ok();
 }
 
 fn run_pulls_a_missing_image(port: &Port) {
-    port.registry.push("tests/missing", "1", &unique("pulled by run"), true, Packing::Gzip);
+    port.registry
+        .push("tests/missing", "1", &unique("pulled by run"), true, Packing::Gzip);
     let name = format!("{}/tests/missing:1", port.registry.address);
     let output = port.daemon.docker(&["run", "--rm", &name, "cat", "/what"]);
     assert!(output.err.contains("Unable to find image"), "{}", output.err);
@@ -126,10 +156,15 @@ fn run_pulls_a_missing_image(port: &Port) {
 }
 
 fn pull_by_digest(port: &Port) {
-    let digest = port.registry.push("tests/digest", "1", &unique("by digest"), true, Packing::Gzip);
+    let digest = port
+        .registry
+        .push("tests/digest", "1", &unique("by digest"), true, Packing::Gzip);
     let name = format!("{}/tests/digest@{digest}", port.registry.address);
     port.daemon.docker(&["pull", &name]).ok();
-    assert_eq!(port.daemon.docker(&["run", "--rm", &name, "cat", "/what"]).ok(), "by digest");
+    assert_eq!(
+        port.daemon.docker(&["run", "--rm", &name, "cat", "/what"]).ok(),
+        "by digest"
+    );
     port.daemon.docker(&["rmi", &name]).ok();
 }
 
@@ -142,16 +177,30 @@ fn index_of_two(port: &Port, repository: &str) -> String {
 
 fn pull_takes_the_platform_of_the_machine(port: &Port) {
     let name = index_of_two(port, "tests/platforms");
-    assert_eq!(port.daemon.docker(&["run", "--rm", &name, "cat", "/what"]).ok(), "for amd64");
+    assert_eq!(
+        port.daemon.docker(&["run", "--rm", &name, "cat", "/what"]).ok(),
+        "for amd64"
+    );
     port.daemon.docker(&["rmi", &name]).ok();
 }
 
 fn pull_of_another_platform_is_refused_or_kept_apart(port: &Port) {
     let name = index_of_two(port, "tests/other-platforms");
     port.daemon.docker(&["pull", "--platform", "linux/arm64", &name]).ok();
-    assert_eq!(port.daemon.docker(&["image", "inspect", "-f", "{{.Architecture}}", &name]).ok(), "arm64");
-    let error = port.daemon.docker(&["pull", "--platform", "linux/s390x", &name]).fails(1);
-    assert!(error.contains("s390x") || error.contains("no matching manifest"), "{error}");
+    assert_eq!(
+        port.daemon
+            .docker(&["image", "inspect", "-f", "{{.Architecture}}", &name])
+            .ok(),
+        "arm64"
+    );
+    let error = port
+        .daemon
+        .docker(&["pull", "--platform", "linux/s390x", &name])
+        .fails(1);
+    assert!(
+        error.contains("s390x") || error.contains("no matching manifest"),
+        "{error}"
+    );
     port.daemon.docker(&["rmi", &name]).ok();
 }
 
@@ -172,11 +221,15 @@ fn pull_takes_docker_and_oci_types_and_every_packing(port: &Port) {
 }
 
 fn second_pull_is_up_to_date(port: &Port) {
-    port.registry.push("tests/twice", "1", &unique("twice"), true, Packing::Gzip);
+    port.registry
+        .push("tests/twice", "1", &unique("twice"), true, Packing::Gzip);
     let name = format!("{}/tests/twice:1", port.registry.address);
     port.daemon.docker(&["pull", &name]).ok();
     let out = port.daemon.docker(&["pull", &name]).ok();
-    assert!(out.contains(&format!("Status: Image is up to date for {name}")), "{out}");
+    assert!(
+        out.contains(&format!("Status: Image is up to date for {name}")),
+        "{out}"
+    );
     port.daemon.docker(&["rmi", &name]).ok();
 }
 
@@ -184,14 +237,18 @@ fn changed_tag_moves(port: &Port) {
     let name = format!("{}/tests/moving:1", port.registry.address);
     let mut ids = Vec::new();
     for word in ["before", "after"] {
-        port.registry.push("tests/moving", "1", &unique(word), true, Packing::Gzip);
+        port.registry
+            .push("tests/moving", "1", &unique(word), true, Packing::Gzip);
         port.daemon.docker(&["pull", &name]).ok();
         assert_eq!(port.daemon.docker(&["run", "--rm", &name, "cat", "/what"]).ok(), word);
         ids.push(port.daemon.docker(&["images", "-q", "--no-trunc", &name]).ok());
     }
     assert_ne!(ids[0], ids[1]);
     // The old image stays, without a name.
-    let dangling = port.daemon.docker(&["images", "-q", "--no-trunc", "-f", "dangling=true"]).ok();
+    let dangling = port
+        .daemon
+        .docker(&["images", "-q", "--no-trunc", "-f", "dangling=true"])
+        .ok();
     assert!(dangling.contains(&ids[0]), "{dangling}");
     port.daemon.docker(&["rmi", &ids[0], &ids[1]]).ok();
 }
@@ -201,47 +258,88 @@ fn shared_layers_are_fetched_once(port: &Port) {
     port.registry.push("tests/base", "1", &base, true, Packing::Gzip);
     let top = base.clone().layer(Layer::default().file("top", 0o644, b"top"));
     port.registry.push("tests/top", "1", &top, true, Packing::Gzip);
-    let (first, second) = (format!("{}/tests/base:1", port.registry.address), format!("{}/tests/top:1", port.registry.address));
+    let (first, second) = (
+        format!("{}/tests/base:1", port.registry.address),
+        format!("{}/tests/top:1", port.registry.address),
+    );
     port.daemon.docker(&["pull", &first]).ok();
     let out = port.daemon.docker(&["pull", &second]).ok();
     assert_eq!(out.matches("Already exists").count(), 2, "{out}");
     port.daemon.docker(&["rmi", &first]).ok();
-    assert_eq!(port.daemon.docker(&["run", "--rm", &second, "cat", "/what"]).ok(), "base", "its layers are shared, not gone");
+    assert_eq!(
+        port.daemon.docker(&["run", "--rm", &second, "cat", "/what"]).ok(),
+        "base",
+        "its layers are shared, not gone"
+    );
     port.daemon.docker(&["rmi", &second]).ok();
 }
 
 fn parallel_pulls_of_one_image(port: &Port) {
-    port.registry.push("tests/parallel", "1", &unique("parallel"), true, Packing::Gzip);
+    port.registry
+        .push("tests/parallel", "1", &unique("parallel"), true, Packing::Gzip);
     let name = format!("{}/tests/parallel:1", port.registry.address);
     let pulls: Vec<_> = (0..4).map(|_| port.daemon.background(&["pull", &name])).collect();
     for pull in pulls {
         let (code, text) = pull.finish(30);
         assert_eq!(code, 0, "{text}");
     }
-    assert_eq!(port.daemon.docker(&["run", "--rm", &name, "cat", "/what"]).ok(), "parallel");
+    assert_eq!(
+        port.daemon.docker(&["run", "--rm", &name, "cat", "/what"]).ok(),
+        "parallel"
+    );
     port.daemon.docker(&["rmi", &name]).ok();
 }
 
 fn absent_image_and_tag(port: &Port) {
     let before = port.folders();
-    port.registry.push("tests/present", "1", &unique("present"), true, Packing::Gzip);
+    port.registry
+        .push("tests/present", "1", &unique("present"), true, Packing::Gzip);
     for name in ["tests/present:2", "tests/absent:1"] {
-        let error = port.daemon.docker(&["pull", &format!("{}/{name}", port.registry.address)]).fails(1);
-        assert!(error.contains("manifest unknown") || error.contains("not found") || error.contains("manifest for"), "{error}");
+        let error = port
+            .daemon
+            .docker(&["pull", &format!("{}/{name}", port.registry.address)])
+            .fails(1);
+        assert!(
+            error.contains("manifest unknown") || error.contains("not found") || error.contains("manifest for"),
+            "{error}"
+        );
     }
-    let error = port.daemon.docker(&["run", "--rm", &format!("{}/tests/absent:1", port.registry.address)]).fails(125);
+    let error = port
+        .daemon
+        .docker(&["run", "--rm", &format!("{}/tests/absent:1", port.registry.address)])
+        .fails(125);
     assert!(error.contains("tests/absent"), "{error}");
-    eventually("nothing is left", 5, || port.folders() == before || port.daemon.is_foreign());
+    eventually("nothing is left", 5, || {
+        port.folders() == before || port.daemon.is_foreign()
+    });
 }
 
 fn pull_policy_of_run(port: &Port) {
-    port.registry.push("tests/policy", "1", &unique("old"), true, Packing::Gzip);
+    port.registry
+        .push("tests/policy", "1", &unique("old"), true, Packing::Gzip);
     let name = format!("{}/tests/policy:1", port.registry.address);
-    port.daemon.docker(&["run", "--rm", "--pull", "never", &name, "cat", "/what"]).fails(125);
-    assert_eq!(port.daemon.docker(&["run", "--rm", "--pull", "always", &name, "cat", "/what"]).ok().lines().last(), Some("old"));
-    port.registry.push("tests/policy", "1", &unique("new"), true, Packing::Gzip);
+    port.daemon
+        .docker(&["run", "--rm", "--pull", "never", &name, "cat", "/what"])
+        .fails(125);
+    assert_eq!(
+        port.daemon
+            .docker(&["run", "--rm", "--pull", "always", &name, "cat", "/what"])
+            .ok()
+            .lines()
+            .last(),
+        Some("old")
+    );
+    port.registry
+        .push("tests/policy", "1", &unique("new"), true, Packing::Gzip);
     assert_eq!(port.daemon.docker(&["run", "--rm", &name, "cat", "/what"]).ok(), "old");
-    assert_eq!(port.daemon.docker(&["run", "--rm", "--pull", "always", &name, "cat", "/what"]).ok().lines().last(), Some("new"));
+    assert_eq!(
+        port.daemon
+            .docker(&["run", "--rm", "--pull", "always", &name, "cat", "/what"])
+            .ok()
+            .lines()
+            .last(),
+        Some("new")
+    );
     port.daemon.docker(&["rmi", &name]).ok();
 }
 
@@ -255,8 +353,15 @@ fn pull_from_a_liar(port: &Port, fault: Fault) -> (harness::Output, Vec<String>)
         assert_eq!(port.daemon.docker(&["run", "--rm", &name, "cat", "/what"]).ok(), "liar");
         port.daemon.docker(&["rmi", &name]).ok();
     } else {
-        let retained = || port.folders().into_iter().filter(|path| !folders.contains(path)).collect::<Vec<_>>();
-        eventually(&format!("nothing is left of the pull: {:?}", retained()), 20, || port.daemon.is_foreign() || retained().is_empty());
+        let retained = || {
+            port.folders()
+                .into_iter()
+                .filter(|path| !folders.contains(path))
+                .collect::<Vec<_>>()
+        };
+        eventually(&format!("nothing is left of the pull: {:?}", retained()), 20, || {
+            port.daemon.is_foreign() || retained().is_empty()
+        });
         assert!(!port.image_names().contains(&name), "{images:?}");
     }
     (output, liar.requests())
@@ -265,7 +370,12 @@ fn pull_from_a_liar(port: &Port, fault: Fault) -> (harness::Output, Vec<String>)
 fn wrong_bytes_are_refused(port: &Port) {
     let (output, _) = pull_from_a_liar(port, Fault::WrongBytes);
     let error = output.fails(1);
-    assert!(["digest", "verification", "checksum", "corrupt", "filesystem layer"].iter().any(|word| error.contains(word)), "{error}");
+    assert!(
+        ["digest", "verification", "checksum", "corrupt", "filesystem layer"]
+            .iter()
+            .any(|word| error.contains(word)),
+        "{error}"
+    );
 }
 
 fn garbage_manifest_is_refused(port: &Port) {
@@ -277,13 +387,22 @@ fn garbage_manifest_is_refused(port: &Port) {
 fn broken_registry_is_reported(port: &Port) {
     let (output, _) = pull_from_a_liar(port, Fault::Broken);
     let error = output.fails(1);
-    assert!(error.contains("500") || error.contains("Internal Server Error"), "{error}");
+    assert!(
+        error.contains("500") || error.contains("Internal Server Error"),
+        "{error}"
+    );
 }
 
 fn unauthorized_is_reported(port: &Port) {
     let (output, _) = pull_from_a_liar(port, Fault::Unauthorized);
     let error = output.fails(1).to_lowercase();
-    assert!(error.contains("authentication") || error.contains("unauthorized") || error.contains("no basic auth") || error.contains("denied"), "{error}");
+    assert!(
+        error.contains("authentication")
+            || error.contains("unauthorized")
+            || error.contains("no basic auth")
+            || error.contains("denied"),
+        "{error}"
+    );
 }
 
 fn busy_registry_is_asked_again(port: &Port) {
@@ -298,7 +417,10 @@ fn busy_registry_is_asked_again(port: &Port) {
 fn broken_connection_is_resumed(port: &Port) {
     let (output, requests) = pull_from_a_liar(port, Fault::BreaksHalfway);
     output.ok();
-    assert!(requests.iter().any(|line| line.contains("Some(")), "it asked for the rest only: {requests:?}");
+    assert!(
+        requests.iter().any(|line| line.contains("Some(")),
+        "it asked for the rest only: {requests:?}"
+    );
 }
 
 fn cancelled_pull_leaves_nothing(port: &Port) {
@@ -306,7 +428,9 @@ fn cancelled_pull_leaves_nothing(port: &Port) {
     let folders = port.folders();
     let name = format!("{}/some/image:1", liar.address);
     let client = port.daemon.background(&["pull", &name]);
-    eventually("the layer is asked for", 10, || liar.requests().iter().any(|line| line.contains("/blobs/")));
+    eventually("the layer is asked for", 10, || {
+        liar.requests().iter().any(|line| line.contains("/blobs/"))
+    });
     std::thread::sleep(std::time::Duration::from_millis(300));
     drop(client);
     eventually("nothing is left of the pull", 30, || {
@@ -319,25 +443,66 @@ fn hostile_layers_are_refused(port: &Port) {
     let victim = Folder::new("victim");
     let outside = victim.at("planted");
     let traps: Vec<(&str, Layer)> = vec![
-        ("dot-dot", Layer::default().hostile(format!("../../../../../..{outside}").as_bytes(), FILE, b"", b"planted")),
-        ("dot-dot inside", Layer::default().hostile(format!("a/../../../../../../..{outside}").as_bytes(), FILE, b"", b"planted")),
-        ("symlink then file", Layer::default().symlink("escape", victim.path().to_str().unwrap()).file("escape/planted", 0o644, b"planted")),
-        ("symlink up then file", Layer::default().symlink("up", "../../../../../../../../").file(&format!("up{outside}"), 0o644, b"planted")),
-        ("hard link out", Layer::default().hostile(b"stolen", LINK, b"../../../../../../../etc/shadow", b"")),
-        ("whiteout out", Layer::default().hostile(b"../../.wh.etc", FILE, b"", b"")),
+        (
+            "dot-dot",
+            Layer::default().hostile(format!("../../../../../..{outside}").as_bytes(), FILE, b"", b"planted"),
+        ),
+        (
+            "dot-dot inside",
+            Layer::default().hostile(
+                format!("a/../../../../../../..{outside}").as_bytes(),
+                FILE,
+                b"",
+                b"planted",
+            ),
+        ),
+        (
+            "symlink then file",
+            Layer::default()
+                .symlink("escape", victim.path().to_str().unwrap())
+                .file("escape/planted", 0o644, b"planted"),
+        ),
+        (
+            "symlink up then file",
+            Layer::default()
+                .symlink("up", "../../../../../../../../")
+                .file(&format!("up{outside}"), 0o644, b"planted"),
+        ),
+        (
+            "hard link out",
+            Layer::default().hostile(b"stolen", LINK, b"../../../../../../../etc/shadow", b""),
+        ),
+        (
+            "whiteout out",
+            Layer::default().hostile(b"../../.wh.etc", FILE, b"", b""),
+        ),
         ("whiteout of dot-dot", Layer::default().file(".wh...", 0o644, b"")),
     ];
     std::fs::write(victim.at("kept"), "kept").unwrap();
     for (number, (what, layer)) in traps.into_iter().enumerate() {
         let image = unique(what).layer(layer);
         let name = format!("{}/tests/hostile:{number}", port.registry.address);
-        port.registry.push("tests/hostile", &number.to_string(), &image, true, Packing::Gzip);
+        port.registry
+            .push("tests/hostile", &number.to_string(), &image, true, Packing::Gzip);
         let pulled = port.daemon.docker(&["pull", &name]);
-        assert!(!victim.path().join("planted").exists(), "{what}: a file was planted on the host");
-        assert!(victim.path().join("kept").exists(), "{what}: a file of the host is gone");
+        assert!(
+            !victim.path().join("planted").exists(),
+            "{what}: a file was planted on the host"
+        );
+        assert!(
+            victim.path().join("kept").exists(),
+            "{what}: a file of the host is gone"
+        );
         if pulled.code == 0 {
             // Taken as a path inside of the root, then: a container shows nothing of the host.
-            let shown = port.daemon.docker(&["run", "--rm", &name, "sh", "-c", "cat /stolen 2>/dev/null | head -c 100"]);
+            let shown = port.daemon.docker(&[
+                "run",
+                "--rm",
+                &name,
+                "sh",
+                "-c",
+                "cat /stolen 2>/dev/null | head -c 100",
+            ]);
             assert!(!shown.out.contains("root:"), "{what}: {}", shown.out);
             port.daemon.docker(&["rmi", "-f", &name]).ok();
         } else {
@@ -374,10 +539,16 @@ fn whiteouts_links_and_owners_are_kept(port: &Port) {
         "ls /keep; ls /hide; stat -c '%u %g %a %h' /owned; stat -c %a /setuid /hide; cat '/{long}'; echo; stat -c '%F %t:%T' /devices/null; cat /linked"
     );
     let out = port.daemon.docker(&["run", "--rm", &name, "sh", "-c", &line]).ok();
-    assert_eq!(out, "two\nnew\n70000 2100000 640 2\n4755\n700\nlong name\ncharacter special file 1:3\nbig ids");
+    assert_eq!(
+        out,
+        "two\nnew\n70000 2100000 640 2\n4755\n700\nlong name\ncharacter special file 1:3\nbig ids"
+    );
     let holder = port.daemon.docker(&["run", "-d", &name, "sleep", "1000"]).ok();
     let root = port.daemon.process(&holder).root("/coloured");
-    let colour = harness::process::Run::new("getfattr".as_ref(), &["--only-values", "-n", "user.colour", root.to_str().unwrap()]);
+    let colour = harness::process::Run::new(
+        "getfattr".as_ref(),
+        &["--only-values", "-n", "user.colour", root.to_str().unwrap()],
+    );
     if std::path::Path::new("/usr/bin/getfattr").exists() {
         assert_eq!(colour.output().ok(), "blue");
     }
@@ -386,15 +557,41 @@ fn whiteouts_links_and_owners_are_kept(port: &Port) {
 }
 
 fn progress_is_told(port: &Port) {
-    port.registry.push("tests/progress", "1", &unique("progress"), true, Packing::Gzip);
-    let target = format!("/images/create?fromImage={}/tests/progress&tag=1", port.registry.address);
+    port.registry
+        .push("tests/progress", "1", &unique("progress"), true, Packing::Gzip);
+    let target = format!(
+        "/images/create?fromImage={}/tests/progress&tag=1",
+        port.registry.address
+    );
     let reply = port.daemon.server.call("POST", &target, None).expect(200);
     let text = reply.text();
-    let records: Vec<serde_json::Value> = text.lines().filter(|line| !line.trim().is_empty()).map(|line| serde_json::from_str(line).unwrap()).collect();
-    let said = |status: &str| records.iter().filter(|record| record["status"].as_str().is_some_and(|text| text.starts_with(status))).count();
+    let records: Vec<serde_json::Value> = text
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let said = |status: &str| {
+        records
+            .iter()
+            .filter(|record| record["status"].as_str().is_some_and(|text| text.starts_with(status)))
+            .count()
+    };
     assert!(said("Pulling from tests/progress") == 1, "{text}");
-    assert!(said("Pulling fs layer") >= 1 && said("Pull complete") >= 1 && said("Digest: sha256:") == 1, "{text}");
-    assert!(records.iter().any(|record| record["progressDetail"]["total"].is_i64() || record["status"] == "Downloading" || record["status"] == "Extracting"), "{text}");
-    assert_eq!(json!(reply.header("content-type").unwrap_or_default()), "application/json");
-    port.daemon.docker(&["rmi", &format!("{}/tests/progress:1", port.registry.address)]).ok();
+    assert!(
+        said("Pulling fs layer") >= 1 && said("Pull complete") >= 1 && said("Digest: sha256:") == 1,
+        "{text}"
+    );
+    assert!(
+        records.iter().any(|record| record["progressDetail"]["total"].is_i64()
+            || record["status"] == "Downloading"
+            || record["status"] == "Extracting"),
+        "{text}"
+    );
+    assert_eq!(
+        json!(reply.header("content-type").unwrap_or_default()),
+        "application/json"
+    );
+    port.daemon
+        .docker(&["rmi", &format!("{}/tests/progress:1", port.registry.address)])
+        .ok();
 }

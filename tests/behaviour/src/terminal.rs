@@ -23,16 +23,25 @@ impl Desk {
         if let Some(mut daemon) = Daemon::foreign() {
             daemon.cli = cli;
             daemon.load(&Image::ubuntu(), "ubuntu:latest");
-            return Desk { daemon, _registry: None };
+            return Desk {
+                daemon,
+                _registry: None,
+            };
         }
         let registry = Registry::start();
         for repository in ["ubuntu", "library/ubuntu"] {
             registry.push(repository, "latest", &Image::ubuntu(), true, Packing::Gzip);
         }
-        let options = Options { default_registry: Some(registry.address.clone()), ..Options::default() };
+        let options = Options {
+            default_registry: Some(registry.address.clone()),
+            ..Options::default()
+        };
         let mut daemon = Daemon::start(options);
         daemon.cli = cli;
-        Desk { daemon, _registry: Some(registry) }
+        Desk {
+            daemon,
+            _registry: Some(registry),
+        }
     }
 
     pub fn finish(self) {
@@ -64,7 +73,9 @@ pub fn tests() -> Vec<Test<Desk>> {
 
 /// `iechor run -i -t ubuntu /bin/bash`: pulled, created, at the prompt; `exit 3` gives 3 and does not remove it.
 fn the_example_word_for_word(desk: &Desk) {
-    let mut terminal = desk.daemon.terminal(&["run", "-i", "-t", "ubuntu", "/bin/bash"], 24, 80);
+    let mut terminal = desk
+        .daemon
+        .terminal(&["run", "-i", "-t", "ubuntu", "/bin/bash"], 24, 80);
     terminal.expect("root@");
     terminal.expect("# ");
     terminal.line("echo $((6*7)) $HOSTNAME; tty");
@@ -72,11 +83,24 @@ fn the_example_word_for_word(desk: &Desk) {
     terminal.expect("/dev/pts/0");
     terminal.line("exit 3");
     assert_eq!(terminal.finish(), 3);
-    let list = desk.daemon.server.get("/containers/json?all=1&filters=%7B%22exited%22%3A%5B%223%22%5D%7D").expect(200).json();
-    let container = list.as_array().unwrap().iter().find(|container| container["Image"] == "ubuntu").expect("it is not removed");
+    let list = desk
+        .daemon
+        .server
+        .get("/containers/json?all=1&filters=%7B%22exited%22%3A%5B%223%22%5D%7D")
+        .expect(200)
+        .json();
+    let container = list
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|container| container["Image"] == "ubuntu")
+        .expect("it is not removed");
     let id = container["Id"].as_str().unwrap();
     let shown = desk.daemon.inspect(id);
-    assert_eq!((shown["State"]["ExitCode"].as_i64(), shown["State"]["Status"].as_str()), (Some(3), Some("exited")));
+    assert_eq!(
+        (shown["State"]["ExitCode"].as_i64(), shown["State"]["Status"].as_str()),
+        (Some(3), Some("exited"))
+    );
     // It can be started again, with what was written.
     let mut again = desk.daemon.terminal(&["start", "-a", "-i", id], 24, 80);
     again.line("exit 4");
@@ -85,7 +109,9 @@ fn the_example_word_for_word(desk: &Desk) {
 }
 
 fn resize_reaches_the_container(desk: &Desk) {
-    let mut terminal = desk.daemon.terminal(&["run", "--rm", "-it", "ubuntu", "/bin/bash"], 30, 100);
+    let mut terminal = desk
+        .daemon
+        .terminal(&["run", "--rm", "-it", "ubuntu", "/bin/bash"], 30, 100);
     terminal.expect("# ");
     eventually("the first size arrives", 10, || {
         terminal.line("stty size");
@@ -104,14 +130,18 @@ fn resize_reaches_the_container(desk: &Desk) {
 
 fn initial_size_is_the_windows(desk: &Desk) {
     // No wait: the size is there before the first process can ask.
-    let mut terminal = desk.daemon.terminal(&["run", "--rm", "-it", "ubuntu", "stty", "size"], 33, 111);
+    let mut terminal = desk
+        .daemon
+        .terminal(&["run", "--rm", "-it", "ubuntu", "stty", "size"], 33, 111);
     terminal.expect("33 111");
     assert_eq!(terminal.finish(), 0);
 }
 
 fn detach_keys_and_attach(desk: &Desk) {
     let name = desk.name();
-    let mut terminal = desk.daemon.terminal(&["run", "-it", "--name", &name, "ubuntu", "/bin/bash"], 24, 80);
+    let mut terminal = desk
+        .daemon
+        .terminal(&["run", "-it", "--name", &name, "ubuntu", "/bin/bash"], 24, 80);
     terminal.expect("# ");
     terminal.line("word=kept");
     terminal.expect("# ");
@@ -128,7 +158,20 @@ fn detach_keys_and_attach(desk: &Desk) {
 
 fn other_detach_keys(desk: &Desk) {
     let name = desk.name();
-    let mut terminal = desk.daemon.terminal(&["run", "-it", "--detach-keys", "ctrl-x,x", "--name", &name, "ubuntu", "/bin/bash"], 24, 80);
+    let mut terminal = desk.daemon.terminal(
+        &[
+            "run",
+            "-it",
+            "--detach-keys",
+            "ctrl-x,x",
+            "--name",
+            &name,
+            "ubuntu",
+            "/bin/bash",
+        ],
+        24,
+        80,
+    );
     terminal.expect("# ");
     // Half of the sequence and something else goes to the container.
     terminal.send(&[CTRL_P, CTRL_Q]);
@@ -141,7 +184,9 @@ fn other_detach_keys(desk: &Desk) {
 }
 
 fn interrupt_reaches_the_container(desk: &Desk) {
-    let mut terminal = desk.daemon.terminal(&["run", "--rm", "-it", "ubuntu", "/bin/bash"], 24, 80);
+    let mut terminal = desk
+        .daemon
+        .terminal(&["run", "--rm", "-it", "ubuntu", "/bin/bash"], 24, 80);
     terminal.expect("# ");
     terminal.line("sleep 1000; echo code $?");
     terminal.expect("code $?");
@@ -154,7 +199,9 @@ fn interrupt_reaches_the_container(desk: &Desk) {
 
 fn exec_on_a_terminal(desk: &Desk) {
     let name = desk.name();
-    desk.daemon.run(&["run", "-d", "--name", &name, "ubuntu", "sleep", "1000"]).ok();
+    desk.daemon
+        .run(&["run", "-d", "--name", &name, "ubuntu", "sleep", "1000"])
+        .ok();
     let mut terminal = desk.daemon.terminal(&["exec", "-it", &name, "/bin/bash"], 28, 90);
     terminal.expect("# ");
     terminal.line("tty");
@@ -172,8 +219,14 @@ fn exec_on_a_terminal(desk: &Desk) {
 
 fn exec_exit_code_on_a_terminal(desk: &Desk) {
     let name = desk.name();
-    desk.daemon.run(&["run", "-d", "--name", &name, "ubuntu", "sleep", "1000"]).ok();
-    let mut terminal = desk.daemon.terminal(&["exec", "-it", &name, "sh", "-c", "test -t 0 && test -t 1 && exit 44"], 24, 80);
+    desk.daemon
+        .run(&["run", "-d", "--name", &name, "ubuntu", "sleep", "1000"])
+        .ok();
+    let mut terminal = desk.daemon.terminal(
+        &["exec", "-it", &name, "sh", "-c", "test -t 0 && test -t 1 && exit 44"],
+        24,
+        80,
+    );
     assert_eq!(terminal.finish(), 44);
     desk.daemon.remove(&name);
 }
@@ -185,7 +238,11 @@ fn terminal_is_given_back(desk: &Desk) {
         Cli::Iechor => harness::tools::binary("iechor"),
     };
     let mut shell = harness::pty::Terminal::start("/bin/sh".as_ref(), &[], 24, 80);
-    shell.line(&format!("{} -H {} run --rm -it ubuntu /bin/bash; echo code=$?", program.display(), desk.daemon.host()));
+    shell.line(&format!(
+        "{} -H {} run --rm -it ubuntu /bin/bash; echo code=$?",
+        program.display(),
+        desk.daemon.host()
+    ));
     shell.expect("root@");
     shell.expect("# ");
     assert!(!shell.is_cooked(), "the client has the terminal in raw mode");
@@ -197,7 +254,9 @@ fn terminal_is_given_back(desk: &Desk) {
 }
 
 fn end_of_input_ends_the_shell(desk: &Desk) {
-    let mut terminal = desk.daemon.terminal(&["run", "--rm", "-it", "ubuntu", "/bin/bash"], 24, 80);
+    let mut terminal = desk
+        .daemon
+        .terminal(&["run", "--rm", "-it", "ubuntu", "/bin/bash"], 24, 80);
     terminal.expect("# ");
     terminal.send(&[CTRL_D]);
     terminal.expect("exit");
@@ -206,7 +265,9 @@ fn end_of_input_ends_the_shell(desk: &Desk) {
 
 fn hangup_of_the_client_leaves_the_container(desk: &Desk) {
     let name = desk.name();
-    let mut terminal = desk.daemon.terminal(&["run", "-it", "--name", &name, "ubuntu", "/bin/bash"], 24, 80);
+    let mut terminal = desk
+        .daemon
+        .terminal(&["run", "-it", "--name", &name, "ubuntu", "/bin/bash"], 24, 80);
     terminal.expect("# ");
     drop(terminal);
     std::thread::sleep(std::time::Duration::from_millis(300));
@@ -222,7 +283,9 @@ fn stdin_is_no_terminal_is_refused(desk: &Desk) {
 
 fn suspended_client_goes_on(desk: &Desk) {
     let name = desk.name();
-    let mut terminal = desk.daemon.terminal(&["run", "-it", "--name", &name, "ubuntu", "/bin/bash"], 24, 80);
+    let mut terminal = desk
+        .daemon
+        .terminal(&["run", "-it", "--name", &name, "ubuntu", "/bin/bash"], 24, 80);
     terminal.expect("# ");
     let client = nix::unistd::Pid::from_raw(terminal.pid());
     nix::sys::signal::kill(client, nix::sys::signal::Signal::SIGSTOP).unwrap();

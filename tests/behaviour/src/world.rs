@@ -13,7 +13,9 @@ pub struct World {
 
 /// Two at a time per core: most of a test's time is waiting.
 pub fn jobs() -> usize {
-    let asked = std::env::var("IECHOR_TEST_JOBS").ok().and_then(|text| text.parse().ok());
+    let asked = std::env::var("IECHOR_TEST_JOBS")
+        .ok()
+        .and_then(|text| text.parse().ok());
     asked.unwrap_or_else(|| 2 * std::thread::available_parallelism().map_or(2, usize::from))
 }
 
@@ -31,7 +33,10 @@ impl World {
 
     /// A name for this test's container; it is removed when the value is dropped.
     pub fn name(&self, what: &str) -> Named<'_> {
-        Named { daemon: &self.daemon, name: format!("{what}-{}", harness::tools::tag()) }
+        Named {
+            daemon: &self.daemon,
+            name: format!("{what}-{}", harness::tools::tag()),
+        }
     }
 
     /// A container that sleeps, made with these flags.
@@ -45,7 +50,8 @@ impl World {
     /// Output of a shell line in a new container made with these flags.
     #[track_caller]
     pub fn shell(&self, flags: &[&str], line: &str) -> String {
-        self.run(&[&["run", "--rm"], flags, &["busybox", "sh", "-c", line]].concat()).ok()
+        self.run(&[&["run", "--rm"], flags, &["busybox", "sh", "-c", line]].concat())
+            .ok()
     }
 
     /// The host's address on the container's network.

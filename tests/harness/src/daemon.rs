@@ -75,7 +75,10 @@ impl Daemon {
     /// The engine that `IECHOR_TEST_HOST` names, to check the tests themselves against.
     pub fn foreign() -> Option<Daemon> {
         let host = std::env::var("IECHOR_TEST_HOST").ok()?;
-        let socket = host.strip_prefix("unix://").expect("IECHOR_TEST_HOST starts with unix://").to_owned();
+        let socket = host
+            .strip_prefix("unix://")
+            .expect("IECHOR_TEST_HOST starts with unix://")
+            .to_owned();
         let places = Places::new(&tag());
         std::fs::create_dir_all(places.data.join("cli")).expect("the client's configuration folder");
         Some(Daemon {
@@ -130,7 +133,11 @@ impl Daemon {
     #[track_caller]
     pub fn launch(&self) -> Duration {
         let begun = Instant::now();
-        let log = File::options().create(true).append(true).open(self.log_path()).expect("the daemon's log");
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.log_path())
+            .expect("the daemon's log");
         // A test program that is killed takes its daemon with it; its containers are the reaper's.
         let child = Command::new("setpriv")
             .args(["--pdeathsig", "KILL"])
@@ -145,10 +152,19 @@ impl Daemon {
         *self.child.lock().unwrap() = Some(child);
         let end = Instant::now() + patience(20);
         loop {
-            if self.server.try_send("GET", "/_ping", &[], &[]).is_ok_and(|reply| reply.status == 200) {
+            if self
+                .server
+                .try_send("GET", "/_ping", &[], &[])
+                .is_ok_and(|reply| reply.status == 200)
+            {
                 return begun.elapsed();
             }
-            let ended = self.child.lock().unwrap().as_mut().and_then(|child| child.try_wait().ok().flatten());
+            let ended = self
+                .child
+                .lock()
+                .unwrap()
+                .as_mut()
+                .and_then(|child| child.try_wait().ok().flatten());
             assert!(ended.is_none(), "iechord ended with {ended:?}: {}", self.log_tail());
             assert!(Instant::now() < end, "iechord does not answer: {}", self.log_tail());
             std::thread::sleep(Duration::from_millis(2));
@@ -181,7 +197,9 @@ impl Daemon {
     /// Asks it to end; panics if it does not within its grace.
     #[track_caller]
     pub fn stop(&self) {
-        let Some(mut child) = self.child.lock().unwrap().take() else { return };
+        let Some(mut child) = self.child.lock().unwrap().take() else {
+            return;
+        };
         let _ = kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM);
         let end = Instant::now() + patience(20);
         while child.try_wait().expect("the daemon's state").is_none() {
@@ -254,20 +272,32 @@ impl Daemon {
     pub fn load(&self, image: &Image, name: &str) {
         let archive = image.docker_archive(name);
         let kind = [("Content-Type", "application/x-tar")];
-        let reply = self.server.send("POST", "/images/load?quiet=1", &kind, &archive).expect(200);
+        let reply = self
+            .server
+            .send("POST", "/images/load?quiet=1", &kind, &archive)
+            .expect(200);
         assert!(!reply.text().contains("\"error"), "load {name}: {}", reply.text());
     }
 
     /// Makes the registry hold the image "ubuntu" under the names that a short name may mean.
     pub fn stock(registry: &Registry) {
         for repository in ["ubuntu", "library/ubuntu"] {
-            registry.push(repository, "latest", &Image::ubuntu(), true, crate::image::Packing::Gzip);
+            registry.push(
+                repository,
+                "latest",
+                &Image::ubuntu(),
+                true,
+                crate::image::Packing::Gzip,
+            );
         }
     }
 
     #[track_caller]
     pub fn inspect(&self, container: &str) -> Value {
-        self.server.get(&format!("/containers/{container}/json")).expect(200).json()
+        self.server
+            .get(&format!("/containers/{container}/json"))
+            .expect(200)
+            .json()
     }
 
     /// The container's first process.
@@ -289,7 +319,8 @@ impl Daemon {
 
     #[track_caller]
     pub fn remove(&self, container: &str) {
-        self.server.call("DELETE", &format!("/containers/{container}?force=1&v=1"), None);
+        self.server
+            .call("DELETE", &format!("/containers/{container}?force=1&v=1"), None);
     }
 
     /// Removes every container and image, stops, and panics with the list of what is left.
@@ -301,7 +332,9 @@ impl Daemon {
         let list = self.server.get("/containers/json?all=1").expect(200).json();
         for container in list.as_array().expect("a list of containers") {
             let id = container["Id"].as_str().expect("an id");
-            self.server.call("DELETE", &format!("/containers/{id}?force=1&v=1"), None).expect(204);
+            self.server
+                .call("DELETE", &format!("/containers/{id}?force=1&v=1"), None)
+                .expect(204);
         }
         let mut left = Vec::new();
         let places = &self.places;
@@ -324,7 +357,11 @@ impl Daemon {
             }
             std::thread::sleep(Duration::from_millis(50));
         }
-        assert!(left.is_empty(), "left by a daemon that was stopped:\n{}", left.join("\n"));
+        assert!(
+            left.is_empty(),
+            "left by a daemon that was stopped:\n{}",
+            left.join("\n")
+        );
     }
 }
 

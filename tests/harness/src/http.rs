@@ -60,7 +60,12 @@ impl Reply {
 
     #[track_caller]
     pub fn expect(self, status: u16) -> Reply {
-        assert!(self.status == status, "status {}, not {status}: {}", self.status, self.message());
+        assert!(
+            self.status == status,
+            "status {}, not {status}: {}",
+            self.status,
+            self.message()
+        );
         self
     }
 }
@@ -68,7 +73,8 @@ impl Reply {
 impl Server {
     #[track_caller]
     pub fn connect(&self) -> Connection {
-        self.try_connect().unwrap_or_else(|error| panic!("connect to {self:?}: {error}"))
+        self.try_connect()
+            .unwrap_or_else(|error| panic!("connect to {self:?}: {error}"))
     }
 
     pub fn try_connect(&self) -> std::io::Result<Connection> {
@@ -109,11 +115,21 @@ impl Server {
     pub fn send(&self, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Reply {
         let reply = self.try_send(method, target, headers, body);
         let reply = reply.unwrap_or_else(|error| panic!("{method} {target}: {error}"));
-        note(format!("> {method} {target} -> {} {}", reply.status, brief(&reply.body)));
+        note(format!(
+            "> {method} {target} -> {} {}",
+            reply.status,
+            brief(&reply.body)
+        ));
         reply
     }
 
-    pub fn try_send(&self, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> std::io::Result<Reply> {
+    pub fn try_send(
+        &self,
+        method: &str,
+        target: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> std::io::Result<Reply> {
         let mut connection = self.try_connect()?;
         let mut head = format!("{method} {target} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n");
         for (key, value) in headers {
@@ -144,7 +160,11 @@ impl Server {
     #[track_caller]
     pub fn hijack(&self, target: &str, body: &Value) -> BufReader<Connection> {
         let mut connection = self.connect();
-        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let body = if body.is_null() {
+            String::new()
+        } else {
+            body.to_string()
+        };
         let head = format!(
             "POST {target} HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\
              Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
@@ -206,7 +226,9 @@ fn read_head(reader: &mut impl BufRead) -> std::io::Result<(u16, Vec<(String, St
         if text.is_empty() {
             return Ok((status, headers));
         }
-        let (key, value) = text.split_once(':').ok_or_else(|| invalid(&format!("no header: {text:?}")))?;
+        let (key, value) = text
+            .split_once(':')
+            .ok_or_else(|| invalid(&format!("no header: {text:?}")))?;
         headers.push((key.to_owned(), value.trim().to_owned()));
     }
 }
@@ -219,12 +241,19 @@ pub fn read_reply(reader: &mut impl BufRead, no_body: bool) -> std::io::Result<R
             break (status, headers);
         }
     };
-    let mut reply = Reply { status, headers, body: Vec::new() };
+    let mut reply = Reply {
+        status,
+        headers,
+        body: Vec::new(),
+    };
     if no_body || matches!(status, 204 | 304) {
         return Ok(reply);
     }
     let length: Option<usize> = reply.header("content-length").and_then(|text| text.parse().ok());
-    if reply.header("transfer-encoding").is_some_and(|value| value.eq_ignore_ascii_case("chunked")) {
+    if reply
+        .header("transfer-encoding")
+        .is_some_and(|value| value.eq_ignore_ascii_case("chunked"))
+    {
         reply.body = read_chunks(reader)?;
     } else if let Some(length) = length {
         reply.body = vec![0; length];

@@ -67,7 +67,9 @@ impl Layer {
 
     pub fn folder(mut self, path: &str, mode: u32) -> Layer {
         let mut header = Layer::header(tar::EntryType::Directory, mode, (0, 0), 0);
-        self.0.append_data(&mut header, format!("{path}/"), std::io::empty()).expect("a folder in a tar");
+        self.0
+            .append_data(&mut header, format!("{path}/"), std::io::empty())
+            .expect("a folder in a tar");
         self
     }
 
@@ -90,7 +92,9 @@ impl Layer {
     /// Another name of `target`; tars repeat the mode and the owner of the file that is linked to.
     pub fn hardlink(mut self, path: &str, target: &str, mode: u32, owner: (u64, u64)) -> Layer {
         let mut header = Layer::header(tar::EntryType::Link, mode, owner, 0);
-        self.0.append_link(&mut header, path, target).expect("a hard link in a tar");
+        self.0
+            .append_link(&mut header, path, target)
+            .expect("a hard link in a tar");
         self
     }
 
@@ -98,7 +102,9 @@ impl Layer {
         let mut header = Layer::header(kind, 0o666, (0, 0), 0);
         header.set_device_major(major).expect("a device header");
         header.set_device_minor(minor).expect("a device header");
-        self.0.append_data(&mut header, path, std::io::empty()).expect("a device in a tar");
+        self.0
+            .append_data(&mut header, path, std::io::empty())
+            .expect("a device in a tar");
         self
     }
 
@@ -154,17 +160,23 @@ fn busybox_layer() -> Layer {
     let program = unpacked("busybox/bin/busybox");
     let list = Command::new(&program).arg("--list").output().expect("busybox runs");
     let mut layer = Layer::default();
-    for folder in ["bin", "dev", "etc", "home", "proc", "sys", "root", "var", "usr", "usr/bin"] {
+    for folder in [
+        "bin", "dev", "etc", "home", "proc", "sys", "root", "var", "usr", "usr/bin",
+    ] {
         layer = layer.folder(folder, 0o755);
     }
     layer = layer.folder("tmp", 0o1777);
     layer = layer.file("bin/busybox", 0o755, &std::fs::read(&program).expect("busybox's bytes"));
-    for applet in String::from_utf8_lossy(&list.stdout).lines().filter(|name| *name != "busybox") {
+    for applet in String::from_utf8_lossy(&list.stdout)
+        .lines()
+        .filter(|name| *name != "busybox")
+    {
         layer = layer.symlink(&format!("bin/{applet}"), "busybox");
     }
     let passwd = "root:x:0:0:root:/root:/bin/sh\ndaemon:x:1:1::/:/bin/false\nwww-data:x:33:33::/var/www:/bin/false\n\
                   user:x:1000:1000:a user:/home/user:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n";
-    let group = "root:x:0:\ndaemon:x:1:\nwww-data:x:33:\naudio:x:29:user\nusers:x:100:user\nuser:x:1000:\nnogroup:x:65534:\n";
+    let group =
+        "root:x:0:\ndaemon:x:1:\nwww-data:x:33:\naudio:x:29:user\nusers:x:100:user\nuser:x:1000:\nnogroup:x:65534:\n";
     layer = layer.file("etc/passwd", 0o644, passwd.as_bytes());
     layer = layer.file("etc/group", 0o644, group.as_bytes());
     layer.folder("home/user", 0o755)
@@ -173,8 +185,13 @@ fn busybox_layer() -> Layer {
 impl Image {
     /// busybox with `sh` as its command.
     pub fn busybox() -> Image {
-        let config = json!({"Cmd": ["sh"], "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]});
-        Image { layers: vec![busybox_layer().bytes()], config, architecture: "amd64" }
+        let config =
+            json!({"Cmd": ["sh"], "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]});
+        Image {
+            layers: vec![busybox_layer().bytes()],
+            config,
+            architecture: "amd64",
+        }
     }
 
     /// What `iechor run -i -t ubuntu /bin/bash` needs: Debian's bash with its libraries over busybox.
@@ -182,7 +199,10 @@ impl Image {
         let bash = unpacked("ubuntu");
         // Debian's root has merged /usr in its packages' paths since bookworm; here nothing is merged, so the
         // two files go where the dynamic linker and the user look for them.
-        let mut layer = Layer::default().folder("lib", 0o755).folder("lib64", 0o755).folder("lib/x86_64-linux-gnu", 0o755);
+        let mut layer = Layer::default()
+            .folder("lib", 0o755)
+            .folder("lib64", 0o755)
+            .folder("lib/x86_64-linux-gnu", 0o755);
         for name in ["libc.so.6", "libtinfo.so.6", "libdl.so.2", "ld-linux-x86-64.so.2"] {
             let found = ["lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu", "lib64"]
                 .iter()
@@ -190,13 +210,22 @@ impl Image {
             let bytes = found.unwrap_or_else(|| panic!("{name} is not in Debian's packages"));
             layer = layer.file(&format!("lib/x86_64-linux-gnu/{name}"), 0o755, &bytes);
         }
-        layer = layer.symlink("lib64/ld-linux-x86-64.so.2", "/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2");
+        layer = layer.symlink(
+            "lib64/ld-linux-x86-64.so.2",
+            "/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2",
+        );
         let program = std::fs::read(bash.join("bin/bash")).or_else(|_| std::fs::read(bash.join("usr/bin/bash")));
         layer = layer.file("bin/bash", 0o755, &program.expect("bash from Debian's package"));
-        let top = Layer::default().file("etc/os-release", 0o644, b"NAME=\"iEchor test image\"\nID=ubuntu\n")
+        let top = Layer::default()
+            .file("etc/os-release", 0o644, b"NAME=\"iEchor test image\"\nID=ubuntu\n")
             .file("etc/bash.bashrc", 0o644, b"PS1='\\u@\\h:\\w\\$ '\n");
-        let config = json!({"Cmd": ["/bin/bash"], "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]});
-        Image { layers: vec![busybox_layer().bytes(), layer.bytes(), top.bytes()], config, architecture: "amd64" }
+        let config =
+            json!({"Cmd": ["/bin/bash"], "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]});
+        Image {
+            layers: vec![busybox_layer().bytes(), layer.bytes(), top.bytes()],
+            config,
+            architecture: "amd64",
+        }
     }
 
     /// busybox with further settings in its config.
@@ -213,8 +242,9 @@ impl Image {
     /// The image config, the bytes whose digest is the image's id.
     pub fn config_bytes(&self) -> Vec<u8> {
         let diff_ids: Vec<String> = self.layers.iter().map(|layer| digest(layer)).collect();
-        let history: Vec<Value> =
-            (0..self.layers.len()).map(|number| json!({"created": CREATED, "created_by": format!("layer {number}")})).collect();
+        let history: Vec<Value> = (0..self.layers.len())
+            .map(|number| json!({"created": CREATED, "created_by": format!("layer {number}")}))
+            .collect();
         let config = json!({
             "architecture": self.architecture, "os": "linux", "created": CREATED, "config": self.config,
             "rootfs": {"type": "layers", "diff_ids": diff_ids}, "history": history,
@@ -235,10 +265,14 @@ impl Image {
         for layer in &self.layers {
             let folder = digest(layer)[7..].to_owned();
             names.push(format!("{folder}/layer.tar"));
-            archive = archive.folder(&folder, 0o755).file(&format!("{folder}/layer.tar"), 0o644, layer);
+            archive = archive
+                .folder(&folder, 0o755)
+                .file(&format!("{folder}/layer.tar"), 0o644, layer);
         }
         let manifest = json!([{"Config": config_name, "RepoTags": [name], "Layers": names}]);
-        archive.file("manifest.json", 0o644, manifest.to_string().as_bytes()).bytes()
+        archive
+            .file("manifest.json", 0o644, manifest.to_string().as_bytes())
+            .bytes()
     }
 
     /// An OCI image layout in a tar.
@@ -270,11 +304,19 @@ impl Image {
             (false, Packing::Gzip) => "application/vnd.docker.image.rootfs.diff.tar.gzip",
         };
         let (kind, config_type) = match oci {
-            true => ("application/vnd.oci.image.manifest.v1+json", "application/vnd.oci.image.config.v1+json"),
-            false => ("application/vnd.docker.distribution.manifest.v2+json", "application/vnd.docker.container.image.v1+json"),
+            true => (
+                "application/vnd.oci.image.manifest.v1+json",
+                "application/vnd.oci.image.config.v1+json",
+            ),
+            false => (
+                "application/vnd.docker.distribution.manifest.v2+json",
+                "application/vnd.docker.container.image.v1+json",
+            ),
         };
-        let layers: Vec<Value> =
-            packed.iter().map(|blob| json!({"mediaType": layer_type, "size": blob.len(), "digest": digest(blob)})).collect();
+        let layers: Vec<Value> = packed
+            .iter()
+            .map(|blob| json!({"mediaType": layer_type, "size": blob.len(), "digest": digest(blob)}))
+            .collect();
         let manifest = json!({
             "schemaVersion": 2, "mediaType": kind,
             "config": {"mediaType": config_type, "size": config.len(), "digest": digest(&config)},

@@ -23,7 +23,9 @@ impl Process {
     pub fn status(self, key: &str) -> String {
         let text = self.read("status");
         let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
-        line.unwrap_or_else(|| panic!("no {key} in the status of {}", self.0)).trim().to_owned()
+        line.unwrap_or_else(|| panic!("no {key} in the status of {}", self.0))
+            .trim()
+            .to_owned()
     }
 
     /// A capability mask: `CapEff`, `CapBnd`, …
@@ -46,7 +48,10 @@ impl Process {
     /// Soft and hard limit, by the name in `/proc/PID/limits`: "Max open files".
     pub fn limit(self, name: &str) -> (String, String) {
         let text = self.read("limits");
-        let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("no limit {name}"));
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(name))
+            .unwrap_or_else(|| panic!("no limit {name}"));
         let mut words = line.split_whitespace().map(str::to_owned);
         (words.next().expect("a soft limit"), words.next().expect("a hard limit"))
     }
@@ -54,7 +59,9 @@ impl Process {
     /// The namespace's identity: `net`, `pid`, `mnt`, `uts`, `ipc`, `cgroup`, `user`.
     pub fn namespace(self, kind: &str) -> String {
         let link = std::fs::read_link(format!("/proc/{}/ns/{kind}", self.0));
-        link.unwrap_or_else(|error| panic!("namespace {kind} of {}: {error}", self.0)).to_string_lossy().into_owned()
+        link.unwrap_or_else(|error| panic!("namespace {kind} of {}: {error}", self.0))
+            .to_string_lossy()
+            .into_owned()
     }
 
     pub fn own() -> Process {
@@ -73,7 +80,9 @@ impl Process {
 
     /// The mount at `target` in its namespace.
     pub fn mount(self, target: &str) -> Option<Mount> {
-        mounts(&self.read("mountinfo")).into_iter().rfind(|mount| mount.target == target)
+        mounts(&self.read("mountinfo"))
+            .into_iter()
+            .rfind(|mount| mount.target == target)
     }
 
     pub fn mounts(self) -> Vec<Mount> {
@@ -83,7 +92,10 @@ impl Process {
     /// Its children, by the kernel's list.
     pub fn children(self) -> Vec<Process> {
         let text = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.0)).unwrap_or_default();
-        text.split_whitespace().filter_map(|pid| pid.parse().ok()).map(Process).collect()
+        text.split_whitespace()
+            .filter_map(|pid| pid.parse().ok())
+            .map(Process)
+            .collect()
     }
 
     /// Its control group's folder for `controller`, on v1, v2 or the hybrid layout.
@@ -96,7 +108,10 @@ impl Process {
                 return cgroup_mount(Some(controller)).join(path.trim_start_matches('/'));
             }
         }
-        let unified = text.lines().find_map(|line| line.strip_prefix("0::")).expect("a v2 group");
+        let unified = text
+            .lines()
+            .find_map(|line| line.strip_prefix("0::"))
+            .expect("a v2 group");
         cgroup_mount(None).join(unified.trim_start_matches('/'))
     }
 
@@ -104,8 +119,13 @@ impl Process {
     #[track_caller]
     pub fn control(self, controller: &str, names: &[&str]) -> String {
         let folder = self.cgroup(controller);
-        let found = names.iter().find_map(|name| std::fs::read_to_string(folder.join(name)).ok());
-        found.unwrap_or_else(|| panic!("none of {names:?} in {}", folder.display())).trim().to_owned()
+        let found = names
+            .iter()
+            .find_map(|name| std::fs::read_to_string(folder.join(name)).ok());
+        found
+            .unwrap_or_else(|| panic!("none of {names:?} in {}", folder.display()))
+            .trim()
+            .to_owned()
     }
 }
 
@@ -123,7 +143,10 @@ pub struct Mount {
 
 impl Mount {
     pub fn has(&self, option: &str) -> bool {
-        self.options.split(',').chain(self.data.split(',')).any(|word| word == option)
+        self.options
+            .split(',')
+            .chain(self.data.split(','))
+            .any(|word| word == option)
     }
 }
 
@@ -157,17 +180,25 @@ pub fn cgroup_mount(controller: Option<&str>) -> PathBuf {
         Some(name) => mount.kind == "cgroup" && mount.data.split(',').any(|word| word == name),
         None => mount.kind == "cgroup2",
     });
-    PathBuf::from(found.unwrap_or_else(|| panic!("cgroup controller {controller:?} is not mounted")).target)
+    PathBuf::from(
+        found
+            .unwrap_or_else(|| panic!("cgroup controller {controller:?} is not mounted"))
+            .target,
+    )
 }
 
 /// Whether memory is controlled by the v2 hierarchy.
 pub fn is_cgroup_v2() -> bool {
-    !own_mounts().iter().any(|mount| mount.kind == "cgroup" && mount.has("memory"))
+    !own_mounts()
+        .iter()
+        .any(|mount| mount.kind == "cgroup" && mount.has("memory"))
 }
 
 /// All cgroup folders, in any hierarchy, whose path has `part` in it.
 pub fn cgroups_with(part: &str) -> Vec<PathBuf> {
-    let roots = own_mounts().into_iter().filter(|mount| mount.kind == "cgroup" || mount.kind == "cgroup2");
+    let roots = own_mounts()
+        .into_iter()
+        .filter(|mount| mount.kind == "cgroup" || mount.kind == "cgroup2");
     let mut found = Vec::new();
     for root in roots {
         collect(Path::new(&root.target), part, 0, &mut found);
@@ -191,5 +222,9 @@ fn collect(folder: &Path, part: &str, depth: usize, found: &mut Vec<PathBuf>) {
 /// All process ids of the machine.
 pub fn processes() -> Vec<Process> {
     let entries = std::fs::read_dir("/proc").expect("/proc");
-    entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).map(Process).collect()
+    entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .map(Process)
+        .collect()
 }

@@ -46,7 +46,11 @@ impl Places {
         let path = self.record_path();
         std::fs::create_dir_all(path.parent().expect("a folder")).expect("the folder of daemons");
         let owner = std::process::id();
-        std::fs::write(path, json!({"owner": owner, "started": start_time(owner as i32)}).to_string()).expect("a record");
+        std::fs::write(
+            path,
+            json!({"owner": owner, "started": start_time(owner as i32)}).to_string(),
+        )
+        .expect("a record");
     }
 
     /// What removed containers left although the daemon still runs.
@@ -66,7 +70,11 @@ impl Places {
             left.push(format!("nft element {element}"));
         }
         for folder in ["containers", "snapshots", "trash"] {
-            for entry in std::fs::read_dir(self.data.join("root").join(folder)).into_iter().flatten().flatten() {
+            for entry in std::fs::read_dir(self.data.join("root").join(folder))
+                .into_iter()
+                .flatten()
+                .flatten()
+            {
                 left.push(format!("folder {}", entry.path().display()));
             }
         }
@@ -97,20 +105,32 @@ impl Places {
         let has_tag = |process: &Process| {
             let contains = |name: &str| {
                 let bytes = std::fs::read(format!("/proc/{}/{name}", process.0)).unwrap_or_default();
-                bytes.windows(self.tag.len()).any(|window| window == self.tag.as_bytes())
+                bytes
+                    .windows(self.tag.len())
+                    .any(|window| window == self.tag.as_bytes())
             };
             process.is_alive() && (contains("cgroup") || contains("cmdline") || contains("environ"))
         };
-        processes().into_iter().filter(|process| process.0 != own && has_tag(process)).collect()
+        processes()
+            .into_iter()
+            .filter(|process| process.0 != own && has_tag(process))
+            .collect()
     }
 
     /// Names of our bridge and of the links on it.
     pub fn links(&self) -> Vec<String> {
         let out = Command::new("ip").args(["-j", "link"]).output();
-        let links: Value = out.ok().and_then(|out| serde_json::from_slice(&out.stdout).ok()).unwrap_or_default();
+        let links: Value = out
+            .ok()
+            .and_then(|out| serde_json::from_slice(&out.stdout).ok())
+            .unwrap_or_default();
         let ours = |link: &&Value| link["ifname"] == self.bridge.as_str() || link["master"] == self.bridge.as_str();
         let links = links.as_array().cloned().unwrap_or_default();
-        links.iter().filter(ours).filter_map(|link| Some(link["ifname"].as_str()?.to_owned())).collect()
+        links
+            .iter()
+            .filter(ours)
+            .filter_map(|link| Some(link["ifname"].as_str()?.to_owned()))
+            .collect()
     }
 
     /// Removes everything that carries the tag. Errors are ignored: what stays is found by the next check.
@@ -125,7 +145,11 @@ impl Places {
             }
             std::thread::sleep(std::time::Duration::from_millis(20));
         }
-        for mount in own_mounts().into_iter().rev().filter(|mount| mount.target.contains(&self.tag)) {
+        for mount in own_mounts()
+            .into_iter()
+            .rev()
+            .filter(|mount| mount.target.contains(&self.tag))
+        {
             let _ = nix::mount::umount2(mount.target.as_str(), nix::mount::MntFlags::MNT_DETACH);
         }
         // Deepest first, as they were collected; a group empties some time after its last process.
@@ -144,7 +168,9 @@ impl Places {
             let _ = Command::new("ip").args(["link", "delete", &self.bridge]).output();
         }
         for family in ["inet", "ip", "ip6", "bridge"] {
-            let _ = Command::new("nft").args(["delete", "table", family, &self.table]).output();
+            let _ = Command::new("nft")
+                .args(["delete", "table", family, &self.table])
+                .output();
         }
         let _ = std::fs::remove_dir_all(&self.exec);
         let _ = std::fs::remove_dir_all(&self.data);
@@ -155,8 +181,15 @@ impl Places {
 /// Removes what the daemons of dead test programs left; returns their tags.
 pub fn reap_orphans() -> Vec<String> {
     let mut reaped = Vec::new();
-    for entry in std::fs::read_dir(scratch().join("daemons")).into_iter().flatten().flatten() {
-        let record: Value = std::fs::read(entry.path()).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+    for entry in std::fs::read_dir(scratch().join("daemons"))
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        let record: Value = std::fs::read(entry.path())
+            .ok()
+            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+            .unwrap_or_default();
         let owner = record["owner"].as_i64().unwrap_or(0) as i32;
         let lives = Process(owner).is_alive() && start_time(owner) == record["started"].as_str().unwrap_or_default();
         if let (false, Some(tag)) = (lives, entry.file_name().to_str()) {
@@ -175,17 +208,25 @@ fn start_time(pid: i32) -> String {
 }
 
 fn command_name(process: Process) -> String {
-    std::fs::read_to_string(format!("/proc/{}/comm", process.0)).unwrap_or_default().trim().to_owned()
+    std::fs::read_to_string(format!("/proc/{}/comm", process.0))
+        .unwrap_or_default()
+        .trim()
+        .to_owned()
 }
 
 fn nft_json(arguments: &[&str]) -> Vec<Value> {
     let out = Command::new("nft").arg("-j").args(arguments).output();
-    let parsed: Value = out.ok().and_then(|out| serde_json::from_slice(&out.stdout).ok()).unwrap_or_default();
+    let parsed: Value = out
+        .ok()
+        .and_then(|out| serde_json::from_slice(&out.stdout).ok())
+        .unwrap_or_default();
     parsed["nftables"].as_array().cloned().unwrap_or_default()
 }
 
 fn nft_table_exists(name: &str) -> bool {
-    nft_json(&["list", "tables"]).iter().any(|entry| entry["table"]["name"] == name)
+    nft_json(&["list", "tables"])
+        .iter()
+        .any(|entry| entry["table"]["name"] == name)
 }
 
 /// The elements of the maps and sets of a table that stand for published ports: all but those of the pool of

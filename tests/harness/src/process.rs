@@ -47,7 +47,13 @@ impl Output {
     /// The error text of a command that must have failed with `code`.
     #[track_caller]
     pub fn fails(self, code: i32) -> String {
-        assert!(self.code == code, "exit code {}, not {code}: {}{}", self.code, self.out, self.err);
+        assert!(
+            self.code == code,
+            "exit code {}, not {code}: {}{}",
+            self.code,
+            self.out,
+            self.err
+        );
         self.err
     }
 
@@ -70,7 +76,12 @@ impl Run {
         let mut command = Command::new(program);
         command.args(arguments);
         let name = program.file_name().unwrap_or_default().to_string_lossy();
-        Run { command, shown: format!("{name} {}", arguments.join(" ")), input: None, seconds: 60 }
+        Run {
+            command,
+            shown: format!("{name} {}", arguments.join(" ")),
+            input: None,
+            seconds: 60,
+        }
     }
 
     pub fn env(mut self, key: &str, value: &str) -> Run {
@@ -91,9 +102,16 @@ impl Run {
     /// Runs it; a process that does not end in time is killed and the test fails.
     #[track_caller]
     pub fn output(mut self) -> Output {
-        let stdin = if self.input.is_some() { Stdio::piped() } else { Stdio::null() };
+        let stdin = if self.input.is_some() {
+            Stdio::piped()
+        } else {
+            Stdio::null()
+        };
         self.command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = self.command.spawn().unwrap_or_else(|error| panic!("{}: {error}", self.shown));
+        let mut child = self
+            .command
+            .spawn()
+            .unwrap_or_else(|error| panic!("{}: {error}", self.shown));
         if let (Some(input), Some(mut pipe)) = (self.input.take(), child.stdin.take()) {
             // A program that does not want all of its input is no failure of the test.
             std::thread::spawn(move || drop(pipe.write_all(&input)));
@@ -123,7 +141,13 @@ impl Run {
             err: String::from_utf8_lossy(&err).trim().to_owned(),
             bytes,
         };
-        note(format!("$ {}\n  -> {}  {}  {}", self.shown, code, short(&output.out), short(&output.err)));
+        note(format!(
+            "$ {}\n  -> {}  {}  {}",
+            self.shown,
+            code,
+            short(&output.out),
+            short(&output.err)
+        ));
         output
     }
 }
@@ -156,7 +180,11 @@ impl Background {
             }
             shared.lock().unwrap().clone()
         });
-        Background { child, out: Some(out), seen }
+        Background {
+            child,
+            out: Some(out),
+            seen,
+        }
     }
 
     pub fn pid(&self) -> i32 {
@@ -174,7 +202,12 @@ impl Background {
     }
 
     pub fn send(&mut self, bytes: &[u8]) {
-        self.child.stdin.as_mut().expect("stdin is open").write_all(bytes).expect("write to the child");
+        self.child
+            .stdin
+            .as_mut()
+            .expect("stdin is open")
+            .write_all(bytes)
+            .expect("write to the child");
     }
 
     pub fn close_input(&mut self) {
@@ -189,7 +222,11 @@ impl Background {
             if let Some(status) = self.child.try_wait().expect("the child's state") {
                 break status;
             }
-            assert!(Instant::now() < end, "the process in the background did not end within {seconds} s: {}", self.so_far());
+            assert!(
+                Instant::now() < end,
+                "the process in the background did not end within {seconds} s: {}",
+                self.so_far()
+            );
             std::thread::sleep(std::time::Duration::from_millis(5));
         };
         let bytes = self.out.take().expect("a reader").join().expect("the reader of stdout");

@@ -27,8 +27,17 @@ pub struct Terminal {
 impl Terminal {
     #[track_caller]
     pub fn start(program: &Path, arguments: &[&str], rows: u16, columns: u16) -> Terminal {
-        note(format!("$ (terminal {rows}x{columns}) {} {}", program.display(), arguments.join(" ")));
-        let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        note(format!(
+            "$ (terminal {rows}x{columns}) {} {}",
+            program.display(),
+            arguments.join(" ")
+        ));
+        let size = Winsize {
+            ws_row: rows,
+            ws_col: columns,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
         let pty = openpty(Some(&size), None).expect("a pseudo terminal");
         let slave = nix::unistd::ttyname(&pty.slave).expect("the terminal's name");
         let input = File::from(pty.slave);
@@ -48,7 +57,13 @@ impl Terminal {
         let keys = File::from(pty.master);
         let screen: Screen = Arc::default();
         watch(keys.try_clone().expect("a copy of the terminal"), screen.clone());
-        Terminal { child, keys, slave: slave.to_str().expect("a path").to_owned(), screen, used: 0 }
+        Terminal {
+            child,
+            keys,
+            slave: slave.to_str().expect("a path").to_owned(),
+            screen,
+            used: 0,
+        }
     }
 
     pub fn pid(&self) -> i32 {
@@ -89,7 +104,14 @@ impl Terminal {
     /// Changes the window's size, as a terminal program does when its window is dragged.
     pub fn resize(&self, rows: u16, columns: u16) {
         let status = Command::new("stty")
-            .args(["-F", &self.slave, "rows", &rows.to_string(), "cols", &columns.to_string()])
+            .args([
+                "-F",
+                &self.slave,
+                "rows",
+                &rows.to_string(),
+                "cols",
+                &columns.to_string(),
+            ])
             .status()
             .expect("stty from coreutils");
         assert!(status.success(), "stty could not resize {}", self.slave);
@@ -97,7 +119,10 @@ impl Terminal {
 
     /// Whether the terminal is in canonical mode with echo, as a shell expects it back.
     pub fn is_cooked(&self) -> bool {
-        let out = Command::new("stty").args(["-F", &self.slave, "-a"]).output().expect("stty");
+        let out = Command::new("stty")
+            .args(["-F", &self.slave, "-a"])
+            .output()
+            .expect("stty");
         let text = String::from_utf8_lossy(&out.stdout).into_owned();
         text.contains(" icanon") && text.contains(" echo ") && text.contains(" isig")
     }
@@ -113,7 +138,10 @@ impl Terminal {
             }
             if Instant::now() > end {
                 let shown = self.screen.0.lock().unwrap().0.clone();
-                panic!("the program on the terminal did not end; it showed {:?}", String::from_utf8_lossy(&shown));
+                panic!(
+                    "the program on the terminal did not end; it showed {:?}",
+                    String::from_utf8_lossy(&shown)
+                );
             }
             std::thread::sleep(std::time::Duration::from_millis(5));
         }

@@ -45,9 +45,17 @@ impl Registry {
             .stderr(Stdio::null())
             .spawn()
             .expect("docker-registry starts");
-        let registry = Registry { child, address, _folder: folder };
+        let registry = Registry {
+            child,
+            address,
+            _folder: folder,
+        };
         let server = registry.server();
-        eventually("the registry answers", 20, || server.try_send("GET", "/v2/", &[], &[]).is_ok_and(|reply| reply.status == 200));
+        eventually("the registry answers", 20, || {
+            server
+                .try_send("GET", "/v2/", &[], &[])
+                .is_ok_and(|reply| reply.status == 200)
+        });
         registry
     }
 
@@ -79,25 +87,34 @@ impl Registry {
                 "platform": {"os": "linux", "architecture": image.architecture},
             }));
         }
-        let index = json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": entries});
+        let index =
+            json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": entries});
         self.push_manifest(repository, tag, index.to_string().as_bytes())
     }
 
     fn push_blob(&self, repository: &str, blob: &[u8]) {
         let server = self.server();
-        let reply = server.send("POST", &format!("/v2/{repository}/blobs/uploads/"), &[], &[]).expect(202);
+        let reply = server
+            .send("POST", &format!("/v2/{repository}/blobs/uploads/"), &[], &[])
+            .expect(202);
         let place = reply.header("location").expect("where to upload to").to_owned();
-        let path = place.split_once("//").map_or(place.as_str(), |(_, rest)| &rest[rest.find('/').unwrap_or(0)..]);
+        let path = place
+            .split_once("//")
+            .map_or(place.as_str(), |(_, rest)| &rest[rest.find('/').unwrap_or(0)..]);
         let joint = if path.contains('?') { '&' } else { '?' };
         let target = format!("{path}{joint}digest={}", digest(blob).replace(':', "%3A"));
-        server.send("PUT", &target, &[("Content-Type", "application/octet-stream")], blob).expect(201);
+        server
+            .send("PUT", &target, &[("Content-Type", "application/octet-stream")], blob)
+            .expect(201);
     }
 
     fn push_manifest(&self, repository: &str, reference: &str, manifest: &[u8]) -> String {
         let parsed: Value = serde_json::from_slice(manifest).expect("a manifest is JSON");
         let kind = parsed["mediaType"].as_str().expect("a media type");
         let target = format!("/v2/{repository}/manifests/{reference}");
-        self.server().send("PUT", &target, &[("Content-Type", kind)], manifest).expect(201);
+        self.server()
+            .send("PUT", &target, &[("Content-Type", kind)], manifest)
+            .expect(201);
         digest(manifest)
     }
 }
@@ -150,7 +167,12 @@ impl Liar {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port on loopback");
         let address = listener.local_addr().expect("its address").to_string();
         let log = Arc::new(Mutex::new(Vec::new()));
-        let shelf = Arc::new(Shelf { manifest, blobs, fault, log: log.clone() });
+        let shelf = Arc::new(Shelf {
+            manifest,
+            blobs,
+            fault,
+            log: log.clone(),
+        });
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let shelf = shelf.clone();
@@ -181,11 +203,19 @@ impl Shelf {
                     break;
                 }
                 if let Some(value) = line.to_ascii_lowercase().strip_prefix("range: bytes=") {
-                    range = value.trim().trim_end_matches('-').split('-').next().and_then(|start| start.parse::<usize>().ok());
+                    range = value
+                        .trim()
+                        .trim_end_matches('-')
+                        .split('-')
+                        .next()
+                        .and_then(|start| start.parse::<usize>().ok());
                 }
             }
             let mut words = first.split(' ');
-            let (method, target) = (words.next().unwrap_or_default().to_owned(), words.next().unwrap_or_default().to_owned());
+            let (method, target) = (
+                words.next().unwrap_or_default().to_owned(),
+                words.next().unwrap_or_default().to_owned(),
+            );
             self.log.lock().unwrap().push(format!("{method} {target} {range:?}"));
             if !self.answer(&stream, &method, &target, range)? {
                 return Ok(());
@@ -194,15 +224,31 @@ impl Shelf {
     }
 
     /// Whether the connection goes on.
-    fn answer(&self, mut stream: &TcpStream, method: &str, target: &str, range: Option<usize>) -> std::io::Result<bool> {
+    fn answer(
+        &self,
+        mut stream: &TcpStream,
+        method: &str,
+        target: &str,
+        range: Option<usize>,
+    ) -> std::io::Result<bool> {
         let mut reply = |status: &str, headers: &str, body: &[u8]| -> std::io::Result<()> {
-            write!(stream, "HTTP/1.1 {status}\r\nContent-Length: {}\r\n{headers}\r\n", body.len())?;
-            if method == "HEAD" { Ok(()) } else { stream.write_all(body) }
+            write!(
+                stream,
+                "HTTP/1.1 {status}\r\nContent-Length: {}\r\n{headers}\r\n",
+                body.len()
+            )?;
+            if method == "HEAD" {
+                Ok(())
+            } else {
+                stream.write_all(body)
+            }
         };
         let seen = self.log.lock().unwrap().len();
         match self.fault {
             Fault::Broken => return reply("500 Internal Server Error", "", b"out of order").map(|()| true),
-            Fault::Busy if seen <= 3 => return reply("429 Too Many Requests", "Retry-After: 0\r\n", b"").map(|()| true),
+            Fault::Busy if seen <= 3 => {
+                return reply("429 Too Many Requests", "Retry-After: 0\r\n", b"").map(|()| true);
+            }
             Fault::Unauthorized => {
                 let challenge = "WWW-Authenticate: Basic realm=\"nobody\"\r\n";
                 let body = br#"{"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}"#;
@@ -214,11 +260,23 @@ impl Shelf {
             return reply("200 OK", "", b"{}").map(|()| true);
         }
         if target.contains("/manifests/") {
-            let body = if self.fault == Fault::Garbage { b"{\"schemaVersion\": 2, \"layers\": [".to_vec() } else { self.manifest.clone() };
-            let headers = format!("Content-Type: application/vnd.oci.image.manifest.v1+json\r\nDocker-Content-Digest: {}\r\n", digest(&body));
+            let body = if self.fault == Fault::Garbage {
+                b"{\"schemaVersion\": 2, \"layers\": [".to_vec()
+            } else {
+                self.manifest.clone()
+            };
+            let headers = format!(
+                "Content-Type: application/vnd.oci.image.manifest.v1+json\r\nDocker-Content-Digest: {}\r\n",
+                digest(&body)
+            );
             return reply("200 OK", &headers, &body).map(|()| true);
         }
-        let wanted = target.rsplit('/').next().unwrap_or_default().replace("%3A", ":").replace("%3a", ":");
+        let wanted = target
+            .rsplit('/')
+            .next()
+            .unwrap_or_default()
+            .replace("%3A", ":")
+            .replace("%3a", ":");
         let Some(position) = self.blobs.iter().position(|blob| digest(blob) == wanted) else {
             return reply("404 Not Found", "", br#"{"errors":[{"code":"BLOB_UNKNOWN"}]}"#).map(|()| true);
         };
@@ -234,10 +292,19 @@ impl Shelf {
             Fault::BreaksHalfway | Fault::Stalls if is_layer && method == "GET" => {
                 let start = range.unwrap_or(0);
                 let half = if start == 0 { blob.len() / 2 } else { blob.len() };
-                let status = if start == 0 { "200 OK".to_owned() } else { "206 Partial Content".to_owned() };
+                let status = if start == 0 {
+                    "200 OK".to_owned()
+                } else {
+                    "206 Partial Content".to_owned()
+                };
                 let total = blob.len();
                 let note = format!("Content-Range: bytes {start}-{}/{total}\r\n", total - 1);
-                write!(stream, "HTTP/1.1 {status}\r\nContent-Length: {}\r\nAccept-Ranges: bytes\r\n{}\r\n", total - start, if start == 0 { "" } else { &note })?;
+                write!(
+                    stream,
+                    "HTTP/1.1 {status}\r\nContent-Length: {}\r\nAccept-Ranges: bytes\r\n{}\r\n",
+                    total - start,
+                    if start == 0 { "" } else { &note }
+                )?;
                 stream.write_all(&blob[start..half.max(start)])?;
                 if self.fault == Fault::Stalls {
                     std::thread::sleep(Duration::from_secs(10));

@@ -93,7 +93,13 @@ impl<T: Sync + 'static> Suite<T> {
             }
         });
         let begun_end = Instant::now();
-        report(self.name, "nothing_is_left_behind", begun_end, guarded(|| end(surroundings)), &tally);
+        report(
+            self.name,
+            "nothing_is_left_behind",
+            begun_end,
+            guarded(|| end(surroundings)),
+            &tally,
+        );
         close(self.name, tally, begun)
     }
 }

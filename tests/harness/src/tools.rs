@@ -51,7 +51,10 @@ pub fn scratch() -> PathBuf {
 
 /// A limit on waiting, stretched by `IECHOR_TEST_SLOW` (an emulated machine sets 10 or so).
 pub fn patience(seconds: u64) -> Duration {
-    let factor = std::env::var("IECHOR_TEST_SLOW").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
+    let factor = std::env::var("IECHOR_TEST_SLOW")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(1);
     Duration::from_secs(seconds * factor)
 }
 
