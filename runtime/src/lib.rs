@@ -14,6 +14,8 @@
 pub mod capabilities;
 #[cfg(feature = "host")]
 pub mod cgroup;
+#[cfg(feature = "host")]
+pub mod defaults;
 pub mod exit;
 #[cfg(feature = "host")]
 pub mod launcher;
@@ -22,4 +24,6 @@ pub mod plan;
 pub mod proto;
 #[cfg(feature = "host")]
 pub mod seccomp;
+#[cfg(feature = "host")]
+pub mod signal;
 pub mod wire;

@@ -166,8 +166,8 @@ impl Cgroups {
         self.tree.support()
     }
 
-    /// The v1 hierarchies as pairs of mount point and options (`cpu,cpuacct`), for a container's own view of them;
-    /// empty on v2.
+    /// The v1 hierarchies that every container joins (not one of cpuset alone), as pairs of mount point and options
+    /// (`cpu,cpuacct`), for a container's own view of them; empty on v2.
     pub fn v1_mounts(&self) -> Vec<(PathBuf, String)> {
         self.tree.v1_mounts()
     }
