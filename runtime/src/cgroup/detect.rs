@@ -153,8 +153,7 @@ impl Tree {
         match self.mode() {
             Mode::V2 => Vec::new(),
             _ => self
-                .v1
-                .iter()
+                .joined(false)
                 .map(|h| (h.mount.clone(), h.controllers.join(",")))
                 .collect(),
         }
