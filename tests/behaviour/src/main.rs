@@ -14,15 +14,17 @@ mod world;
 
 mod bad_input;
 mod faults;
+mod images;
 mod isolation;
+mod lifecycle;
 mod limits;
 mod mounts;
 mod networks;
 mod process;
 mod pull;
 mod recovery;
+mod sessions;
 mod terminal;
-mod verbs;
 
 use harness::daemon::Cli;
 use harness::suite::Tally;
@@ -58,7 +60,9 @@ fn everyday(name: &'static str, cli: Cli, filters: &[String]) -> Tally {
     tests.extend(limits::tests());
     tests.extend(mounts::tests());
     tests.extend(networks::tests());
-    tests.extend(verbs::tests());
+    tests.extend(sessions::tests());
+    tests.extend(lifecycle::tests());
+    tests.extend(images::tests());
     let suite = harness::Suite {
         name,
         jobs: world::jobs(),

@@ -154,7 +154,7 @@ fn every_unsafe_block_says_why_it_is_right() {
         let lines: Vec<&str> = text.lines().collect();
         for (number, line) in lines.iter().enumerate() {
             let code = line.split("//").next().unwrap_or_default();
-            if code.contains("unsafe {") {
+            if code.contains(&["unsafe", " {"].concat()) {
                 let before = lines[number.saturating_sub(12)..=number].join("\n");
                 if !before.contains("SAFETY:") {
                     wrong.push(format!("{name}:{}", number + 1));
