@@ -67,23 +67,26 @@ pub enum Error {
     #[error("failed to start container {id}")]
     Start {
         id: ContainerId,
-        source: runtime::StartError,
+        source: runtime::launcher::StartError,
     },
     #[error("cannot run exec in container {id}")]
     ExecStart {
         id: ContainerId,
-        source: runtime::StartError,
+        source: runtime::launcher::StartError,
     },
     #[error("container {id}: the runtime failed")]
-    Runtime { id: ContainerId, source: runtime::Error },
+    Runtime {
+        id: ContainerId,
+        source: runtime::launcher::ShimError,
+    },
+    #[error(transparent)]
+    Launcher(#[from] runtime::launcher::LauncherError),
     #[error(
         "failed to set up container networking: driver failed programming external connectivity on endpoint {owner}"
     )]
     Ports { owner: String, source: network::Error },
     #[error(transparent)]
     Cgroup(#[from] runtime::cgroup::CgroupError),
-    #[error("invalid container configuration")]
-    Spec(#[from] runtime::spec::SpecError),
     #[error(transparent)]
     Store(#[from] agent_store::Error),
     #[error(transparent)]
@@ -127,7 +130,7 @@ impl Error {
             | Error::NoSuchExec(_)
             | Error::NoSuchVolume(_)
             | Error::NoSuchNetwork(_) => Kind::NotFound,
-            Error::AmbiguousId(_) | Error::BadName(_) | Error::Invalid(_) | Error::Spec(_) => Kind::InvalidArgument,
+            Error::AmbiguousId(_) | Error::BadName(_) | Error::Invalid(_) => Kind::InvalidArgument,
             Error::NameTaken { .. }
             | Error::Conflict(_)
             | Error::StillRunning { .. }
@@ -136,10 +139,10 @@ impl Error {
             Error::Unsupported { .. } => Kind::NotImplemented,
             Error::Start { source, .. } | Error::ExecStart { source, .. } => match source.kind() {
                 // dockerd answers 400 where the user named a program or user that is not there.
-                runtime::StartErrorKind::NotFound
-                | runtime::StartErrorKind::NotExecutable
-                | runtime::StartErrorKind::UserNotFound => Kind::InvalidArgument,
-                runtime::StartErrorKind::Other => Kind::Internal,
+                runtime::launcher::StartErrorKind::NotFound
+                | runtime::launcher::StartErrorKind::NotExecutable
+                | runtime::launcher::StartErrorKind::UserNotFound => Kind::InvalidArgument,
+                runtime::launcher::StartErrorKind::Other => Kind::Internal,
             },
             Error::Store(error) => store_kind(error),
             Error::Registry(error) => registry_kind(error),
@@ -149,7 +152,9 @@ impl Error {
                 runtime::cgroup::CgroupError::Invalid { .. } => Kind::InvalidArgument,
                 _ => Kind::Internal,
             },
-            Error::Runtime { .. } | Error::Io { .. } | Error::Record { .. } | Error::CutOff => Kind::Internal,
+            Error::Runtime { .. } | Error::Launcher(_) | Error::Io { .. } | Error::Record { .. } | Error::CutOff => {
+                Kind::Internal
+            }
             Error::ShuttingDown | Error::Busy => Kind::Unavailable,
         }
     }

@@ -33,8 +33,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use agent_registry::Client;
 use agent_store::Store;
 use network::Network;
-use runtime::Launcher;
 use runtime::cgroup::Cgroups;
+use runtime::launcher::Launcher;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -122,14 +122,10 @@ impl Engine {
         if !recovered.is_clean() {
             warn!(?recovered, "the store had to be repaired");
         }
-        let launcher = Launcher::new(runtime::LauncherConfig {
+        let launcher = Launcher::new(runtime::launcher::LauncherConfig {
             shim: config.shim.clone(),
             state: config.exec_root.join("shim"),
             warm: config.warm,
-        })
-        .map_err(|source| Error::Runtime {
-            id: ContainerId::random(),
-            source,
         })?;
         let engine = Engine {
             shared: Arc::new(Shared {

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use network::{EndpointRecord, PortBinding};
-use runtime::Shim;
+use runtime::launcher::Shim;
 
 use crate::Engine;
 use crate::container::state::Phase;
@@ -30,10 +30,7 @@ impl Engine {
     pub(crate) async fn recover(&self) -> Result<()> {
         let containers = self.load_records()?;
         let mut live: BTreeMap<String, Shim> = BTreeMap::new();
-        for id in self.launcher.live().map_err(|source| Error::Runtime {
-            id: ContainerId::random(),
-            source,
-        })? {
+        for id in self.launcher.live()? {
             match self.launcher.reconnect(&id).await {
                 Ok(Some(shim)) => {
                     live.insert(id, shim);
@@ -108,6 +105,7 @@ impl Engine {
     /// It ran on while no daemon was there.
     fn take_over(&self, container: &Arc<Container>, shim: Shim, net: RunNet) -> Result<()> {
         let cgroup = self.cgroup_path(&container.lock().record)?;
+        shim.set_exit_file(self.places(&container.id).exit_file());
         let run = {
             let mut inner = container.lock();
             let status = &mut inner.record.status;
@@ -134,7 +132,7 @@ impl Engine {
     /// No shim: what the record says of a run is over.
     fn settle(&self, container: &Arc<Container>, restarts: &mut Vec<Arc<Container>>) {
         let places = self.places(&container.id);
-        let exit_record = runtime::read_exit(&places.exit_file()).ok().flatten();
+        let exit_record = runtime::exit::read_exit(&places.exit_file()).ok().flatten();
         let started = places.run_record().exists();
         let mut inner = container.lock();
         let was_live = inner.record.status.phase.is_live();

@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use runtime::Attach;
+use runtime::launcher::Attach;
 use tokio::net::UnixStream;
 
 use super::Container;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use runtime::{Attach, ExecHandle};
+use runtime::launcher::{Attach, ExecHandle};
 use tokio::sync::watch;
 
 use super::attach::{Attachment, pair};
@@ -236,7 +236,9 @@ impl Engine {
             Ok(handle) => handle,
             Err(error) => {
                 let code = match &error {
-                    Error::ExecStart { source, .. } if source.kind() == runtime::StartErrorKind::NotFound => 127,
+                    Error::ExecStart { source, .. } if source.kind() == runtime::launcher::StartErrorKind::NotFound => {
+                        127
+                    }
                     _ => 126,
                 };
                 exec.phase.send_replace(ExecPhase::Exited { pid: 0, code });

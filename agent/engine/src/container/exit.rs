@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use runtime::{Exit, Shim};
+use runtime::exit::Exit;
+use runtime::launcher::Shim;
 
 use super::spec::{RestartName, RestartPolicy};
 use super::state::{Phase, Status};

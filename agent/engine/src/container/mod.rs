@@ -27,7 +27,7 @@ use std::time::SystemTime;
 
 use network::{EndpointRecord, PortBinding};
 use runtime::cgroup::CgroupPath;
-use runtime::{Attach, Shim};
+use runtime::launcher::{Attach, Shim};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 

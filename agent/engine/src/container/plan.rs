@@ -15,7 +15,8 @@ use runtime::plan::{
     Caps, ConsoleSize, Device, DeviceKind, ExecPlan, Head, JoinedNamespace, Mount, MountSource, Namespaces,
     OomScoreAdj, Plan, ProcessPlan, Rlimit, Root, Stdin, Symlink, User,
 };
-use runtime::{capabilities, defaults, seccomp};
+use runtime::seccomp::{self, Filter, Profile};
+use runtime::{capabilities, defaults};
 
 use super::exec::{ExecRequest, ExecStart};
 use super::mounts::{MountKind, MountPoint, RecursiveReadOnly};
@@ -67,9 +68,23 @@ fn security(host: &HostConfig) -> Result<Security> {
     Ok(found)
 }
 
+/// The capabilities of a container: Docker's rule, within what this daemon can hand on.
 fn capability_sets(host: &HostConfig) -> Result<u64> {
-    capabilities::docker(&host.cap_add, &host.cap_drop, host.privileged)
-        .map_err(|error| Error::invalid(error.to_string()))
+    let available = capabilities::available();
+    if host.privileged {
+        return Ok(capabilities::ALL & available);
+    }
+    let wanted = capabilities::adjust(&host.cap_add, &host.cap_drop)
+        .map_err(|name| Error::invalid(format!("invalid capability: \"{name}\"")))?;
+    let all = host.cap_add.iter().any(|name| name.eq_ignore_ascii_case("ALL"));
+    let named = capabilities::mask(host.cap_add.iter().filter(|name| !name.eq_ignore_ascii_case("ALL"))).unwrap_or(0);
+    let missing = capabilities::names(named & wanted & !available);
+    if let (Some(name), false) = (missing.first(), all) {
+        return Err(Error::invalid(format!(
+            "capability {name} cannot be given: the daemon does not have it itself"
+        )));
+    }
+    Ok(wanted & available)
 }
 
 /// Sysctls that belong to a namespace of the container; others would change the host.
@@ -120,7 +135,9 @@ pub(crate) fn check(config: &Config, host: &HostConfig) -> Result<()> {
     let security = security(host)?;
     let caps = capability_sets(host)?;
     if let Seccomp::Profile(text) = &security.seccomp {
-        seccomp::compile_profile(text.as_bytes(), caps).map_err(|error| Error::invalid(error.to_string()))?;
+        let compiled = Profile::from_json(text.as_bytes())
+            .and_then(|profile| seccomp::Cache::default().get(&Arc::new(profile), caps));
+        compiled.map_err(|error| Error::invalid(error_text(&error)))?;
     }
     for name in host.sysctls.keys() {
         sysctl(name, host)?;
@@ -165,44 +182,57 @@ fn rlimit_number(name: &str) -> Result<u32> {
     })
 }
 
-/// Compiled filters by profile and capabilities: compiling takes longer than starting.
+/// Profiles and their compiled filters: compiling takes longer than starting.
+#[derive(Default)]
 pub struct PlanCache {
-    filters: Mutex<HashMap<(String, u64), Arc<[u8]>>>,
+    filters: seccomp::Cache,
+    /// Users' profiles by their text.
+    profiles: Mutex<HashMap<String, Arc<Profile>>>,
 }
 
-/// Filters kept; profiles come from users, so there may be many.
-const FILTERS: usize = 64;
+/// Users' profiles kept; there may be many.
+const PROFILES: usize = 64;
 
 impl PlanCache {
     pub fn new() -> PlanCache {
-        PlanCache {
-            filters: Mutex::default(),
-        }
+        PlanCache::default()
     }
 
-    fn filter(&self, seccomp: &Seccomp, caps: u64) -> Result<Arc<[u8]>> {
-        let text = match seccomp {
-            Seccomp::Unconfined => return Ok(Arc::from([])),
-            Seccomp::Default => String::new(),
-            Seccomp::Profile(text) => text.clone(),
-        };
-        let key = (text, caps);
-        let lock = || self.filters.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(filter) = lock().get(&key) {
-            return Ok(filter.clone());
+    fn profile(&self, text: &str) -> Result<Arc<Profile>> {
+        let mut profiles = self.profiles.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(profile) = profiles.get(text) {
+            return Ok(profile.clone());
         }
-        let compiled = match key.0.as_str() {
-            "" => seccomp::compile_default(caps),
-            profile => seccomp::compile_profile(profile.as_bytes(), caps),
-        };
-        let filter: Arc<[u8]> = compiled.map_err(|error| Error::invalid(error.to_string()))?.into();
-        let mut filters = lock();
-        if filters.len() >= FILTERS {
-            filters.clear();
+        let read = Profile::from_json(text.as_bytes()).map_err(|error| Error::invalid(error_text(&error)))?;
+        let profile = Arc::new(read);
+        if profiles.len() >= PROFILES {
+            profiles.clear();
         }
-        filters.insert(key, filter.clone());
-        Ok(filter)
+        profiles.insert(text.to_owned(), profile.clone());
+        Ok(profile)
     }
+
+    fn filter(&self, wanted: &Seccomp, caps: u64) -> Result<Arc<Filter>> {
+        let profile = match wanted {
+            Seccomp::Unconfined => return Ok(Arc::default()),
+            Seccomp::Default => Profile::docker(),
+            Seccomp::Profile(text) => self.profile(text)?,
+        };
+        self.filters
+            .get(&profile, caps)
+            .map_err(|error| Error::invalid(error_text(&error)))
+    }
+}
+
+/// An error with its causes, as one line.
+fn error_text(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
 }
 
 fn limit(name: &str, limit: &Ulimit, strict: bool) -> Result<Rlimit> {
@@ -264,14 +294,12 @@ impl Engine {
         let (masked, readonly) = if host.privileged {
             (Vec::new(), Vec::new())
         } else {
-            let list = |own: &Option<Vec<String>>, default: &[&str]| match own {
+            let masked = host.masked_paths.as_deref().unwrap_or(defaults::masked_paths());
+            let readonly = match &host.readonly_paths {
                 Some(own) => own.iter().map(PathBuf::from).collect(),
-                None => default.iter().map(PathBuf::from).collect::<Vec<_>>(),
+                None => defaults::READONLY_PATHS.iter().map(PathBuf::from).collect::<Vec<_>>(),
             };
-            (
-                list(&host.masked_paths, defaults::MASKED_PATHS),
-                list(&host.readonly_paths, defaults::READONLY_PATHS),
-            )
+            (masked.iter().map(PathBuf::from).collect(), readonly)
         };
         Ok(Plan {
             head: Head {
@@ -325,7 +353,7 @@ impl Engine {
         let caps = capability_sets(host)?;
         let filter = match (&security.seccomp, host.privileged) {
             // A privileged container has no filter unless one is asked for.
-            (Seccomp::Default, true) => Arc::from([]),
+            (Seccomp::Default, true) => Arc::default(),
             (wanted, _) => self.plans.filter(wanted, caps)?,
         };
         let mut rlimits = Vec::new();
@@ -361,8 +389,8 @@ impl Engine {
             caps: caps_of(caps),
             no_new_privs: security.no_new_privileges.unwrap_or(self.config.no_new_privileges) && !host.privileged
                 || security.no_new_privileges == Some(true),
-            seccomp: filter.to_vec().into(),
-            seccomp_flags: 0,
+            seccomp: filter.program.clone().into(),
+            seccomp_flags: filter.flags,
             rlimits,
             oom_score_adj: (host.oom_score_adj != 0).then_some(OomScoreAdj {
                 value: host.oom_score_adj,
@@ -389,8 +417,7 @@ impl Engine {
             };
         }
         if request.privileged {
-            let all = capabilities::docker(&[], &[], true).map_err(|error| Error::invalid(error.to_string()))?;
-            process.caps = caps_of(all);
+            process.caps = caps_of(capabilities::ALL & capabilities::available());
             process.seccomp = Vec::new().into();
         }
         let console = start.console.or(request.console).unwrap_or_default();
@@ -415,7 +442,6 @@ impl Engine {
         let options = defaults::MountOptions {
             privileged: host.privileged,
             shm_size: u64::try_from(host.shm_size).unwrap_or_default(),
-            host_network: network_share(host)? == Share::Host,
             v1_cgroups: self.cgroups.v1_mounts(),
             cgroup_path: (!own_cgroupns).then_some(self.cgroup_path(record)?.as_str().to_owned()),
         };

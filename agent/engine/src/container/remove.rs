@@ -151,7 +151,12 @@ impl Engine {
             let _ = self.blocking(move |engine| Ok(engine.cgroups.thaw(&cgroup)?)).await;
         }
         match run.shim.signal(Signal::SIGKILL as i32).await {
-            Err(error) if !error.is_no_such_process() => {
+            Err(error)
+                if !matches!(
+                    error,
+                    runtime::launcher::ShimError::NoProcess | runtime::launcher::ShimError::Gone
+                ) =>
+            {
                 return Err(Error::Runtime {
                     id: container.id.clone(),
                     source: error,

@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use network::EndpointSpec;
-use runtime::StartFds;
+use runtime::launcher::StartFds;
 
 use super::state::{Denied, Phase, Request};
 use super::validate::{Share, ipc_share, network_share, pid_share};
@@ -268,10 +268,10 @@ impl Engine {
 }
 
 /// Exit code that Docker records for a start that failed.
-fn exit_code(kind: runtime::StartErrorKind) -> i32 {
+fn exit_code(kind: runtime::launcher::StartErrorKind) -> i32 {
     match kind {
-        runtime::StartErrorKind::NotFound => 127,
-        runtime::StartErrorKind::NotExecutable => 126,
-        runtime::StartErrorKind::UserNotFound | runtime::StartErrorKind::Other => 128,
+        runtime::launcher::StartErrorKind::NotFound => 127,
+        runtime::launcher::StartErrorKind::NotExecutable => 126,
+        runtime::launcher::StartErrorKind::UserNotFound | runtime::launcher::StartErrorKind::Other => 128,
     }
 }

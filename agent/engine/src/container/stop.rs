@@ -112,11 +112,18 @@ impl Engine {
             .record(EventKind::Container, "kill", container.id.as_str(), attributes);
     }
 
-    async fn signal(&self, container: &Container, shim: &runtime::Shim, signal: i32) -> Result<()> {
+    async fn signal(&self, container: &Container, shim: &runtime::launcher::Shim, signal: i32) -> Result<()> {
         match shim.signal(signal).await {
             Ok(()) => Ok(()),
             // It ended by itself in the meantime; the wait will see that.
-            Err(error) if error.is_no_such_process() => Ok(()),
+            Err(error)
+                if matches!(
+                    error,
+                    runtime::launcher::ShimError::NoProcess | runtime::launcher::ShimError::Gone
+                ) =>
+            {
+                Ok(())
+            }
             Err(source) => Err(Error::Runtime {
                 id: container.id.clone(),
                 source,

@@ -1,0 +1,158 @@
+//! What adapters may look at beside the verbs: events, volumes, paths, layers, networks.
+
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use agent_store::Image;
+use sha2::{Digest as _, Sha256};
+
+use crate::Engine;
+use crate::container::create::with;
+use crate::error::{Error, Result};
+use crate::events::{EventKind, Reader};
+use crate::ids::ContainerId;
+use crate::volumes::Volume;
+
+/// Files of a container that other programs may want to see.
+#[derive(Clone, Debug)]
+pub struct Paths {
+    pub hosts: PathBuf,
+    pub hostname: PathBuf,
+    pub resolv_conf: PathBuf,
+}
+
+/// Folders of a container's layers.
+#[derive(Clone, Debug)]
+pub struct LayerPaths {
+    /// Top first.
+    pub lower: Vec<PathBuf>,
+    pub upper: PathBuf,
+    pub work: PathBuf,
+}
+
+/// A network for inspection. Only the three default ones exist.
+#[derive(Clone, Debug)]
+pub struct NetworkView {
+    pub name: &'static str,
+    /// 64 hex digits, the same for as long as the data root lives.
+    pub id: String,
+    pub driver: &'static str,
+    pub created: SystemTime,
+    /// Only of the bridge.
+    pub bridge: Option<network::NetworkInfo>,
+}
+
+impl Engine {
+    /// A reader of the journal, from `since` on or from now on.
+    pub fn events(&self, since: Option<SystemTime>) -> Reader {
+        self.journal.subscribe(since)
+    }
+
+    /// Readers of events at the moment.
+    pub fn event_readers(&self) -> usize {
+        self.journal.readers()
+    }
+
+    pub fn volumes(&self) -> Vec<Volume> {
+        self.volumes.all()
+    }
+
+    /// # Errors
+    /// `NoSuchVolume`.
+    pub fn volume(&self, name: &str) -> Result<Volume> {
+        self.volumes.get(name)
+    }
+
+    /// Where the content of a volume is.
+    pub fn mountpoint(&self, volume: &Volume) -> PathBuf {
+        self.volumes.mountpoint(&volume.name)
+    }
+
+    /// Bytes in a volume.
+    pub async fn volume_size(&self, name: &str) -> Result<u64> {
+        let path = self.volumes.mountpoint(name);
+        self.blocking(move |_| Ok(crate::disk::usage(&path))).await
+    }
+
+    /// Execs of a container that have not ended.
+    pub fn exec_ids(&self, container: &str) -> Vec<String> {
+        self.execs.of(container)
+    }
+
+    /// A client detached from an exec by its keys.
+    pub fn note_exec_detach(&self, id: &str) {
+        let Ok(view) = self.exec_inspect(id) else { return };
+        let Ok(container) = self.container(&view.container) else { return };
+        let attributes = with(container.event_attributes(), [("execID", id.to_owned())]);
+        self.journal.record(EventKind::Container, "exec_detach", container.id.as_str(), attributes);
+    }
+
+    pub fn paths(&self, id: &ContainerId) -> Paths {
+        let places = self.places(id);
+        Paths { hosts: places.hosts(), hostname: places.hostname(), resolv_conf: places.resolv_conf() }
+    }
+
+    /// `None` while the layer does not exist: it is being made or removed.
+    pub fn layer_paths(&self, id: &ContainerId) -> Option<LayerPaths> {
+        let rw = self.store.snapshots().get(id.as_str()).ok()?;
+        Some(LayerPaths { lower: rw.lower, upper: rw.upper, work: rw.work })
+    }
+
+    /// Folder of an image's topmost layer, and of those below it, top first.
+    pub fn image_layers(&self, image: &Image) -> Vec<PathBuf> {
+        self.store.layers().lower(&image.chain)
+    }
+
+    /// Bytes of each layer, bottom first.
+    pub fn layer_sizes(&self, image: &Image) -> Vec<u64> {
+        let layers = self.store.layers();
+        image.chain.iter().map(|chain| layers.get(chain).map_or(0, |layer| layer.bytes)).collect()
+    }
+
+    /// Bytes of all layers of all images, each counted once.
+    pub fn layers_size(&self) -> u64 {
+        self.store.layers().list().iter().map(|layer| layer.bytes).sum()
+    }
+
+    pub fn networks(&self) -> Vec<NetworkView> {
+        let created = self.store.created();
+        [("bridge", "bridge"), ("host", "host"), ("none", "null")]
+            .into_iter()
+            .map(|(name, driver)| NetworkView {
+                name,
+                id: self.default_network_id(name),
+                driver,
+                created,
+                bridge: (name == "bridge").then(|| self.network.info()),
+            })
+            .collect()
+    }
+
+    /// By name, id or unique id prefix.
+    ///
+    /// # Errors
+    /// `NoSuchNetwork`.
+    pub fn network(&self, target: &str) -> Result<NetworkView> {
+        let mut networks = self.networks();
+        let fits = |network: &NetworkView| network.name == target || network.id == target;
+        if let Some(index) = networks.iter().position(fits) {
+            return Ok(networks.swap_remove(index));
+        }
+        networks.retain(|network| !target.is_empty() && network.id.starts_with(target));
+        match networks.len() {
+            0 => Err(Error::NoSuchNetwork(target.to_owned())),
+            1 => Ok(networks.swap_remove(0)),
+            _ => Err(Error::invalid(format!("network {target} is ambiguous ({} matches found based on ID prefix)", networks.len()))),
+        }
+    }
+
+    /// Id of a network by name; nothing for a name that is none.
+    pub fn network_id(&self, name: &str) -> Option<String> {
+        matches!(name, "bridge" | "host" | "none").then(|| self.default_network_id(name))
+    }
+
+    /// The default networks are made with the data root, and keep their ids with it.
+    fn default_network_id(&self, name: &str) -> String {
+        hex::encode(Sha256::digest(format!("{}/{name}", self.identity.id)))
+    }
+}
