@@ -62,8 +62,8 @@ const DEVICES: [(&str, u32, u32); 6] = [
 ];
 
 /// [`MASKED_PATHS`] and, per CPU that there is, its counter of thermal events.
-pub fn masked_paths() -> &'static [&'static str] {
-    static PATHS: OnceLock<Vec<&'static str>> = OnceLock::new();
+pub fn masked_paths() -> &'static [String] {
+    static PATHS: OnceLock<Vec<String>> = OnceLock::new();
     PATHS.get_or_init(|| {
         let cpus = fs::read_dir("/sys/devices/system/cpu").into_iter().flatten().flatten();
         let mut counters: Vec<String> = cpus
@@ -72,10 +72,7 @@ pub fn masked_paths() -> &'static [&'static str] {
             .filter_map(|counter| counter.to_str().map(str::to_owned))
             .collect();
         counters.sort();
-        let mut paths = MASKED_PATHS.to_vec();
-        // Made once and used until the end of the process.
-        paths.extend(counters.into_iter().map(|counter| &*counter.leak()));
-        paths
+        MASKED_PATHS.iter().map(|path| (*path).to_owned()).chain(counters).collect()
     })
 }
 
