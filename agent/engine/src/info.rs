@@ -126,6 +126,11 @@ impl Engine {
         }
     }
 
+    /// Removes bridge and table: for tests, benchmarks and uninstalling. No container may run any more.
+    pub async fn purge_network(&self) -> Result<()> {
+        self.blocking(|engine| Ok(engine.network.purge()?)).await
+    }
+
     /// Facts about the default network.
     pub fn network_info(&self) -> network::NetworkInfo {
         self.network.info()
