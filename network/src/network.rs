@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use runtime_sys::iptables;
 use runtime_sys::netlink::Protocol;
 
 use crate::address::Cidr;
@@ -296,6 +297,14 @@ impl Inner {
                 }
             }
             Err(error) => warnings.push(crate::error::chain(&error)),
+        }
+        // A kernel without legacy iptables, or a daemon that may not ask, has nothing to say.
+        if let Ok(Ok(true)) = self.home.run(iptables::forward_policy_is_drop) {
+            warnings.push(format!(
+                "chain FORWARD of the legacy iptables has the policy DROP: containers may not reach the outside, nor \
+                 published ports be reached, until it accepts packets from and to {}",
+                self.config.bridge,
+            ));
         }
         let forwarding = self.home.run(|| sysctl::read("net/ipv4/ip_forward"));
         if forwarding.is_ok_and(|value| value.as_deref() == Some("0")) {

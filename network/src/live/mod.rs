@@ -193,7 +193,7 @@ fn call_tcp_for(namespace: impl AsFd, address: Ipv4Addr, port: u16, patience: Du
 pub fn call_udp(namespace: impl AsFd, address: Ipv4Addr, port: u16) -> Option<String> {
     inside(namespace, || {
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
-        ask_udp(&socket, address, port, SILENCE.min(PATIENCE))
+        ask_udp(&socket, address, port, PATIENCE)
     })
 }
 

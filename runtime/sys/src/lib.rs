@@ -8,6 +8,7 @@ mod cvt;
 pub mod epoll;
 pub mod fd;
 pub mod inotify;
+pub mod iptables;
 pub mod memory;
 pub mod mount;
 pub mod netlink;
