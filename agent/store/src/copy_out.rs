@@ -23,7 +23,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// A read-only view of `lower` (top first), as a container on it would see it.
-fn view(lower: &[PathBuf]) -> io::Result<Option<OwnedFd>> {
+pub(crate) fn view(lower: &[PathBuf]) -> io::Result<Option<OwnedFd>> {
     Ok(Some(match lower {
         [] => return Ok(None),
         // Overlayfs refuses a single layer without an upper one; the layer itself is the view then.

@@ -167,9 +167,7 @@ impl Layers<'_> {
     /// The reader fails; the archive is malformed, hostile or beyond the limits; a digest or the size is not as announced;
     /// the disk is full.
     pub fn unpack(&self, writer: LayerWriter, reader: impl Read + Send, unpack: Unpack<'_>) -> Result<Arc<Layer>> {
-        let temp = self.store.inner.temp_dir("layer")?;
-        let hasher = Hasher::like(&writer.diff_id);
-        let done = pipeline::run(&temp.path, reader, &unpack, hasher, &self.store.inner.limits)?;
+        let (temp, done) = self.stage(reader, unpack, Hasher::like(&writer.diff_id))?;
         if done.diff_id != writer.diff_id {
             let what = "the uncompressed layer".to_owned();
             return Err(Error::DigestMismatch {
@@ -271,5 +269,19 @@ impl Layers<'_> {
             .get(chain)
             .ok_or_else(|| Error::NoSuchLayer { chain: chain.clone() })?;
         LayerTar::open(&self.store.inner.layer_dir(chain), &layer)
+    }
+}
+
+impl<'a> Layers<'a> {
+    /// Unpacks a layer whose diff id is not known yet; [`Layers::install`] gives it its place.
+    pub(crate) fn stage(
+        &self,
+        reader: impl Read,
+        unpack: Unpack<'_>,
+        hasher: Hasher,
+    ) -> Result<(crate::store::TempDir<'a>, pipeline::Done)> {
+        let temp = self.store.inner.temp_dir("layer")?;
+        let done = pipeline::run(&temp.path, reader, &unpack, hasher, &self.store.inner.limits)?;
+        Ok((temp, done))
     }
 }

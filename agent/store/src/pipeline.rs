@@ -66,6 +66,27 @@ impl Compression {
     }
 }
 
+/// The plain bytes of a stream in any compression that we read.
+pub(crate) fn plain<'a>(mut reader: impl Read + 'a, what: &'static str) -> Result<Box<dyn BufRead + 'a>> {
+    let fail = |source| Error::Source { what, source };
+    let mut start = Vec::with_capacity(8);
+    reader.by_ref().take(6).read_to_end(&mut start).map_err(fail)?;
+    let compression = Compression::sniff(&start, what)?;
+    let input = BufReader::with_capacity(READ, Cursor::new(start).chain(reader));
+    Ok(match compression {
+        Compression::None => Box::new(input),
+        Compression::Gzip => Box::new(BufReader::with_capacity(
+            READ,
+            flate2::bufread::MultiGzDecoder::new(input),
+        )),
+        Compression::Zstd => {
+            let mut decoder = zstd::stream::read::Decoder::with_buffer(input).map_err(fail)?;
+            decoder.window_log_max(ZSTD_WINDOW_LOG).map_err(fail)?;
+            Box::new(BufReader::with_capacity(READ, decoder))
+        }
+    })
+}
+
 /// What is known about a stream before it is unpacked.
 #[derive(Default)]
 pub struct Unpack<'a> {
@@ -332,8 +353,10 @@ impl<R> Compressed<'_, R> {
                 actual: self.count,
             };
         }
-        match self.failed.take() {
-            Some(source) => Error::Source { what, source },
+        match self.failed.take().map(io::Error::downcast::<Error>) {
+            // It comes from an archive around the layer.
+            Some(Ok(error)) => error,
+            Some(Err(source)) => Error::Source { what, source },
             None => Error::Decompress {
                 what: what.to_owned(),
                 source: error,

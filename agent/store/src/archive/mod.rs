@@ -1,9 +1,12 @@
 //! Images and trees as archives: load, save, import, export.
 
+mod documents;
 mod export;
 mod import;
 mod load;
 mod save;
+mod stage;
+mod writer;
 
 pub use export::ExportOptions;
 pub use import::ImportOptions;

@@ -119,6 +119,15 @@ impl Block {
     }
 }
 
+/// Whether a file that starts so is a tar archive: a header, or the end mark of an empty one.
+pub(crate) fn is_header(start: &[u8]) -> bool {
+    let Some(block) = start.first_chunk::<BLOCK>() else {
+        return false;
+    };
+    let block = Block(*block);
+    block.is_zero() || block.checksum_fits()
+}
+
 fn sparse_pairs(bytes: &[u8]) -> Option<Vec<(u64, u64)>> {
     let mut map = Vec::new();
     for pair in bytes.chunks_exact(24) {

@@ -11,9 +11,11 @@ mod header;
 mod pax;
 mod reader;
 mod sparse;
+mod write;
 
-pub(crate) use header::Kind;
+pub(crate) use header::{Kind, is_header};
 pub(crate) use reader::{Entry, Raw, TarReader};
+pub(crate) use write::Header;
 
 /// Bytes of a tar block.
 pub(crate) const BLOCK: usize = 512;

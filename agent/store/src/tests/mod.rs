@@ -1,5 +1,6 @@
 //! Tests of the store as a whole. They make device nodes and overlay attributes: they need root.
 
+mod archives;
 mod build;
 mod hostile;
 mod layers;
