@@ -47,6 +47,19 @@ impl Defaults {
         Defaults { registry, namespace }
     }
 
+    /// Whether these defaults can complete names at all; to be asked once, where the setting is read.
+    ///
+    /// # Errors
+    /// When the registry is no host, or the namespace no path.
+    pub fn check(&self) -> Result<(), ReferenceError> {
+        let namespace = self.namespace.as_deref().is_none_or(is_repository);
+        if is_registry(&self.registry) && namespace {
+            Ok(())
+        } else {
+            Err(ReferenceError::Format)
+        }
+    }
+
     /// The namespace of names without a slash at `registry`.
     fn namespace_of<'a>(&'a self, registry: &str) -> Option<&'a str> {
         if registry == DOCKER_IO {
@@ -267,7 +280,7 @@ impl fmt::Debug for Reference {
 fn split_registry(text: &str, defaults: &Defaults) -> (String, String) {
     let (registry, rest) = match text.split_once('/') {
         Some((first, rest)) if first == INDEX_DOCKER_IO => (DOCKER_IO, rest),
-        Some((first, rest)) if is_host_like(first) => (first, rest),
+        Some((first, rest)) if is_host_like(first) || first == defaults.registry => (first, rest),
         _ => (defaults.registry.as_str(), text),
     };
     match defaults.namespace_of(registry) {
@@ -298,7 +311,9 @@ fn hidden_prefix(registry: &str, repository: &str, defaults: &Defaults) -> usize
         }
     }
     // `docker.io/a.b/c` must not become `a.b/c`, nor a name of 64 hexadecimal digits an id.
-    let reads_as_host = rest.split_once('/').is_some_and(|(first, _)| is_host_like(first));
+    let reads_as_host = rest
+        .split_once('/')
+        .is_some_and(|(first, _)| is_host_like(first) || first == defaults.registry);
     let reads_as_id = rest.len() == 64 && rest.bytes().all(|b| b.is_ascii_hexdigit());
     if reads_as_host || reads_as_id { 0 } else { hidden }
 }

@@ -177,6 +177,17 @@ fn the_default_registry_is_a_setting() {
     let hub = Reference::parse("docker.io/ubuntu", &own).unwrap();
     assert_eq!(hub.canonical(), "docker.io/library/ubuntu");
     assert_eq!(hub.familiar(), "docker.io/library/ubuntu");
+    assert_eq!(own.check(), Ok(()));
+    for wrong in ["", "https://r.example", "r.example/path", "a b"] {
+        assert!(Defaults::new(wrong).check().is_err(), "{wrong}");
+    }
+    // A registry named by a bare word, as a container network may have one.
+    let bare = Defaults::new("bare");
+    for name in ["a", "bare/a", "bare/bare/a"] {
+        let reference = Reference::parse(name, &bare).unwrap();
+        assert_eq!(reference.registry(), "bare", "{name}");
+        assert_eq!(Reference::parse(&reference.familiar(), &bare).unwrap(), reference);
+    }
     let grouped = Defaults {
         registry: "registry.example".into(),
         namespace: Some("team".into()),
@@ -228,7 +239,7 @@ proptest! {
     }
 
     #[test]
-    fn any_text_is_refused_or_survives_a_round_trip(text in "\\PC{0,40}|[a-zA-Z0-9:/@._\\[\\]-]{0,80}", registry in "docker.io|r.example:1|localhost") {
+    fn any_text_is_refused_or_survives_a_round_trip(text in "\\PC{0,40}|[a-zA-Z0-9:/@._\\[\\]-]{0,80}", registry in "docker[.]io|r[.]example:1|localhost|bare") {
         let defaults = Defaults::new(registry);
         if let Ok(reference) = Reference::parse(&text, &defaults) {
             prop_assert_eq!(&Reference::parse(&reference.familiar(), &defaults).unwrap(), &reference);

@@ -354,8 +354,13 @@ async fn a_redirect_to_another_host_takes_no_credentials_along() {
 #[tokio::test]
 async fn a_content_network_that_asks_for_credentials_gets_none() {
     let image = Image::new(&[50_000]);
-    let network =
-        Fake::start(|_| Reply::new(401, "").header("WWW-Authenticate", "Basic realm=\"give me your password\"")).await;
+    let network = Fake::start(|request| {
+        let realm = format!("http://{}/token", request.header("host").unwrap());
+        // Both ways of asking; the second one would have the password sent to a realm of its choice.
+        let asks = format!("Basic realm=\"give me your password\", Bearer realm=\"{realm}\"");
+        Reply::new(401, "").header("WWW-Authenticate", asks)
+    })
+    .await;
     let store = network.url();
     let fake = Fake::start(move |request| match request.path.contains("/blobs/") {
         true => Reply::new(302, "").header("Location", format!("{store}/x")),

@@ -111,7 +111,7 @@ async fn the_image_for_the_platform_is_chosen() {
             .await
             .unwrap();
         assert_eq!(found.manifest, expected.manifest, "{tag} {platform}");
-        assert_eq!(platform.rank(&found.platform).is_some(), true);
+        assert!(platform.rank(&found.platform).is_some());
     }
     let error = client
         .resolve(
