@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use client::RegistryAuth;
+use client::AuthConfig;
 use serde::Deserialize;
 
 use crate::config::{Auth, Config};
@@ -15,7 +15,7 @@ use crate::failure::{Result, fail};
 const HUB: &str = "https://index.docker.io/v1/";
 
 /// What to send along with a pull of `image`; `None` when nothing is known about its registry.
-pub fn for_image(config: &Config, image: &str) -> Result<Option<RegistryAuth>> {
+pub fn for_image(config: &Config, image: &str) -> Result<Option<AuthConfig>> {
     let key = key_of(image);
     if let Some(helper) = config.cred_helpers.get(key).or(config.creds_store.as_ref()) {
         return ask(helper, key);
@@ -44,7 +44,7 @@ fn host_of(key: &str) -> &str {
     rest.split('/').next().unwrap_or(rest)
 }
 
-fn stored(auth: &Auth, key: &str) -> Result<Option<RegistryAuth>> {
+fn stored(auth: &Auth, key: &str) -> Result<Option<AuthConfig>> {
     let (mut username, mut password) = (auth.username.clone(), auth.password.clone());
     if !auth.auth.is_empty() {
         let decoded = STANDARD.decode(&auth.auth).ok().and_then(|bytes| String::from_utf8(bytes).ok());
@@ -53,17 +53,18 @@ fn stored(auth: &Auth, key: &str) -> Result<Option<RegistryAuth>> {
         };
         (username, password) = (user.to_owned(), secret.trim_matches('\0').to_owned());
     }
-    Ok(Some(RegistryAuth {
+    Ok(Some(AuthConfig {
         username,
         password,
         serveraddress: key.to_owned(),
         identitytoken: auth.identitytoken.clone(),
         registrytoken: auth.registrytoken.clone(),
+        ..AuthConfig::default()
     }))
 }
 
 /// Runs `docker-credential-<helper> get`.
-fn ask(helper: &str, key: &str) -> Result<Option<RegistryAuth>> {
+fn ask(helper: &str, key: &str) -> Result<Option<AuthConfig>> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
     struct Answer {
@@ -99,7 +100,7 @@ fn ask(helper: &str, key: &str) -> Result<Option<RegistryAuth>> {
     let Ok(answer) = serde_json::from_str::<Answer>(&text) else {
         fail!("{program} answered with something else than credentials for {key}");
     };
-    let mut auth = RegistryAuth { serveraddress: key.to_owned(), ..RegistryAuth::default() };
+    let mut auth = AuthConfig { serveraddress: key.to_owned(), ..AuthConfig::default() };
     if answer.username == "<token>" {
         auth.identitytoken = answer.secret;
     } else {

@@ -12,13 +12,14 @@ pub fn parse(text: &str) -> Result<Vec<u8>, String> {
             Some(b"@") => Ok(0),
             Some([sign @ (b'[' | b'\\' | b']' | b'^' | b'_')]) => Ok(sign - b'[' + 27),
             None if key.len() == 1 => Ok(key.as_bytes()[0]),
-            _ => Err(format!("invalid detach keys {text:?}: {key:?} is neither a character nor ctrl-<character>")),
+            _ => Err(format!("invalid detach keys ({text}): {key:?} is neither a character nor ctrl-<character>")),
         })
         .collect()
 }
 
-/// Watches typed bytes for the sequence. The daemon would find it too; watching here as well ends the session at once
-/// and keeps working when the container no longer reads its input.
+/// Keeps the sequence out of what is typed. Bytes that may be its beginning are held back until the next one decides.
+/// The daemon is told the keys as well; finding them here ends the session at once even when the container no longer
+/// reads its input.
 #[derive(Debug)]
 pub struct Watch {
     keys: Vec<u8>,
@@ -30,19 +31,26 @@ impl Watch {
         Watch { keys, matched: 0 }
     }
 
-    /// Whether the sequence ends within these bytes.
-    pub fn feed(&mut self, bytes: &[u8]) -> bool {
-        for byte in bytes {
-            // After a miss the same byte may begin the sequence anew.
-            self.matched = match self.keys.get(self.matched) {
-                Some(key) if key == byte => self.matched + 1,
-                _ => usize::from(self.keys.first() == Some(byte)),
-            };
-            if self.matched > 0 && self.matched == self.keys.len() {
-                return true;
+    /// What of these bytes is input, and whether the sequence was completed in them (the rest is dropped then).
+    pub fn feed(&mut self, bytes: &[u8]) -> (Vec<u8>, bool) {
+        let mut input = Vec::with_capacity(bytes.len() + self.matched);
+        for &byte in bytes {
+            if self.keys.get(self.matched) == Some(&byte) {
+                self.matched += 1;
+                if self.matched == self.keys.len() {
+                    self.matched = 0;
+                    return (input, true);
+                }
+                continue;
+            }
+            input.extend_from_slice(&self.keys[..self.matched]);
+            // The byte that broke the sequence may begin it anew.
+            self.matched = usize::from(self.keys.first() == Some(&byte) && self.keys.len() > 1);
+            if self.matched == 0 {
+                input.push(byte);
             }
         }
-        false
+        (input, false)
     }
 }
 
@@ -61,11 +69,12 @@ mod tests {
     }
 
     #[test]
-    fn the_sequence_is_found_across_reads() {
+    fn the_sequence_is_kept_out_and_found_across_reads() {
         let mut watch = Watch::new(vec![16, 17]);
-        assert!(!watch.feed(b"abc\x10"));
-        assert!(!watch.feed(b"\x10"));
-        assert!(watch.feed(b"\x11"));
-        assert!(!watch.feed(b"\x10x\x11"));
+        assert_eq!(watch.feed(b"abc\x10"), (b"abc".to_vec(), false));
+        assert_eq!(watch.feed(b"\x10"), (b"\x10".to_vec(), false));
+        assert_eq!(watch.feed(b"\x11zz"), (b"".to_vec(), true));
+        assert_eq!(watch.feed(b"\x10x\x11"), (b"\x10x\x11".to_vec(), false));
+        assert_eq!(Watch::new(vec![b'q']).feed(b"abq"), (b"ab".to_vec(), true));
     }
 }

@@ -1,9 +1,78 @@
+//! `iechor`: the command line of the platform. It speaks the REST API and nothing else.
+
 #![forbid(unsafe_code)]
 
+mod cli;
+mod commands;
+mod config;
+mod credentials;
+mod failure;
+mod format;
+mod help;
 mod keys;
+mod output;
+mod parse;
+mod progress;
+mod session;
+mod signals;
 mod table;
 mod template;
+mod terminal;
 mod units;
 mod values;
 
-fn main() {}
+use std::process::ExitCode;
+
+use crate::cli::Cli;
+use crate::failure::Result;
+use crate::parse::Asked;
+
+fn main() -> ExitCode {
+    restore_terminal_on_panic();
+    let outcome = parse::parse(std::env::args_os().skip(1).collect()).and_then(execute);
+    terminal::restore();
+    // Threads that still read stdin must not hold the process up.
+    std::process::exit(match outcome {
+        Ok(()) => 0,
+        Err(failure) => {
+            if !failure.message.is_empty() {
+                output::warn(failure.message);
+            }
+            i32::from(failure.code)
+        }
+    })
+}
+
+fn execute(asked: Asked) -> Result {
+    match asked {
+        Asked::Say(text) => {
+            output::print(&text);
+            Ok(())
+        }
+        Asked::Run { globals, entry, matches } => {
+            let cli = Cli::new(*globals)?;
+            // One thread: a client waits, it does not compute; and starting more costs more than most commands.
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let outcome = runtime.block_on(entry.run(&cli, &matches));
+            runtime.shutdown_background();
+            outcome
+        }
+    }
+}
+
+/// A raw terminal after a crash would be useless.
+fn restore_terminal_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        terminal::restore();
+        report(panic);
+    }));
+}
+
+/// Shows each call to the daemon on stderr.
+fn log_calls() {
+    let _ = tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_env_filter("cli_client=debug")
+        .try_init();
+}

@@ -72,6 +72,27 @@ pub fn local_time(unix: i64) -> String {
     )
 }
 
+/// The same with the fraction of a second, as Go prints a time by itself.
+pub fn long_time(rfc3339: &str) -> String {
+    let Ok(time) = rfc3339.parse::<jiff::Timestamp>() else { return rfc3339.to_owned() };
+    let zoned = time.to_zoned_datetime(jiff::tz::TimeZone::system());
+    zoned.strftime("%Y-%m-%d %H:%M:%S%.f %z %Z").to_string()
+}
+
+/// A Unix time in RFC 3339 with the local offset; UTC is `Z`.
+pub fn rfc3339(unix: i64) -> String {
+    let Ok(time) = jiff::Timestamp::from_second(unix) else { return unix.to_string() };
+    let text = time.to_zoned_datetime(jiff::tz::TimeZone::system()).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string();
+    text.strip_suffix("+00:00").map_or(text.clone(), |utc| format!("{utc}Z"))
+}
+
+/// Unix nanoseconds in RFC 3339 with nine digits of fraction and the local offset.
+pub fn nano_time(nanos: i64) -> String {
+    let Ok(time) = jiff::Timestamp::from_nanosecond(i128::from(nanos)) else { return nanos.to_string() };
+    let text = time.to_zoned_datetime(jiff::tz::TimeZone::system()).strftime("%Y-%m-%dT%H:%M:%S%.9f%:z").to_string();
+    text.strip_suffix("+00:00").map_or(text.clone(), |utc| format!("{utc}Z"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

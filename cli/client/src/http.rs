@@ -282,6 +282,14 @@ impl Client {
         })
     }
 
+    /// A bare connection to the daemon, with nothing sent: for those who speak HTTP themselves.
+    ///
+    /// # Errors
+    /// The daemon cannot be reached.
+    pub async fn dial(&self) -> Result<Box<dyn transport::Stream>> {
+        transport::dial(&self.shared.endpoint, self.shared.tls.as_ref()).await
+    }
+
     /// Makes a call and reads its answer as JSON.
     ///
     /// # Errors
@@ -361,6 +369,7 @@ impl Client {
     async fn start(&self, call: Call) -> Result<(Response<Incoming>, SendRequest<Body>)> {
         let doing = call.doing();
         let mut request = self.request(call).await?;
+        tracing::debug!(method = %request.method(), target = %request.uri(), "call");
         let broken = |source: hyper::Error| Error::Broken { host: self.host(), doing: doing.clone(), source: Box::new(source) };
         let (response, sender) = loop {
             let (mut sender, fresh) = self.connection().await?;

@@ -40,6 +40,7 @@ pub use self::messages::Messages;
 pub use self::mux::{Frame, Frames};
 pub use self::tls::TlsOptions;
 pub use self::system::EventQuery;
+pub use self::transport::Stream;
 pub use self::version::{ApiVersion, NEWEST, OLDEST};
 pub use agent_api as api;
 pub use agent_api::auth::AuthConfig;

@@ -129,7 +129,7 @@ fn device_and(text: &str) -> Result<(String, &str), String> {
 }
 
 /// What `--device` names: a node, or a device of the container device interface.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Device {
     Node(DeviceMapping),
     Cdi(String),

@@ -1,0 +1,159 @@
+//! What every command needs: the global flags, the configuration, and the daemon they point at.
+
+use std::cell::OnceCell;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use client::{ApiVersion, Client, Endpoint, Options, TlsOptions};
+
+use crate::config::Config;
+use crate::failure::{Failure, Result, fail};
+
+/// Where the daemon of this machine listens.
+pub const DEFAULT_HOST: &str = "unix:///run/iechor/iechor.sock";
+
+/// Flags in front of the command.
+#[derive(Debug, Clone, Args)]
+pub struct Globals {
+    /// Folder of the client's config file (default: ~/.iechor)
+    #[arg(long, value_name = "FOLDER")]
+    pub config: Option<PathBuf>,
+    /// Context to use; only "default" exists
+    #[arg(short, long, value_name = "NAME")]
+    pub context: Option<String>,
+    /// Show the calls made to the daemon
+    #[arg(short = 'D', long)]
+    pub debug: bool,
+    /// Daemon to connect to: unix://PATH, tcp://HOST:PORT or ssh://[USER@]HOST
+    #[arg(short = 'H', long, value_name = "HOST")]
+    pub host: Vec<String>,
+    /// Log level: debug, info, warn, error or fatal
+    #[arg(short = 'l', long, value_name = "LEVEL", default_value = "info")]
+    pub log_level: String,
+    /// Use TLS; implied by --tlsverify
+    #[arg(long)]
+    pub tls: bool,
+    /// Trust certificates signed only by this CA (default: ca.pem in the config folder)
+    #[arg(long, value_name = "FILE")]
+    pub tlscacert: Option<PathBuf>,
+    /// Certificate to show to the daemon (default: cert.pem in the config folder)
+    #[arg(long, value_name = "FILE")]
+    pub tlscert: Option<PathBuf>,
+    /// Key of that certificate (default: key.pem in the config folder)
+    #[arg(long, value_name = "FILE")]
+    pub tlskey: Option<PathBuf>,
+    /// Use TLS and verify the daemon
+    #[arg(long)]
+    pub tlsverify: bool,
+}
+
+/// The command line around a command. Nothing is read or connected before it is asked for.
+pub struct Cli {
+    globals: Globals,
+    config: OnceCell<Config>,
+    client: OnceCell<Client>,
+}
+
+/// An environment variable that says something; ours first, then docker's of the same name.
+pub fn env(name: &str) -> Option<String> {
+    ["IECHOR_", "DOCKER_"]
+        .iter()
+        .find_map(|prefix| std::env::var(format!("{prefix}{name}")).ok().filter(|value| !value.is_empty()))
+}
+
+impl Cli {
+    /// # Errors
+    /// Flags that contradict each other.
+    pub fn new(globals: Globals) -> Result<Cli> {
+        match globals.log_level.as_str() {
+            "trace" | "debug" => crate::log_calls(),
+            "info" | "warn" | "error" | "fatal" => {
+                if globals.debug {
+                    crate::log_calls();
+                }
+            }
+            other => fail!("unable to parse logging level: {other}; use debug, info, warn, error or fatal"),
+        }
+        Ok(Cli { globals, config: OnceCell::new(), client: OnceCell::new() })
+    }
+
+    pub fn config(&self) -> Result<&Config> {
+        if let Some(config) = self.config.get() {
+            return Ok(config);
+        }
+        let config = Config::load(self.globals.config.as_deref())?;
+        Ok(self.config.get_or_init(|| config))
+    }
+
+    pub fn client(&self) -> Result<&Client> {
+        if let Some(client) = self.client.get() {
+            return Ok(client);
+        }
+        let client = self.connect()?;
+        Ok(self.client.get_or_init(|| client))
+    }
+
+    /// The name of the context, for `version` and `info`.
+    pub fn context(&self) -> &'static str {
+        "default"
+    }
+
+    fn connect(&self) -> Result<Client> {
+        let host = self.host()?;
+        let tls = self.tls();
+        let endpoint = Endpoint::parse(&host, tls.is_some())?;
+        let headers = self.config()?.http_headers.clone().into_iter().collect();
+        let version = match env("API_VERSION") {
+            Some(text) => Some(text.parse::<ApiVersion>().map_err(Failure::new)?),
+            None => None,
+        };
+        let user_agent = format!("iechor/{} (linux)", env!("CARGO_PKG_VERSION"));
+        Ok(Client::new(endpoint, Options { tls, headers, version, user_agent })?)
+    }
+
+    fn host(&self) -> Result<String> {
+        if self.globals.host.len() > 1 {
+            fail!("specify only one -H");
+        }
+        if let (Some(_), Some(_)) = (self.globals.host.first(), &self.globals.context) {
+            fail!("conflicting options: cannot specify both --host and --context");
+        }
+        if let Some(host) = self.globals.host.first() {
+            return Ok(host.clone());
+        }
+        let context = match &self.globals.context {
+            Some(context) => Some(context.clone()),
+            None => match env("HOST") {
+                Some(host) => return Ok(host),
+                None => env("CONTEXT").or(self.config()?.current_context.clone()),
+            },
+        };
+        match context.as_deref() {
+            None | Some("" | "default") => Ok(DEFAULT_HOST.to_owned()),
+            Some(other) => {
+                fail!("the context {other:?} cannot be used: only \"default\" is supported; name the daemon with -H or IECHOR_HOST")
+            }
+        }
+    }
+
+    fn tls(&self) -> Option<TlsOptions> {
+        let globals = &self.globals;
+        let verify = globals.tlsverify || env("TLS_VERIFY").is_some();
+        if !(verify || globals.tls || env("TLS").is_some()) {
+            return None;
+        }
+        let folder = env("CERT_PATH").map(PathBuf::from).or_else(|| globals.config.clone()).unwrap_or_else(|| {
+            PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".iechor")
+        });
+        // A default that does not exist is not an error: not every daemon asks for a certificate.
+        let file = |given: &Option<PathBuf>, name: &str| {
+            given.clone().or_else(|| Some(folder.join(name)).filter(|path| Path::exists(path)))
+        };
+        Some(TlsOptions {
+            ca: file(&globals.tlscacert, "ca.pem"),
+            cert: file(&globals.tlscert, "cert.pem"),
+            key: file(&globals.tlskey, "key.pem"),
+            verify,
+        })
+    }
+}

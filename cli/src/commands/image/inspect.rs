@@ -1,0 +1,21 @@
+//! `image inspect`.
+
+use crate::cli::Cli;
+use crate::failure::Result;
+use crate::format;
+
+/// Display detailed information on images.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// json, or a template
+    #[arg(short, long, value_name = "FORMAT")]
+    format: Option<String>,
+    #[arg(value_name = "IMAGE", required = true)]
+    images: Vec<String>,
+}
+
+pub async fn run(cli: &Cli, args: Args) -> Result {
+    let client = cli.client()?;
+    let fetch = async |name: String| Ok(client.inspect_image_raw(&name).await?);
+    format::inspect(&args.images, args.format.as_deref(), fetch).await
+}

@@ -1,0 +1,32 @@
+//! `rmi`: names, and images that have none left.
+
+use crate::cli::Cli;
+use crate::failure::{Result, Tally};
+use crate::output;
+
+/// Remove images.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Remove also what stopped containers use, or what has several names
+    #[arg(short, long)]
+    force: bool,
+    /// Keep parents that have no name
+    #[arg(long)]
+    no_prune: bool,
+    #[arg(value_name = "IMAGE", required = true)]
+    images: Vec<String>,
+}
+
+pub async fn run(cli: &Cli, args: Args) -> Result {
+    let client = cli.client()?;
+    let mut tally = Tally::default();
+    for name in &args.images {
+        for item in tally.note(client.remove_image(name, args.force, args.no_prune).await).unwrap_or_default() {
+            match item.deleted.as_str() {
+                "" => output::line(format!("Untagged: {}", item.untagged)),
+                id => output::line(format!("Deleted: {id}")),
+            }
+        }
+    }
+    tally.end()
+}

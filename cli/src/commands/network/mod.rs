@@ -1,0 +1,4 @@
+//! `iechor network …`, one file per command.
+
+pub mod inspect;
+pub mod ls;

@@ -1,0 +1,7 @@
+//! `iechor system …`, one file per command.
+
+pub mod df;
+pub mod dial_stdio;
+pub mod events;
+pub mod info;
+pub mod prune;

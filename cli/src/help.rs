@@ -1,0 +1,118 @@
+//! `--help`: the commands in groups at the top, and for each command its usage, flags under headings, and examples.
+
+use clap::Command;
+
+use crate::commands::{self, COMMANDS, Entry, GROUPS};
+use crate::failure::{Failure, Result};
+use crate::parse;
+
+/// The line under an error.
+pub fn hint(title: &str) -> String {
+    format!("Run '{title} --help' for more information")
+}
+
+/// `iechor --help`.
+pub fn top() -> String {
+    let mut text = String::from("Usage:  iechor [OPTIONS] COMMAND\n\nRun and manage containers\n");
+    let mut section = |title: &str, rows: Vec<(&str, &str)>| {
+        text.push_str(&format!("\n{title}:\n"));
+        for (name, about) in rows {
+            text.push_str(&format!("  {name:<12}{about}\n"));
+        }
+    };
+    let tops = |common: bool| {
+        let mut rows: Vec<_> = COMMANDS
+            .iter()
+            .filter(|entry| entry.common == common)
+            .filter_map(|entry| entry.top.map(|top| (top, entry.about)))
+            .collect();
+        if !common {
+            rows.sort_unstable();
+        }
+        rows
+    };
+    section("Common Commands", tops(true));
+    section("Management Commands", GROUPS.to_vec());
+    section("Commands", tops(false));
+    let globals = parse::globals(Command::new("iechor")).disable_help_flag(true).disable_version_flag(true);
+    text.push_str("\nGlobal Options:\n");
+    text.push_str(&flags(globals));
+    text.push_str("\nRun 'iechor COMMAND --help' for more information on a command.\n");
+    text
+}
+
+/// `iechor container --help`.
+pub fn group(group: &str) -> String {
+    let about = GROUPS.iter().find(|(name, _)| *name == group).map_or("", |(_, about)| about);
+    let mut text = format!("Usage:  iechor {group} COMMAND\n\n{about}\n\nCommands:\n");
+    let mut rows: Vec<_> =
+        COMMANDS.iter().filter(|entry| entry.group == group).map(|entry| (entry.name, entry.about)).collect();
+    rows.sort_unstable();
+    for (name, about) in rows {
+        text.push_str(&format!("  {name:<12}{about}\n"));
+    }
+    text.push_str(&format!("\nRun 'iechor {group} COMMAND --help' for more information on a command.\n"));
+    text
+}
+
+/// `iechor help [COMMAND…]`.
+pub fn of(words: &[&str]) -> Result<String> {
+    match words {
+        [] => Ok(top()),
+        [name] if GROUPS.iter().any(|(group, _)| group == name) => Ok(group(name)),
+        words => match commands::find(words) {
+            Some((entry, used)) => Ok(command(entry, &words[..used].join(" "))),
+            None => Err(Failure::new(format!("iechor: unknown command: iechor {}\n\n{}", words.join(" "), hint("iechor")))),
+        },
+    }
+}
+
+/// `iechor run --help`.
+pub fn command(entry: &Entry, title: &str) -> String {
+    let mut command = entry.command(entry.name).disable_help_flag(true);
+    let usage = command
+        .get_overridden_usage()
+        .map(ToString::to_string)
+        .unwrap_or_else(|| {
+            let flagged = command.get_arguments().any(|arg| !arg.is_positional());
+            let mut usage = if flagged { "[OPTIONS]".to_owned() } else { String::new() };
+            for arg in command.get_positionals() {
+                let name = arg.get_value_names().map(|names| names.join(" ")).unwrap_or_default();
+                let many = matches!(arg.get_action(), clap::ArgAction::Append);
+                usage.push_str(&match (arg.is_required_set(), many) {
+                    (true, false) => format!(" {name}"),
+                    (true, true) => format!(" {name} [{name}...]"),
+                    (false, false) => format!(" [{name}]"),
+                    (false, true) => format!(" [{name}...]"),
+                });
+            }
+            usage
+        });
+    let mut text = format!("Usage:  iechor {title} {}\n\n{}\n", usage.trim(), entry.about);
+    let spellings = entry.spellings();
+    if spellings.len() > 1 {
+        text.push_str(&format!("\nAliases:\n  {}\n", spellings.join(", ")));
+    }
+    let examples = command.get_after_help().map(ToString::to_string);
+    command = command.after_help("");
+    let flags = flags(command);
+    if !flags.is_empty() {
+        text.push_str("\nOptions:\n");
+        text.push_str(&flags);
+    }
+    if let Some(examples) = examples {
+        text.push_str(&format!("\nExamples:\n{}\n", examples.trim_end()));
+    }
+    text
+}
+
+/// The flags as clap lays them out, without its headline.
+fn flags(command: Command) -> String {
+    let mut command = command.mut_args(|arg| if arg.is_positional() { arg.hide(true) } else { arg.hide_default_value(true) });
+    let text = command.render_help().to_string();
+    // clap's own first heading; the others follow with theirs.
+    match text.find("Options:\n") {
+        Some(at) => format!("{}\n", text[at + "Options:\n".len()..].trim_end()),
+        None => String::new(),
+    }
+}
