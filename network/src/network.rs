@@ -165,6 +165,17 @@ impl Network {
         self.0.pool.endpoint(&spec)
     }
 
+    /// An endpoint out of stock, in microseconds and without ever waiting: for an async task, which goes to
+    /// [`bridge_endpoint`](Self::bridge_endpoint) on a blocking thread when there is none.
+    pub fn ready_endpoint(&self) -> Option<Endpoint> {
+        self.0.pool.ready()
+    }
+
+    /// An empty namespace out of stock, likewise; otherwise see [`empty_netns`](Self::empty_netns).
+    pub fn ready_netns(&self) -> Option<OwnedFd> {
+        self.0.pool.ready_empty()
+    }
+
     /// A namespace with nothing but a loopback (`--network none`).
     ///
     /// # Errors

@@ -109,17 +109,27 @@ impl Pool {
         }
     }
 
+    /// An endpoint, if one is in stock.
+    pub fn ready(&self) -> Option<Endpoint> {
+        self.shared.pop().ok().flatten()
+    }
+
     /// An empty namespace.
     pub fn empty(&self) -> Result<OwnedFd> {
+        match self.ready_empty() {
+            Some(namespace) => Ok(namespace),
+            None => self.shared.ask(Job::Empty),
+        }
+    }
+
+    /// An empty namespace, if one is in stock.
+    pub fn ready_empty(&self) -> Option<OwnedFd> {
         let mut state = self.shared.lock();
         let namespace = state.empty.pop_front();
         state.last_taken = Some(Instant::now());
         drop(state);
-        if let Some(namespace) = namespace {
-            self.shared.wake.notify_one();
-            return Ok(namespace);
-        }
-        self.shared.ask(Job::Empty)
+        self.shared.wake.notify_one();
+        namespace
     }
 
     /// Notes an address that is in use already.

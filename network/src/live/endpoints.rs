@@ -184,6 +184,31 @@ fn an_address_and_a_mac_can_be_asked_for() {
 }
 
 #[test]
+fn the_stock_is_bounded_refilled_and_never_waited_for() {
+    world(|_| {
+        let network = Network::open(config()).unwrap();
+        assert!(
+            network.ready_endpoint().is_none(),
+            "nothing is made before it is known which addresses are taken"
+        );
+        network.recover(Vec::new()).unwrap();
+        for _ in 0..3 {
+            eventually("the stock is filled", || network.info().warm == (2, 1));
+            let taken: Vec<_> = std::iter::from_fn(|| network.ready_endpoint()).take(20).collect();
+            assert!(
+                (2..20).contains(&taken.len()),
+                "{} endpoints were ready at once",
+                taken.len()
+            );
+            assert!(network.ready_netns().is_some());
+            taken.iter().for_each(|endpoint| network.release(&endpoint.record));
+        }
+        network.purge().unwrap();
+        assert!(network.ready_endpoint().is_none() && network.ready_netns().is_none());
+    });
+}
+
+#[test]
 fn a_small_subnet_is_used_to_its_last_address() {
     world(|_| {
         let network = open_with(NetworkConfig {
