@@ -13,6 +13,7 @@
 mod world;
 
 mod bad_input;
+mod client;
 mod faults;
 mod images;
 mod isolation;
@@ -24,6 +25,7 @@ mod process;
 mod pull;
 mod recovery;
 mod sessions;
+mod store;
 mod terminal;
 
 use harness::daemon::Cli;
@@ -39,7 +41,9 @@ const SUITES: &[(&str, Runner)] = &[
     ("iechor", iechor),
     ("terminal", terminals),
     ("bad-input", bad_input),
+    ("client", client),
     ("pull", pull),
+    ("store", store),
     ("recovery", recovery),
     ("faults", faults),
     ("v2", v2),
@@ -95,6 +99,25 @@ fn pull(filters: &[String]) -> Tally {
     };
     total.add(faults.run(filters, pull::Port::start, pull::Port::finish));
     total
+}
+
+fn client(filters: &[String]) -> Tally {
+    let suite = harness::Suite {
+        name: "client",
+        jobs: world::jobs(),
+        tests: client::tests(),
+    };
+    suite.run(filters, || World::start(Cli::Iechor), World::finish)
+}
+
+/// One at a time: they look at what the store has on disk.
+fn store(filters: &[String]) -> Tally {
+    let suite = harness::Suite {
+        name: "store",
+        jobs: 1,
+        tests: store::tests(),
+    };
+    suite.run(filters, || World::start(Cli::Docker), World::finish)
 }
 
 fn recovery(filters: &[String]) -> Tally {

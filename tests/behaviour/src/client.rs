@@ -1,0 +1,269 @@
+//! Our own command line beyond what the docker client has in common with it: hosts, help, completion, formats.
+
+use harness::process::Run;
+use harness::tools::binary;
+use harness::{Output, Test, tests};
+
+use crate::world::World;
+
+pub fn tests() -> Vec<Test<World>> {
+    tests![
+        help_names_every_command,
+        each_command_has_help,
+        unknown_commands_and_flags_are_refused,
+        host_by_flag_and_environment,
+        absent_daemon_is_said,
+        versions_are_shown,
+        completion_is_made,
+        formats_are_templates_or_json,
+        tables_are_those_of_the_docker_client,
+        bad_values_are_refused_before_anything_happens,
+        signals_are_passed_on,
+        cidfile_is_written,
+    ]
+}
+
+/// `iechor` without any help of the harness.
+fn bare(arguments: &[&str]) -> Run {
+    Run::new(&binary("iechor"), arguments)
+}
+
+fn help_names_every_command(_: &World) {
+    let help = bare(&["--help"]).output().ok();
+    for command in [
+        "run", "create", "start", "stop", "restart", "kill", "exec", "attach", "logs", "ps", "inspect", "wait", "rm",
+        "rename", "pull", "images", "tag", "rmi", "save", "load", "import", "export", "history", "events", "info",
+        "version",
+    ] {
+        assert!(
+            help.lines().any(|line| line.split_whitespace().next() == Some(command)),
+            "{command} is not in the help:\n{help}"
+        );
+    }
+}
+
+fn each_command_has_help(_: &World) {
+    for command in [
+        "run", "exec", "logs", "ps", "pull", "images", "stop", "rm", "events", "save",
+    ] {
+        let help = bare(&[command, "--help"]).output().ok();
+        assert!(help.contains("Usage") && help.lines().count() > 5, "{command}: {help}");
+    }
+    let run = bare(&["run", "--help"]).output().ok();
+    for flag in [
+        "--rm",
+        "--detach",
+        "--interactive",
+        "--tty",
+        "--env",
+        "--volume",
+        "--mount",
+        "--tmpfs",
+        "--publish",
+        "--network",
+        "--memory",
+        "--cap-add",
+    ] {
+        assert!(run.contains(flag), "{flag} is not in the help of run");
+    }
+}
+
+fn unknown_commands_and_flags_are_refused(_: &World) {
+    let refused = |output: Output| {
+        assert!(output.code != 0 && !output.err.is_empty(), "{}", output.code);
+        output
+    };
+    assert!(
+        refused(bare(&["no-such-command"]).output())
+            .err
+            .contains("no-such-command")
+    );
+    assert!(
+        refused(bare(&["ps", "--no-such-flag"]).output())
+            .err
+            .contains("--no-such-flag")
+    );
+    assert_eq!(bare(&["run", "--no-such-flag", "busybox"]).output().code, 125);
+    refused(bare(&["run"]).output());
+}
+
+fn host_by_flag_and_environment(world: &World) {
+    let host = world.host();
+    bare(&["-H", host, "ps"]).output().ok();
+    bare(&["--host", host, "ps"]).output().ok();
+    bare(&["ps"]).env("IECHOR_HOST", host).output().ok();
+    bare(&["ps"]).env("DOCKER_HOST", host).output().ok();
+    // Ours wins over docker's, and the flag over both.
+    bare(&["ps"])
+        .env("IECHOR_HOST", host)
+        .env("DOCKER_HOST", "unix:///no/such/socket")
+        .output()
+        .ok();
+    bare(&["-H", host, "ps"])
+        .env("IECHOR_HOST", "unix:///no/such/socket")
+        .output()
+        .ok();
+}
+
+fn absent_daemon_is_said(_: &World) {
+    for arguments in [&["ps"][..], &["version"], &["images"]] {
+        let output = bare(&[&["-H", "unix:///no/such/socket"], arguments].concat()).output();
+        assert_eq!(output.code, 1);
+        assert!(output.err.contains("/no/such/socket"), "{}", output.err);
+    }
+    assert_eq!(
+        bare(&["-H", "unix:///no/such/socket", "run", "busybox"]).output().code,
+        125
+    );
+    let output = bare(&["-H", "carrier-pigeon://x", "ps"]).output();
+    assert!(
+        output.code != 0 && output.err.contains("carrier-pigeon"),
+        "{}",
+        output.err
+    );
+}
+
+fn versions_are_shown(world: &World) {
+    assert!(bare(&["--version"]).output().ok().contains(env!("CARGO_PKG_VERSION")));
+    let shown = world.iechor(&["version"]).ok();
+    assert!(
+        shown.contains("Client:") && shown.contains("Server:") && shown.contains("API version:"),
+        "{shown}"
+    );
+}
+
+fn completion_is_made(_: &World) {
+    for shell in ["bash", "zsh", "fish"] {
+        let script = bare(&["completion", shell]).output().ok();
+        assert!(script.contains("iechor") && script.lines().count() > 20, "{shell}");
+    }
+    let script = bare(&["completion", "bash"]).output().ok();
+    let checked = Run::new("bash".as_ref(), &["-n"]).input(script).output();
+    assert_eq!(checked.code, 0, "{}", checked.err);
+}
+
+fn formats_are_templates_or_json(world: &World) {
+    let (name, process) = world.sleeper(&["-l", "color=blue"]);
+    let shown = |format: &str| world.iechor(&["inspect", "--format", format, &name]).ok();
+    assert_eq!(shown("{{.State.Pid}}"), process.0.to_string());
+    assert_eq!(shown("{{json .Config.Cmd}}"), "[\"sleep\",\"1000\"]");
+    assert_eq!(shown("{{index .Config.Labels \"color\"}}"), "blue");
+    assert_eq!(shown("{{if .State.Running}}yes{{else}}no{{end}}"), "yes");
+    assert_eq!(shown("{{range .Config.Cmd}}[{{.}}]{{end}}"), "[sleep][1000]");
+    assert_eq!(
+        shown("{{join .Config.Cmd \",\"}} {{upper .State.Status}}"),
+        "sleep,1000 RUNNING"
+    );
+    assert_eq!(shown("{{len .Config.Cmd}}"), "2");
+    let parsed: serde_json::Value = serde_json::from_str(&world.iechor(&["inspect", &name]).ok()).unwrap();
+    assert_eq!(parsed[0]["State"]["Pid"], process.0);
+    let output = world.iechor(&["inspect", "--format", "{{.State.", &name]);
+    assert!(output.code != 0 && !output.err.is_empty());
+    let table = world.iechor(&["ps", "--format", "table {{.Names}}\t{{.Status}}"]).ok();
+    assert!(table.starts_with("NAMES") && table.contains(&*name), "{table}");
+}
+
+/// The same daemon, both clients, the same words.
+fn tables_are_those_of_the_docker_client(world: &World) {
+    let (name, _) = world.sleeper(&["-p", "127.0.0.1::80"]);
+    let filter = format!("name={}", &*name);
+    let stable = |text: String| {
+        // Ages move while we look.
+        text.lines()
+            .map(|line| {
+                line.split("   ")
+                    .map(str::trim)
+                    .filter(|cell| !cell.contains("second"))
+                    .collect::<Vec<_>>()
+                    .join("|")
+            })
+            .collect::<Vec<_>>()
+    };
+    for arguments in [
+        &["ps", "--filter", &filter][..],
+        &["ps", "-q", "--filter", &filter],
+        &["ps", "--no-trunc", "--filter", &filter],
+        &["images", "busybox"],
+        &["images", "--digests", "busybox"],
+        &["history", "busybox"],
+        &["port", &name],
+        &["volume", "ls", "--filter", "name=nothing-has-this"],
+    ] {
+        let (ours, theirs) = (world.iechor(arguments), world.docker(arguments));
+        assert_eq!(stable(ours.ok()), stable(theirs.ok()), "{arguments:?}");
+    }
+}
+
+fn bad_values_are_refused_before_anything_happens(world: &World) {
+    let before = world
+        .server
+        .get("/containers/json?all=1")
+        .json()
+        .as_array()
+        .unwrap()
+        .len();
+    let cases: &[(&[&str], &str)] = &[
+        (&["-m", "much"], "much"),
+        (&["--cpus", "few"], "few"),
+        (&["-p", "99999:80"], "99999"),
+        (&["-p", "80:http"], "http"),
+        (&["-e", "=x"], "=x"),
+        (&["--ulimit", "nofile=x"], "nofile"),
+        (&["--restart", "sometimes"], "sometimes"),
+        (&["--mount", "type=bind,source=/tmp"], "target"),
+        (&["--mount", "colour=blue"], "colour"),
+        (&["--stop-timeout", "soon"], "soon"),
+        (&["--device", "/dev/null:/dev/x:q"], "q"),
+        (&["--env-file", "/no/such/file"], "/no/such/file"),
+        (&["--add-host", "no-address"], "no-address"),
+        (&["--pull", "perhaps"], "perhaps"),
+        (&["--name", "bad/name"], "bad/name"),
+    ];
+    for (flags, word) in cases {
+        let output = world.iechor(&[&["run", "--rm"], *flags, &["busybox", "true"]].concat());
+        assert_eq!(output.code, 125, "{flags:?}: {}", output.err);
+        assert!(output.err.contains(word), "{flags:?}: {}", output.err);
+    }
+    // Others work on this daemon beside us; a container of a refused run would have stayed.
+    let names = world
+        .server
+        .get("/containers/json?all=1&filters=%7B%22status%22%3A%5B%22created%22%5D%7D")
+        .json();
+    assert!(names.as_array().unwrap().len() <= before + 4);
+}
+
+fn signals_are_passed_on(world: &World) {
+    let name = world.name("signals");
+    let line = "trap 'echo got it; exit 12' TERM; echo ready; while :; do sleep 0.05; done";
+    let host = world.host().to_owned();
+    let client = harness::process::Background::start(
+        &binary("iechor"),
+        &["-H", &host, "run", "--name", &name, "busybox", "sh", "-c", line],
+    );
+    client.expect("ready");
+    client.signal(nix::sys::signal::Signal::SIGTERM);
+    let (code, text) = client.finish(10);
+    assert_eq!(code, 12);
+    assert!(text.contains("got it"), "{text}");
+}
+
+fn cidfile_is_written(world: &World) {
+    let folder = harness::tools::Folder::new("cid");
+    let file = folder.at("id");
+    let name = world.name("cid");
+    let id = world
+        .iechor(&[
+            "run",
+            "-d",
+            "--cidfile",
+            &file,
+            "--name",
+            &name,
+            "busybox",
+            "sleep",
+            "1000",
+        ])
+        .ok();
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), id);
+    world.iechor(&["run", "--cidfile", &file, "busybox", "true"]).fails(125);
+}
