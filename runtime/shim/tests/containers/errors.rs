@@ -1,6 +1,5 @@
 //! Starts that fail: the words, the kind, and that nothing is left.
 
-use crate::rig;
 use crate::rig::{bind, exec};
 use runtime::launcher::StartErrorKind::{self, NotExecutable, NotFound, Other, UserNotFound};
 use runtime::plan::{Plan, Root, User};

@@ -3,7 +3,6 @@
 use std::io::Write;
 use std::os::unix::net::UnixStream;
 
-use crate::rig;
 use crate::rig::{Rig, attach, exec, read_frames, type_all};
 use runtime::launcher::Shim;
 use runtime::plan::{ConsoleSize, ExecPlan, Stdin, User};
@@ -96,7 +95,7 @@ async fn an_exec_can_have_a_terminal() {
     (&ours).write_all(b"word\n").unwrap();
     assert_eq!(handle.wait().await.code, 0);
     let seen = tokio::task::spawn_blocking(move || std::io::read_to_string(ours).unwrap()).await.unwrap();
-    assert!(seen.starts_with("/dev/pts/0\r\n") && seen.contains("33 44\r\ngot word\r\n"), "{seen:?}");
+    assert!(seen.contains("/dev/pts/0\r\n") && seen.contains("33 44\r\ngot word\r\n"), "{seen:?}");
     end(shim).await;
 }
 

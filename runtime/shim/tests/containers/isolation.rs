@@ -1,6 +1,5 @@
 //! What a process in a container is and sees.
 
-use crate::rig;
 use crate::rig::{CAPS, device};
 use runtime::cgroup::Resources;
 use runtime::plan::{Caps, OomScoreAdj, Rlimit, User};
@@ -91,13 +90,13 @@ async fn a_seccomp_program_is_in_force_with_and_without_no_new_privileges() {
     .concat();
     for (id, no_new_privs, uid) in [("sec", false, 0), ("secnnp", true, 0), ("secuser", false, 33)] {
         let seen = rig
-            .sh_with(id, "grep '^Seccomp:' /proc/self/status; hostname || echo refused", |plan| {
+            .sh_with(id, "grep '^Seccomp:' /proc/self/status; hostname", |plan| {
                 plan.process.seccomp = program.clone().into();
                 plan.process.no_new_privs = no_new_privs;
                 plan.process.user = User::Ids { uid, gid: 0, groups: Vec::new() };
             })
             .await;
-        assert!(seen.contains("Seccomp:\t2") && seen.contains("refused"), "{id}: {seen}");
+        assert!(seen.contains("Seccomp:\t2") && seen.ends_with("\n?\n"), "{id}: {seen}");
     }
 }
 

@@ -63,7 +63,7 @@ async fn a_container_outlives_its_daemon() {
     let run = found.exec(exec(&["true"]), None).await.unwrap();
     assert_eq!(run.wait().await.code, 0);
     let shim_pid = found.shim_pid();
-    drop(found);
+    drop((found, run));
     // Nobody is there at the end: the exit is on disk, and the shim is gone.
     until("the exit record", || exit_file.exists()).await;
     assert_eq!(read_exit(&exit_file).unwrap().unwrap().code, 5);
@@ -162,7 +162,7 @@ async fn what_a_container_with_the_hosts_processes_started_ends_with_it() {
 async fn a_container_joins_namespaces_of_another() {
     let rig = crate::new_rig!();
     let first = rig.start(rig.plan("first", &["sleep", "1000"])).await.unwrap();
-    let mut plan = rig.plan("second", &["sh", "-c", "ps; readlink /proc/self/ns/net /proc/self/ns/ipc"]);
+    let mut plan = rig.plan("second", &["sh", "-c", "ps; readlink /proc/self/ns/net; readlink /proc/self/ns/ipc"]);
     let kinds = [("net", libc::CLONE_NEWNET), ("ipc", libc::CLONE_NEWIPC), ("pid", libc::CLONE_NEWPID)];
     for (index, (_, kind)) in kinds.iter().enumerate() {
         plan.head.namespaces.new &= !(*kind as u64);

@@ -5,7 +5,6 @@ use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use crate::rig;
 use crate::rig::{attach, read_frames, type_all, until};
 use runtime::log::{LogReader, ReadOptions};
 use runtime::plan::{ConsoleSize, LogTarget, Stdin};
@@ -139,7 +138,7 @@ async fn a_terminal_has_a_size_a_console_and_raw_output() {
     shim.release().await;
     let mut out = String::new();
     stream.read_to_string(&mut out).unwrap();
-    assert!(out.starts_with("/dev/pts/0\r\n"), "{out:?}");
+    assert!(out.contains("/dev/pts/0\r\n") && out.contains("console\r\n"), "{out:?}");
     assert!(out.contains("<hello>\r\n50 132\r\n"), "{out:?}");
 }
 
