@@ -24,6 +24,7 @@ pub mod image;
 mod index;
 pub mod info;
 mod recover;
+pub mod view;
 pub mod volumes;
 
 use std::future::Future;

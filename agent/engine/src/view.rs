@@ -3,15 +3,17 @@
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use agent_store::Image;
 use sha2::{Digest as _, Sha256};
+
+pub use agent_registry::{Credentials, Platform};
+pub use agent_store::{Image, LoadEvent, RunConfig};
+pub use runtime::log::{Entry as LogEntry, Stream as LogStream};
 
 use crate::Engine;
 use crate::container::create::with;
 use crate::error::{Error, Result};
 use crate::events::{EventKind, Reader};
 use crate::ids::ContainerId;
-use crate::volumes::Volume;
 
 /// Files of a container that other programs may want to see.
 #[derive(Clone, Debug)]
@@ -48,26 +50,6 @@ impl Engine {
         self.journal.subscribe(since)
     }
 
-    /// Readers of events at the moment.
-    pub fn event_readers(&self) -> usize {
-        self.journal.readers()
-    }
-
-    pub fn volumes(&self) -> Vec<Volume> {
-        self.volumes.all()
-    }
-
-    /// # Errors
-    /// `NoSuchVolume`.
-    pub fn volume(&self, name: &str) -> Result<Volume> {
-        self.volumes.get(name)
-    }
-
-    /// Where the content of a volume is.
-    pub fn mountpoint(&self, volume: &Volume) -> PathBuf {
-        self.volumes.mountpoint(&volume.name)
-    }
-
     /// Bytes in a volume.
     pub async fn volume_size(&self, name: &str) -> Result<u64> {
         let path = self.volumes.mountpoint(name);
@@ -82,20 +64,31 @@ impl Engine {
     /// A client detached from an exec by its keys.
     pub fn note_exec_detach(&self, id: &str) {
         let Ok(view) = self.exec_inspect(id) else { return };
-        let Ok(container) = self.container(&view.container) else { return };
+        let Ok(container) = self.container(&view.container) else {
+            return;
+        };
         let attributes = with(container.event_attributes(), [("execID", id.to_owned())]);
-        self.journal.record(EventKind::Container, "exec_detach", container.id.as_str(), attributes);
+        self.journal
+            .record(EventKind::Container, "exec_detach", container.id.as_str(), attributes);
     }
 
     pub fn paths(&self, id: &ContainerId) -> Paths {
         let places = self.places(id);
-        Paths { hosts: places.hosts(), hostname: places.hostname(), resolv_conf: places.resolv_conf() }
+        Paths {
+            hosts: places.hosts(),
+            hostname: places.hostname(),
+            resolv_conf: places.resolv_conf(),
+        }
     }
 
     /// `None` while the layer does not exist: it is being made or removed.
     pub fn layer_paths(&self, id: &ContainerId) -> Option<LayerPaths> {
         let rw = self.store.snapshots().get(id.as_str()).ok()?;
-        Some(LayerPaths { lower: rw.lower, upper: rw.upper, work: rw.work })
+        Some(LayerPaths {
+            lower: rw.lower,
+            upper: rw.upper,
+            work: rw.work,
+        })
     }
 
     /// Folder of an image's topmost layer, and of those below it, top first.
@@ -106,7 +99,11 @@ impl Engine {
     /// Bytes of each layer, bottom first.
     pub fn layer_sizes(&self, image: &Image) -> Vec<u64> {
         let layers = self.store.layers();
-        image.chain.iter().map(|chain| layers.get(chain).map_or(0, |layer| layer.bytes)).collect()
+        image
+            .chain
+            .iter()
+            .map(|chain| layers.get(chain).map_or(0, |layer| layer.bytes))
+            .collect()
     }
 
     /// Bytes of all layers of all images, each counted once.
@@ -115,7 +112,9 @@ impl Engine {
     }
 
     pub fn networks(&self) -> Vec<NetworkView> {
-        let created = self.store.created();
+        // The folder is made once; file systems without birth times show the epoch.
+        let created = std::fs::metadata(&self.config.data_root).and_then(|meta| meta.created());
+        let created = created.unwrap_or(SystemTime::UNIX_EPOCH);
         [("bridge", "bridge"), ("host", "host"), ("none", "null")]
             .into_iter()
             .map(|(name, driver)| NetworkView {
@@ -142,7 +141,10 @@ impl Engine {
         match networks.len() {
             0 => Err(Error::NoSuchNetwork(target.to_owned())),
             1 => Ok(networks.swap_remove(0)),
-            _ => Err(Error::invalid(format!("network {target} is ambiguous ({} matches found based on ID prefix)", networks.len()))),
+            _ => Err(Error::invalid(format!(
+                "network {target} is ambiguous ({} matches found based on ID prefix)",
+                networks.len()
+            ))),
         }
     }
 

@@ -1,0 +1,90 @@
+//! Paths of the API that this daemon does not serve yet: a clear answer that names each, instead of "page not found".
+
+use agent_engine::Engine;
+use axum::Router;
+use axum::routing::{MethodRouter, any, delete, get, post, put};
+
+use crate::error::ApiError;
+
+/// A route that answers 501 with the name of what is missing.
+macro_rules! missing {
+    ($method:ident, $what:literal) => {
+        $method(|| async { ApiError::unsupported($what) })
+    };
+}
+
+/// A route of the swarm: 503, as from every daemon outside of one.
+fn swarm() -> MethodRouter<Engine> {
+    any(|| async { ApiError::not_a_manager() })
+}
+
+pub fn routes(router: Router<Engine>) -> Router<Engine> {
+    router
+        .route(
+            "/containers/{id}/top",
+            missing!(get, "listing a container's processes (top)"),
+        )
+        .route(
+            "/containers/{id}/changes",
+            missing!(get, "listing file system changes (diff)"),
+        )
+        .route("/containers/{id}/stats", missing!(get, "resource statistics (stats)"))
+        .route(
+            "/containers/{id}/update",
+            missing!(post, "changing limits of a container (update)"),
+        )
+        .route("/containers/{id}/attach/ws", missing!(get, "attaching over WebSocket"))
+        .route("/containers/{id}/archive", missing!(any, "copying files (cp)"))
+        .route("/containers/{id}/checkpoints", missing!(any, "checkpointing"))
+        .route(
+            "/containers/{id}/checkpoints/{checkpoint}",
+            missing!(delete, "checkpointing"),
+        )
+        .route("/commit", missing!(post, "committing a container to an image (commit)"))
+        .route("/build", missing!(post, "building images"))
+        .route("/build/prune", missing!(post, "pruning the build cache"))
+        .route("/build/cancel", missing!(post, "building images"))
+        .route("/grpc", missing!(post, "BuildKit"))
+        .route("/session", missing!(post, "BuildKit sessions"))
+        .route("/auth", missing!(post, "checking a registry login"))
+        .route("/images/search", missing!(get, "searching a registry"))
+        .route(
+            "/distribution/{*name}",
+            missing!(get, "inspecting an image at its registry"),
+        )
+        .route("/networks/create", missing!(post, "creating networks"))
+        .route("/networks/prune", missing!(post, "pruning networks"))
+        .route(
+            "/networks/{id}/connect",
+            missing!(post, "connecting a container to a further network"),
+        )
+        .route(
+            "/networks/{id}/disconnect",
+            missing!(post, "disconnecting a container from a network"),
+        )
+        .route("/plugins", missing!(get, "listing plugins"))
+        .route("/plugins/{*name}", missing!(any, "managing plugins"))
+        .route("/volumes/{name}/update", missing!(put, "updating cluster volumes"))
+        .route("/swarm", swarm())
+        .route("/swarm/{*action}", missing_swarm_action())
+        .route("/nodes", swarm())
+        .route("/nodes/{*rest}", swarm())
+        .route("/services", swarm())
+        .route("/services/{*rest}", swarm())
+        .route("/tasks", swarm())
+        .route("/tasks/{*rest}", swarm())
+        .route("/secrets", swarm())
+        .route("/secrets/{*rest}", swarm())
+        .route("/configs", swarm())
+        .route("/configs/{*rest}", swarm())
+}
+
+/// Making or joining a swarm is what is missing; the rest of `/swarm` asks for one that is not there.
+fn missing_swarm_action() -> MethodRouter<Engine> {
+    any(|uri: http::Uri| async move {
+        match uri.path() {
+            "/swarm/init" | "/swarm/join" => ApiError::unsupported("swarm mode"),
+            _ => ApiError::not_a_manager(),
+        }
+    })
+}

@@ -1,0 +1,103 @@
+//! `POST /containers/{id}/attach` and `/resize`.
+
+use agent_engine::Engine;
+use agent_engine::container::attach::Streams;
+use agent_engine::container::logs::LogQuery;
+use axum::body::Body;
+use axum::extract::State;
+use http::{Request, StatusCode};
+
+use super::logs::{self, Style};
+use crate::detach;
+use crate::error::{ApiError, ApiResult};
+use crate::hijack::{Hijack, content_type};
+use crate::reply;
+use crate::request::{Query, Target};
+use crate::version::ApiVersion;
+
+pub async fn attach(
+    State(engine): State<Engine>,
+    version: ApiVersion,
+    Target(id): Target,
+    query: Query,
+    request: Request<Body>,
+) -> ApiResult {
+    let keys = detach::parse(query.get("detachKeys"))?;
+    let container = engine.container(&id)?;
+    let streams = Streams {
+        stdin: query.flag("stdin"),
+        stdout: query.flag("stdout"),
+        stderr: query.flag("stderr"),
+    };
+    let replay = query.flag("logs");
+    let tty = container.is_tty();
+    let past = |engine: &Engine| {
+        let wanted = LogQuery {
+            stdout: streams.stdout,
+            stderr: streams.stderr,
+            ..LogQuery::default()
+        };
+        let style = Style {
+            tty,
+            ..Style::default()
+        };
+        engine
+            .logs(&container, wanted, move |entry, out| style.write(entry, out))
+            .map(logs::stream)
+    };
+    if !query.flag("stream") {
+        // Only the past, if at all: an ordinary answer would do, but clients read it from the upgraded connection.
+        let body = if replay { past(&engine)? } else { Body::empty() };
+        return Ok(reply::with_type(StatusCode::OK, content_type(tty, version), body));
+    }
+    // Attached before the log is read: what is written in between is then seen, at worst twice.
+    let attachment = engine.attach(&container, streams).await?;
+    let first = if replay { Some(past(&engine)?) } else { None };
+    let detached = {
+        let (engine, container) = (engine.clone(), container.clone());
+        move || engine.note_detach(&container)
+    };
+    Ok(Hijack::of(request).run(attachment, version, first, Some(keys), async {}, detached))
+}
+
+/// `h` and `w`, which both must be there.
+pub fn size(query: &Query) -> ApiResult<(u16, u16)> {
+    let number = |key: &str, what: &str| {
+        let text = query.get(key);
+        match text.parse::<u16>() {
+            Ok(number) => Ok(number),
+            Err(_) if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) => Err(ApiError::bad(format!(
+                "invalid resize {what} \"{text}\": value out of range"
+            ))),
+            Err(_) => Err(ApiError::bad(format!(
+                "invalid resize {what} \"{text}\": invalid syntax"
+            ))),
+        }
+    };
+    Ok((number("h", "height")?, number("w", "width")?))
+}
+
+pub async fn resize(State(engine): State<Engine>, Target(id): Target, query: Query) -> ApiResult {
+    let (rows, columns) = size(&query)?;
+    engine.resize(&engine.container(&id)?, rows, columns).await?;
+    Ok(reply::empty(StatusCode::OK))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn sizes_are_checked() {
+        assert_eq!(size(&Query::parse("h=24&w=80")).unwrap(), (24, 80));
+        let words = |query: &str| size(&Query::parse(query)).unwrap_err().message;
+        assert_eq!(words(""), "invalid resize height \"\": invalid syntax");
+        assert_eq!(words("h=a&w=b"), "invalid resize height \"a\": invalid syntax");
+        assert_eq!(words("h=1&w=-2"), "invalid resize width \"-2\": invalid syntax");
+        assert_eq!(
+            words("h=1&w=70000"),
+            "invalid resize width \"70000\": value out of range"
+        );
+    }
+}

@@ -1,0 +1,174 @@
+//! `GET /events`.
+
+use std::time::SystemTime;
+
+use agent_api::event::{Actor, Event as WireEvent};
+use agent_engine::Engine;
+use agent_engine::events::{Event, EventKind};
+use agent_engine::filters::{EVENT_KEYS, event_matches, point_in_time};
+use axum::extract::State;
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode, header};
+use tracing::warn;
+
+use crate::error::ApiResult;
+use crate::reply;
+use crate::request::Query;
+use crate::version::ApiVersion;
+
+const JSON_LINES: &str = "application/jsonl";
+const ND_JSON: &str = "application/x-ndjson";
+const JSON_SEQ: &str = "application/json-seq";
+
+pub async fn events(State(engine): State<Engine>, version: ApiVersion, query: Query, headers: HeaderMap) -> ApiResult {
+    let filters = query.filters()?;
+    filters.only(&EVENT_KEYS)?;
+    let moment = |key: &str| match query.get(key) {
+        "" => Ok(None),
+        text => point_in_time(text).map(Some),
+    };
+    let (since, until) = (moment("since")?, moment("until")?);
+    let content = media_type(&headers, version);
+    let sequence = content == JSON_SEQ;
+    let mut reader = engine.events(since);
+    let shutdown = engine.shutdown_token();
+    let (feeder, body) = reply::feed(16);
+    tokio::spawn(async move {
+        let past = until.is_some_and(|until| until <= SystemTime::now());
+        let end = async {
+            match until.and_then(|until| until.duration_since(SystemTime::now()).ok()) {
+                Some(left) => tokio::time::sleep(left).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::pin!(end);
+        loop {
+            let next = if past {
+                // Only what is kept; nothing that comes can be wanted.
+                match reader.try_next() {
+                    Ok(Some(event)) => Ok(event),
+                    Ok(None) => return,
+                    Err(behind) => Err(behind),
+                }
+            } else {
+                tokio::select! {
+                    event = reader.next() => event,
+                    () = &mut end => return,
+                    () = feeder.closed() => return,
+                    () = shutdown.cancelled() => return,
+                }
+            };
+            match next {
+                Ok(event) => {
+                    if until.is_some_and(|until| event.time > until) {
+                        return;
+                    }
+                    if event_matches(&filters, &event)
+                        && feeder.send(Ok(line(&event, version, sequence))).await.is_err()
+                    {
+                        return;
+                    }
+                }
+                Err(behind) => {
+                    // Cut off rather than left with a hole that nobody sees.
+                    warn!(missed = behind.missed, "a client that reads events was too slow");
+                    let _ = feeder.send(Err(Box::new(behind))).await;
+                    return;
+                }
+            }
+        }
+    });
+    Ok(reply::with_type(StatusCode::OK, content, body))
+}
+
+/// An explicit `Accept` wins, wildcards do not.
+fn media_type(headers: &HeaderMap, version: ApiVersion) -> &'static str {
+    let accepted = headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok());
+    for part in accepted.flat_map(|value| value.split(',')) {
+        let media = part.split(';').next().unwrap_or_default().trim();
+        for known in [JSON_LINES, ND_JSON, JSON_SEQ] {
+            if media.eq_ignore_ascii_case(known) {
+                return known;
+            }
+        }
+    }
+    if version.since(52) { JSON_LINES } else { reply::JSON }
+}
+
+fn line(event: &Event, version: ApiVersion, sequence: bool) -> Bytes {
+    let mut bytes = Vec::with_capacity(512);
+    if sequence {
+        bytes.push(0x1e); // RFC 7464's record separator
+    }
+    // A struct of strings and numbers always serialises.
+    let _ = serde_json::to_writer(&mut bytes, &wire(event, version));
+    bytes.push(b'\n');
+    bytes.into()
+}
+
+fn wire(event: &Event, version: ApiVersion) -> WireEvent {
+    let since_1970 = event.time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let mut wire = WireEvent {
+        kind: event.kind.as_str().to_owned(),
+        action: event.action.clone(),
+        actor: Actor {
+            id: event.actor.clone(),
+            attributes: event.attributes.clone(),
+        },
+        scope: "local".to_owned(),
+        time: i64::try_from(since_1970.as_secs()).unwrap_or(i64::MAX),
+        time_nano: i64::try_from(since_1970.as_nanos()).unwrap_or(i64::MAX),
+        ..WireEvent::default()
+    };
+    if !version.since(52) && matches!(event.kind, EventKind::Container | EventKind::Image) {
+        wire.status.clone_from(&event.action);
+        wire.id.clone_from(&event.actor);
+        if event.kind == EventKind::Container {
+            wire.from = event.attributes.get("image").cloned().unwrap_or_default();
+        }
+    }
+    wire
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
+    #[test]
+    fn old_members_go_with_old_versions() {
+        let event = Event {
+            sequence: 1,
+            time: SystemTime::UNIX_EPOCH + Duration::from_millis(1_500),
+            kind: EventKind::Container,
+            action: "start".into(),
+            actor: "abc".into(),
+            attributes: BTreeMap::from([("image".into(), "busybox".into())]),
+        };
+        let text = |minor| String::from_utf8(line(&event, ApiVersion::v1(minor), false).to_vec()).unwrap();
+        assert_eq!(
+            text(51),
+            "{\"status\":\"start\",\"id\":\"abc\",\"from\":\"busybox\",\"Type\":\"container\",\"Action\":\"start\",\"Actor\":{\"ID\":\"abc\",\"Attributes\":{\"image\":\"busybox\"}},\"scope\":\"local\",\"time\":1,\"timeNano\":1500000000}\n"
+        );
+        assert!(text(52).starts_with("{\"Type\":\"container\""));
+        assert_eq!(line(&event, ApiVersion::v1(52), true)[0], 0x1e);
+    }
+
+    #[test]
+    fn accept_chooses_the_media_type() {
+        let media = |accept: &str, minor| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::ACCEPT, accept.parse().unwrap());
+            media_type(&headers, ApiVersion::v1(minor))
+        };
+        assert_eq!(media("*/*", 51), "application/json");
+        assert_eq!(media("*/*", 52), JSON_LINES);
+        assert_eq!(media("application/x-ndjson", 40), ND_JSON);
+        assert_eq!(media("text/plain, application/json-seq;q=1", 55), JSON_SEQ);
+    }
+}

@@ -1,0 +1,272 @@
+//! Images on the move: pull, import, load (JSON message streams out), save (an archive out).
+
+use agent_api::auth::{AuthConfig, REGISTRY_AUTH};
+use agent_api::message::{Message, ProgressDetail};
+use agent_engine::Engine;
+use agent_engine::image::pull::{LayerStep, PullEvent, Pulled};
+use agent_engine::image::transfer::ImportRequest;
+use agent_engine::view::{Credentials, LoadEvent, Platform, RunConfig};
+use axum::body::Body;
+use axum::extract::State;
+use http::{HeaderMap, Request, StatusCode};
+use tokio::sync::mpsc;
+
+use super::images::check_platform;
+use crate::error::{ApiError, ApiResult};
+use crate::reply::{self, Feeder};
+use crate::request::Query;
+use crate::transfer::{BodyReader, BodyWriter};
+use crate::version::ApiVersion;
+
+/// Records that wait for a slow client; then the work waits.
+const DEPTH: usize = 64;
+const TAR: &str = "application/x-tar";
+
+/// `POST /images/create`: `fromImage` pulls, `fromSrc=-` imports the body.
+pub async fn create(
+    State(engine): State<Engine>,
+    version: ApiVersion,
+    query: Query,
+    request: Request<Body>,
+) -> ApiResult {
+    let (parts, body) = request.into_parts();
+    match (query.get("fromImage"), query.get("fromSrc")) {
+        ("", "") => Err(ApiError::bad(
+            "images/create needs fromImage (to pull) or fromSrc (to import)",
+        )),
+        ("", "-") => import(engine, &query, body),
+        ("", _) => Err(ApiError::unsupported(
+            "importing from an address (send the archive with fromSrc=-)",
+        )),
+        (image, _) => pull(&engine, version, image, &query, &parts.headers).await,
+    }
+}
+
+/// A header that cannot be read counts as no login, as with dockerd; the registry will say what it thinks of that.
+fn credentials(headers: &HeaderMap) -> Option<Credentials> {
+    let header = headers.get(REGISTRY_AUTH)?.to_str().ok()?;
+    AuthConfig::decode(header)?;
+    Credentials::from_header(header)
+        .ok()
+        .flatten()
+        .filter(|credentials| !credentials.is_empty())
+}
+
+async fn pull(engine: &Engine, version: ApiVersion, image: &str, query: &Query, headers: &HeaderMap) -> ApiResult {
+    let tag = query.get("tag");
+    let text = match tag {
+        "" => image.to_owned(),
+        // A digest in place of a tag.
+        digest if digest.contains(':') => format!("{image}@{digest}"),
+        tag => format!("{image}:{tag}"),
+    };
+    let reference = engine.reference(&text)?;
+    let platform = match query.get("platform") {
+        "" => None,
+        text => Some(Platform::parse(text).map_err(|error| ApiError::bad(error.to_string()))?),
+    };
+    let mut events = engine.pull(reference, platform, credentials(headers));
+    // What goes wrong before anything was said has a status of its own.
+    let first = match events.recv().await {
+        Some(PullEvent::Done(Err(error))) => return Err(error.into()),
+        Some(event) => event,
+        None => return Err(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "the pull was cut off")),
+    };
+    let (feeder, body) = reply::feed(DEPTH);
+    tokio::spawn(tell_pull(first, events, feeder, version));
+    Ok(reply::with_type(StatusCode::OK, reply::JSON, body))
+}
+
+async fn tell_pull(first: PullEvent, mut events: mpsc::Receiver<PullEvent>, feeder: Feeder, version: ApiVersion) {
+    let mut next = Some(first);
+    while let Some(event) = next {
+        for message in pull_messages(event, version) {
+            // Dropping the receiver on the way out cancels the pull.
+            if feeder.send(Ok(reply::line(&message))).await.is_err() {
+                return;
+            }
+        }
+        next = tokio::select! {
+            event = events.recv() => event,
+            () = feeder.closed() => return,
+        };
+    }
+}
+
+/// What dockerd would print for an event.
+fn pull_messages(event: PullEvent, version: ApiVersion) -> Vec<Message> {
+    let plain = |id: String, status: &str| {
+        vec![Message {
+            progress_detail: Some(ProgressDetail::default()),
+            ..Message::status(id, status)
+        }]
+    };
+    let signed = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+    match event {
+        PullEvent::Pulling { tag, repository } => vec![Message::status(tag, format!("Pulling from {repository}"))],
+        PullEvent::Layer { id, step } => match step {
+            LayerStep::Waiting => {
+                let mut messages = plain(id.clone(), "Pulling fs layer");
+                messages.extend(plain(id, "Waiting"));
+                messages
+            }
+            LayerStep::Downloading { current, total } => {
+                vec![Message::progress(id, "Downloading", signed(current), signed(total))]
+            }
+            LayerStep::Extracting => plain(id, "Extracting"),
+            LayerStep::Done => plain(id, "Pull complete"),
+            LayerStep::AlreadyExists => plain(id, "Already exists"),
+        },
+        PullEvent::Digest(digest) => vec![Message::status("", format!("Digest: {digest}"))],
+        PullEvent::Done(Ok(Pulled { name, new, .. })) => {
+            let what = if new {
+                "Downloaded newer image"
+            } else {
+                "Image is up to date"
+            };
+            vec![Message::status("", format!("Status: {what} for {name}"))]
+        }
+        PullEvent::Done(Err(error)) => vec![failure(error.chain(), version)],
+    }
+}
+
+fn failure(text: String, _: ApiVersion) -> Message {
+    Message::failure(text)
+}
+
+fn import(engine: Engine, query: &Query, body: Body) -> ApiResult {
+    let changes = query.all("changes");
+    if changes.iter().any(|change| !change.trim().is_empty()) {
+        return Err(ApiError::unsupported("changing the configuration on import (--change)"));
+    }
+    let repository = query.get("repo").to_owned();
+    if !repository.is_empty() {
+        // Before the archive is read: a bad name is the client's to mend.
+        engine.reference(&repository)?;
+    }
+    let request = ImportRequest {
+        repository,
+        tag: query.get("tag").to_owned(),
+        message: query.get("message").to_owned(),
+        config: RunConfig::default(),
+        platform: query.get("platform").to_owned(),
+    };
+    let reader = BodyReader::start(body);
+    let (feeder, out) = reply::feed(DEPTH);
+    tokio::task::spawn_blocking(move || {
+        let message = match engine.import(reader, request) {
+            Ok(image) => Message::status("", image.id.to_string()),
+            Err(error) => Message::failure(error.chain()),
+        };
+        let _ = feeder.blocking_send(Ok(reply::line(&message)));
+    });
+    Ok(reply::with_type(StatusCode::OK, reply::JSON, out))
+}
+
+/// `POST /images/load`.
+pub async fn load(State(engine): State<Engine>, query: Query, request: Request<Body>) -> ApiResult {
+    if query.all("platform").iter().any(|text| !text.is_empty()) {
+        return Err(ApiError::unsupported("loading single platforms of an archive"));
+    }
+    let quiet = query.flag_or("quiet", true);
+    let reader = BodyReader::start(request.into_body());
+    let (feeder, body) = reply::feed(DEPTH);
+    tokio::task::spawn_blocking(move || {
+        let say = |message: &Message| {
+            // A client that hung up misses the words; what it sent whole is loaded whole.
+            let _ = feeder.blocking_send(Ok(reply::line(message)));
+        };
+        let loaded = engine.load(reader, |event| {
+            if quiet {
+                return;
+            }
+            let count = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+            say(&match event {
+                LoadEvent::Layer { id, current, total } => {
+                    Message::progress(id, "Loading layer", count(current), count(total))
+                }
+                LoadEvent::LayerDone { id } => Message {
+                    progress_detail: Some(ProgressDetail::default()),
+                    ..Message::status(id, "Loading layer")
+                },
+            });
+        });
+        match loaded {
+            Err(error) => say(&Message::failure(error.chain())),
+            Ok(images) => {
+                for image in images {
+                    for (name, old) in &image.renamed {
+                        say(&Message::stream(format!(
+                            "The image {name} already exists, renaming the old one with ID {old} to empty string\n"
+                        )));
+                    }
+                    if image.names.is_empty() {
+                        say(&Message::stream(format!("Loaded image ID: {}\n", image.image.id)));
+                    }
+                    for name in &image.names {
+                        say(&Message::stream(format!("Loaded image: {name}\n")));
+                    }
+                }
+            }
+        }
+    });
+    Ok(reply::with_type(StatusCode::OK, reply::JSON, body))
+}
+
+/// `GET /images/get?names=…`.
+pub async fn save_several(State(engine): State<Engine>, query: Query) -> ApiResult {
+    let names = query.all("names");
+    save(engine, names, &query)
+}
+
+/// Everything that can be refused is refused before the first byte; after that a failure cuts the stream off.
+pub fn save(engine: Engine, names: Vec<String>, query: &Query) -> ApiResult {
+    let selection = engine.save_selection(&names)?;
+    for one in &selection {
+        check_platform(&one.image, query)?;
+    }
+    let (mut writer, body) = BodyWriter::new();
+    tokio::task::spawn_blocking(move || {
+        let result = engine.save(&selection, &mut writer).map_err(Into::into);
+        writer.finish(result);
+    });
+    Ok(reply::with_type(StatusCode::OK, TAR, body))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_pull_is_told_in_dockerds_words() {
+        let told = |event| -> Vec<String> {
+            let messages = pull_messages(event, ApiVersion::NEWEST);
+            messages
+                .iter()
+                .map(|message| serde_json::to_string(message).unwrap())
+                .collect()
+        };
+        assert_eq!(
+            told(PullEvent::Pulling {
+                tag: "1".into(),
+                repository: "library/busybox".into()
+            }),
+            [r#"{"status":"Pulling from library/busybox","id":"1"}"#]
+        );
+        assert_eq!(
+            told(PullEvent::Layer {
+                id: "abc".into(),
+                step: LayerStep::Downloading { current: 1, total: 2 }
+            }),
+            [r#"{"status":"Downloading","progressDetail":{"current":1,"total":2},"id":"abc"}"#]
+        );
+        assert_eq!(
+            told(PullEvent::Layer {
+                id: "abc".into(),
+                step: LayerStep::Done
+            }),
+            [r#"{"status":"Pull complete","progressDetail":{},"id":"abc"}"#]
+        );
+    }
+}

@@ -1,0 +1,80 @@
+//! The routes, and one file per resource.
+
+mod absent;
+mod attach;
+mod containers;
+mod create;
+mod events;
+mod exec;
+mod images;
+mod images_stream;
+mod inspect;
+mod logs;
+mod networks;
+mod refused;
+mod system;
+mod units;
+mod volumes;
+
+use agent_engine::Engine;
+use axum::Router;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, get, post};
+
+use crate::error::ApiError;
+
+/// Every route that is served. Unknown paths and known paths with another method are both 404, as with dockerd.
+pub fn router(engine: Engine) -> Router {
+    let router = Router::new()
+        .route("/_ping", get(system::ping))
+        .route("/version", get(system::version))
+        .route("/info", get(system::info))
+        .route("/events", get(events::events))
+        .route("/system/df", get(system::disk_usage))
+        .route("/containers/json", get(containers::list))
+        .route("/containers/create", post(create::create))
+        .route("/containers/prune", post(containers::prune))
+        .route("/containers/{id}", delete(containers::remove))
+        .route("/containers/{id}/json", get(inspect::inspect))
+        .route("/containers/{id}/start", post(containers::start))
+        .route("/containers/{id}/stop", post(containers::stop))
+        .route("/containers/{id}/restart", post(containers::restart))
+        .route("/containers/{id}/kill", post(containers::kill))
+        .route("/containers/{id}/rename", post(containers::rename))
+        .route("/containers/{id}/pause", post(containers::pause))
+        .route("/containers/{id}/unpause", post(containers::unpause))
+        .route("/containers/{id}/wait", post(containers::wait))
+        .route("/containers/{id}/resize", post(attach::resize))
+        .route("/containers/{id}/attach", post(attach::attach))
+        .route("/containers/{id}/logs", get(logs::logs))
+        .route("/containers/{id}/export", get(containers::export))
+        .route("/containers/{id}/exec", post(exec::create))
+        .route("/exec/{id}/start", post(exec::start))
+        .route("/exec/{id}/resize", post(exec::resize))
+        .route("/exec/{id}/json", get(exec::inspect))
+        .route("/images/json", get(images::list))
+        .route("/images/create", post(images_stream::create))
+        .route("/images/load", post(images_stream::load))
+        .route("/images/get", get(images_stream::save_several))
+        .route("/images/prune", post(images::prune))
+        // Names of images have slashes: what follows the name is taken off by the handler.
+        .route(
+            "/images/{*name}",
+            get(images::get).post(images::post).delete(images::delete),
+        )
+        .route("/volumes", get(volumes::list))
+        .route("/volumes/create", post(volumes::create))
+        .route("/volumes/prune", post(volumes::prune))
+        .route("/volumes/{name}", get(volumes::inspect).delete(volumes::remove))
+        .route("/networks", get(networks::list))
+        .route("/networks/", get(networks::list))
+        .route("/networks/{id}", get(networks::inspect).delete(networks::remove));
+    absent::routes(router)
+        .fallback(not_found)
+        .method_not_allowed_fallback(not_found)
+        .with_state(engine)
+}
+
+async fn not_found() -> Response {
+    ApiError::page_not_found().into_response()
+}

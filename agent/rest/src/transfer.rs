@@ -1,0 +1,112 @@
+//! Archives between HTTP bodies and the engine's blocking readers and writers, through short bounded channels.
+
+use std::io::{self, Read, Write};
+
+use axum::body::Body;
+use bytes::{Buf, Bytes};
+use http_body_util::BodyExt;
+use tokio::sync::mpsc;
+
+use crate::reply::{self, Feeder};
+
+/// Pieces that wait between the two sides.
+const DEPTH: usize = 8;
+/// Bytes gathered before they are handed to the connection.
+const PIECE: usize = 256 * 1024;
+
+/// A request body for blocking code. A body that breaks off is an error, never a short file.
+pub struct BodyReader {
+    pieces: mpsc::Receiver<io::Result<Bytes>>,
+    current: Bytes,
+}
+
+impl BodyReader {
+    pub fn start(mut body: Body) -> BodyReader {
+        let (sender, pieces) = mpsc::channel(DEPTH);
+        tokio::spawn(async move {
+            while let Some(piece) = body.frame().await {
+                let piece = match piece {
+                    Ok(frame) => match frame.into_data() {
+                        Ok(bytes) => Ok(bytes),
+                        Err(_) => continue,
+                    },
+                    Err(error) => Err(io::Error::new(io::ErrorKind::UnexpectedEof, error)),
+                };
+                let broken = piece.is_err();
+                if sender.send(piece).await.is_err() || broken {
+                    return;
+                }
+            }
+        });
+        BodyReader {
+            pieces,
+            current: Bytes::new(),
+        }
+    }
+}
+
+impl Read for BodyReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.current.is_empty() {
+            match self.pieces.blocking_recv() {
+                Some(piece) => self.current = piece?,
+                None => return Ok(0),
+            }
+        }
+        let count = buffer.len().min(self.current.len());
+        self.current.copy_to_slice(&mut buffer[..count]);
+        Ok(count)
+    }
+}
+
+/// A response body for blocking code.
+pub struct BodyWriter {
+    feeder: Feeder,
+    gathered: Vec<u8>,
+}
+
+impl BodyWriter {
+    /// The writer, and the body that yields what is written.
+    pub fn new() -> (BodyWriter, Body) {
+        let (feeder, body) = reply::feed(DEPTH);
+        (
+            BodyWriter {
+                feeder,
+                gathered: Vec::new(),
+            },
+            body,
+        )
+    }
+
+    /// Ends the body: whole, or cut off so that the client cannot take a part for the whole.
+    pub fn finish(mut self, result: Result<(), reply::Broken>) {
+        let result = result.and_then(|()| self.flush().map_err(Into::into));
+        if let Err(error) = result {
+            let _ = self.feeder.blocking_send(Err(error));
+        }
+    }
+}
+
+impl Write for BodyWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.gathered.capacity() == 0 {
+            self.gathered.reserve(PIECE);
+        }
+        self.gathered.extend_from_slice(bytes);
+        if self.gathered.len() >= PIECE {
+            self.flush()?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.gathered.is_empty() {
+            return Ok(());
+        }
+        let piece = Bytes::from(std::mem::take(&mut self.gathered));
+        // The client is gone: there is nobody to write for.
+        self.feeder
+            .blocking_send(Ok(piece))
+            .map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+}
