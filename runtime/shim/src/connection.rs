@@ -29,7 +29,7 @@ pub enum Incoming {
     /// Nothing more for now.
     Nothing,
     /// A request with its descriptors.
-    Request(Request, Vec<OwnedFd>),
+    Request(Box<Request>, Vec<OwnedFd>),
     /// The connection is of no further use.
     End,
 }
@@ -50,7 +50,7 @@ impl Connection {
         let mut message = vec![0; length];
         match seqpacket::receive(self.socket.as_fd(), &mut message) {
             Ok((count, fds)) => match message.get(..count).map(Request::decode) {
-                Some(Ok(request)) => Incoming::Request(request, fds),
+                Some(Ok(request)) => Incoming::Request(Box::new(request), fds),
                 _ => Incoming::End,
             },
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Incoming::Nothing,

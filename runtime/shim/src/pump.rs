@@ -245,10 +245,11 @@ impl Pump {
     }
 
     fn end_input_if_written(&mut self, epoll: &Epoll) {
-        if self.input_ends && self.pending_input.is_empty() {
-            if let Some(input) = self.input.take() {
-                epoll.forget(input.as_fd());
-            }
+        if self.input_ends
+            && self.pending_input.is_empty()
+            && let Some(input) = self.input.take()
+        {
+            epoll.forget(input.as_fd());
         }
     }
 
@@ -292,10 +293,10 @@ impl Pump {
                     count => total += count,
                 }
             }
-            if self.outputs[usize::from(stream) - 1].is_some() {
-                if let Some(log) = &mut context.log {
-                    let _ = log.finish(log_stream(stream), SystemTime::now());
-                }
+            if self.outputs[usize::from(stream) - 1].is_some()
+                && let Some(log) = &mut context.log
+            {
+                let _ = log.finish(log_stream(stream), SystemTime::now());
             }
         }
         for end in self.outputs.iter_mut().chain([&mut self.input]) {

@@ -178,7 +178,7 @@ impl Server {
                     self.drop_connection(number);
                     return;
                 }
-                Incoming::Request(request, fds) => self.request(number, request, fds),
+                Incoming::Request(request, fds) => self.request(number, *request, fds),
             }
         }
     }

@@ -179,8 +179,7 @@ async fn devices_are_made_and_judged_by_the_cgroup() {
         mknod /dev/mem2 c 1 1 && cat /dev/mem2 >/dev/null || echo refused";
     let seen = rig
         .sh_with("devices", script, |plan| {
-            let mut resources = Resources::default();
-            resources.devices = runtime_devices();
+            let resources = Resources { devices: runtime_devices(), ..Resources::default() };
             plan.head.cgroup = rig.cgroup("devices", &resources);
             plan.devices.push(device("full", 1, 7));
         })
