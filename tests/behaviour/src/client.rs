@@ -167,17 +167,15 @@ fn formats_are_templates_or_json(world: &World) {
 fn tables_are_those_of_the_docker_client(world: &World) {
     let (name, _) = world.sleeper(&["-p", "127.0.0.1::80"]);
     let filter = format!("name={}", &*name);
-    let stable = |text: String| {
-        // Ages move while we look.
-        text.lines()
-            .map(|line| {
-                line.split("   ")
-                    .map(str::trim)
-                    .filter(|cell| !cell.contains("second"))
-                    .collect::<Vec<_>>()
-                    .join("|")
-            })
-            .collect::<Vec<_>>()
+    // Ages move while we look, and the width of their column with them.
+    let stable = |text: String| -> Vec<Vec<String>> {
+        let cells = |line: &str| {
+            line.split("  ")
+                .map(|cell| cell.trim().to_owned())
+                .filter(|cell| !cell.is_empty() && !cell.contains("second"))
+                .collect()
+        };
+        text.lines().map(cells).collect()
     };
     for arguments in [
         &["ps", "--filter", &filter][..],

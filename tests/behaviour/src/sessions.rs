@@ -145,7 +145,7 @@ fn exec_is_inspected(world: &World) {
     let shown = world.server.get(&format!("/exec/{id}/json")).expect(200).json();
     assert_eq!(shown["Running"], true);
     let exec = harness::kernel::Process(shown["Pid"].as_i64().unwrap() as i32);
-    assert_eq!(exec.command_line(), ["sleep", "1000"]);
+    eventually("the program runs", 5, || exec.command_line() == ["sleep", "1000"]);
     assert_eq!(exec.namespace("pid"), process.namespace("pid"));
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(exec.0), nix::sys::signal::Signal::SIGTERM).unwrap();
     eventually("its end is known", 10, || {

@@ -83,18 +83,19 @@ fn the_example_word_for_word(desk: &Desk) {
     terminal.expect("/dev/pts/0");
     terminal.line("exit 3");
     assert_eq!(terminal.finish(), 3);
-    let list = desk
-        .daemon
-        .server
-        .get("/containers/json?all=1&filters=%7B%22exited%22%3A%5B%223%22%5D%7D")
-        .expect(200)
-        .json();
-    let container = list
-        .as_array()
-        .unwrap()
-        .iter()
-        .find(|container| container["Image"] == "ubuntu")
-        .expect("it is not removed");
+    let filter = "/containers/json?all=1&filters=%7B%22exited%22%3A%5B%223%22%5D%7D";
+    let mut found = None;
+    eventually("it is not removed", 5, || {
+        let list = desk.daemon.server.get(filter).expect(200).json();
+        found = list
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|container| container["Image"] == "ubuntu")
+            .cloned();
+        found.is_some()
+    });
+    let container = found.unwrap();
     let id = container["Id"].as_str().unwrap();
     let shown = desk.daemon.inspect(id);
     assert_eq!(
@@ -248,7 +249,7 @@ fn terminal_is_given_back(desk: &Desk) {
     assert!(!shell.is_cooked(), "the client has the terminal in raw mode");
     shell.line("exit 9");
     shell.expect("code=9");
-    assert!(shell.is_cooked(), "the terminal is as it was");
+    eventually("the terminal is as it was", 5, || shell.is_cooked());
     shell.line("exit");
     shell.finish();
 }

@@ -124,7 +124,7 @@ impl Terminal {
             .output()
             .expect("stty");
         let text = String::from_utf8_lossy(&out.stdout).into_owned();
-        text.contains(" icanon") && text.contains(" echo ") && text.contains(" isig")
+        ["icanon", "echo", "isig", "opost"].iter().all(|flag| text.split_whitespace().any(|word| word == *flag))
     }
 
     /// Waits for the program's end; its exit code.
