@@ -26,4 +26,6 @@ pub mod proto;
 pub mod seccomp;
 #[cfg(feature = "host")]
 pub mod signal;
+#[cfg(feature = "host")]
+pub mod spec;
 pub mod wire;

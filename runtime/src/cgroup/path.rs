@@ -48,6 +48,15 @@ impl CgroupPath {
         CgroupPath::new(&format!("{}/{name}", self.0))
     }
 
+    /// The group above (`None` for one right below the root) and this one's own name.
+    pub fn split(&self) -> (Option<CgroupPath>, &str) {
+        match self.0.rsplit_once('/') {
+            Some(("", name)) => (None, name),
+            Some((parent, name)) => (Some(CgroupPath(parent.to_owned())), name),
+            None => (None, &self.0),
+        }
+    }
+
     /// With the leading slash.
     pub fn as_str(&self) -> &str {
         &self.0

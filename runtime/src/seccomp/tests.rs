@@ -36,9 +36,9 @@ fn run(program: &[u8], call: &Call) -> (u32, usize) {
                 a = match k {
                     0 => call.number,
                     4 => call.arch,
-                    16..64 if k % 4 == 0 => {
+                    16..64 if k.is_multiple_of(4) => {
                         let word = call.args[(k as usize - 16) / 8];
-                        if k % 8 == 0 { word as u32 } else { (word >> 32) as u32 }
+                        if k.is_multiple_of(8) { word as u32 } else { (word >> 32) as u32 }
                     }
                     _ => panic!("load of {k}"),
                 }
