@@ -19,7 +19,10 @@ fn main() -> anyhow::Result<()> {
     let image = args.next().context("IMAGE is missing")?;
     let rounds: usize = args.next().map_or(Ok(50), |text| text.parse())?;
     let network = args.next().unwrap_or_else(|| "bridge".into());
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
     runtime.block_on(run(shim, archive, image, rounds, network))
 }
 
@@ -57,13 +60,21 @@ async fn run(shim: PathBuf, archive: PathBuf, image: String, rounds: usize, netw
     let engine = Engine::open(config).await?;
     println!("open {:?}", begin.elapsed());
     let loader = engine.clone();
-    tokio::task::spawn_blocking(move || loader.load(File::open(archive)?, |_| {}).map_err(anyhow::Error::from)).await??;
+    tokio::task::spawn_blocking(move || loader.load(File::open(archive)?, |_| {}).map_err(anyhow::Error::from))
+        .await??;
     tokio::time::sleep(Duration::from_millis(300)).await;
     let mut steps: BTreeMap<&str, Vec<Duration>> = BTreeMap::new();
     for _ in 0..rounds {
         let request = CreateRequest {
-            config: Config { image: image.clone(), cmd: Some(vec!["true".into()]), ..Config::default() },
-            host: HostConfig { network_mode: network.clone(), ..HostConfig::default() },
+            config: Config {
+                image: image.clone(),
+                cmd: Some(vec!["true".into()]),
+                ..Config::default()
+            },
+            host: HostConfig {
+                network_mode: network.clone(),
+                ..HostConfig::default()
+            },
             ..CreateRequest::default()
         };
         let begin = Instant::now();
@@ -84,7 +95,11 @@ async fn run(shim: PathBuf, archive: PathBuf, image: String, rounds: usize, netw
     }
     for (step, mut samples) in steps {
         samples.sort();
-        println!("{step:10} p50 {:?} p95 {:?}", samples[samples.len() / 2], samples[samples.len() * 95 / 100]);
+        println!(
+            "{step:10} p50 {:?} p95 {:?}",
+            samples[samples.len() / 2],
+            samples[samples.len() * 95 / 100]
+        );
     }
     engine.shutdown().await;
     engine.purge_network().await?;

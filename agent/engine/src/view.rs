@@ -5,8 +5,9 @@ use std::time::SystemTime;
 
 use sha2::{Digest as _, Sha256};
 
-pub use agent_registry::{Credentials, Platform};
+pub use agent_registry::{ClientConfig, Credentials, Mirror, Platform, Proxies};
 pub use agent_store::{Image, LoadEvent, RunConfig};
+pub use network::{AddressPool, Cidr, NetworkConfig};
 pub use runtime::log::{Entry as LogEntry, Stream as LogStream};
 
 use crate::Engine;

@@ -142,7 +142,7 @@ impl Engine {
         );
         self.journal
             .record(EventKind::Container, "die", container.id.as_str(), attributes);
-        self.release_network(container.id.as_str(), &net).await;
+        self.release_network(container.id.as_str(), &net);
         let _ = disk::remove_file(&self.places(&container.id).run_record());
         self.execs.container_ended(container.id.as_str());
         if let Some(saved) = saved

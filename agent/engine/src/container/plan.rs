@@ -281,13 +281,8 @@ impl Engine {
             Stdin::Null
         };
         let own_uts = host.uts_mode != "host";
-        let network = network_share(host)?;
         let mut sysctls = Vec::new();
-        if network == Share::Own {
-            // Docker's defaults: no privilege is needed for low ports and ping inside.
-            sysctls.push(("net/ipv4/ip_unprivileged_port_start".to_owned(), "0".to_owned()));
-            sysctls.push(("net/ipv4/ping_group_range".to_owned(), "0 2147483647".to_owned()));
-        }
+        // Docker's defaults for ports below 1024 and ping are set in every namespace that the network gives.
         for (name, value) in &host.sysctls {
             sysctls.push((sysctl(name, host)?, value.clone()));
         }
@@ -316,7 +311,8 @@ impl Engine {
                 lower: rw.lower,
                 upper: rw.upper,
                 work: rw.work,
-                volatile: host.auto_remove,
+                // Not even for --rm: a restart mounts the same layer again, which the kernel refuses after a volatile mount.
+                volatile: false,
             },
             readonly_root: host.readonly_rootfs,
             root_propagation: root_propagation(&record.mounts),

@@ -123,7 +123,7 @@ impl Engine {
         let shim = match launched {
             Ok(shim) => shim,
             Err(error) => {
-                self.release_network(id, &net).await;
+                self.release_network(id, &net);
                 let _ = disk::remove_file(&self.places(&container.id).run_record());
                 return Err(error);
             }
@@ -165,7 +165,7 @@ impl Engine {
             Share::Host => {}
             Share::Container(_) => {}
             Share::Own if record.host.network_mode == "none" || record.config.network_disabled => {
-                let netns = self.network.empty_netns()?;
+                let netns = self.empty_netns().await?;
                 joined.add(nix::sched::CloneFlags::CLONE_NEWNET, netns);
             }
             Share::Own => {
@@ -182,15 +182,12 @@ impl Engine {
                     .await?;
                 net.endpoint = Some(endpoint.record.clone());
                 if !wanted.is_empty() {
-                    let (owner, endpoint) = (record.id.to_string(), endpoint.record.clone());
+                    // Microseconds: one netlink transaction, no wait.
+                    let owner = record.id.to_string();
                     net.ports = self
-                        .blocking(move |engine| {
-                            engine
-                                .network
-                                .publish(&owner, &endpoint, &wanted)
-                                .map_err(|source| Error::Ports { owner, source })
-                        })
-                        .await?;
+                        .network
+                        .publish(&owner, &endpoint.record, &wanted)
+                        .map_err(|source| Error::Ports { owner, source })?;
                 }
                 gateway = Some(std::net::IpAddr::from(endpoint.record.gateway));
                 joined.add(nix::sched::CloneFlags::CLONE_NEWNET, endpoint.netns);
@@ -218,10 +215,22 @@ impl Engine {
         Ok((plan, joined))
     }
 
-    /// A warm endpoint takes microseconds; making one takes milliseconds, so this is off the async threads.
+    /// A warm endpoint takes microseconds; making one takes milliseconds and moves off the async threads.
     async fn endpoint(&self, spec: EndpointSpec) -> Result<network::Endpoint> {
-        self.blocking(move |engine| Ok(engine.network.bridge_endpoint(spec)?))
-            .await
+        if spec == EndpointSpec::default()
+            && let Some(endpoint) = self.network.ready_endpoint()
+        {
+            return Ok(endpoint);
+        }
+        self.blocking(move |engine| Ok(engine.network.bridge_endpoint(spec)?)).await
+    }
+
+    /// As [`Engine::endpoint`], for a namespace with nothing but a loopback.
+    async fn empty_netns(&self) -> Result<OwnedFd> {
+        match self.network.ready_netns() {
+            Some(netns) => Ok(netns),
+            None => self.blocking(|engine| Ok(engine.network.empty_netns()?)).await,
+        }
     }
 
     fn join_namespaces(&self, record: &Record, joined: &mut Joined) -> Result<()> {
@@ -249,21 +258,14 @@ impl Engine {
     }
 
     /// Gives back what `prepare` took from the network.
-    pub(crate) async fn release_network(&self, owner: &str, net: &RunNet) {
-        let Some(endpoint) = net.endpoint.clone() else { return };
-        let (owner, published) = (owner.to_owned(), !net.ports.is_empty());
-        let released = self
-            .blocking(move |engine| {
-                if published {
-                    engine.network.unpublish(&owner)?;
-                }
-                engine.network.release(&endpoint);
-                Ok(())
-            })
-            .await;
-        if let Err(error) = released {
-            tracing::warn!(%error, "the network of an ended container could not be given back");
+    pub(crate) fn release_network(&self, owner: &str, net: &RunNet) {
+        let Some(endpoint) = &net.endpoint else { return };
+        if !net.ports.is_empty()
+            && let Err(error) = self.network.unpublish(owner)
+        {
+            tracing::warn!(container = owner, %error, "the ports of an ended container could not be taken back");
         }
+        self.network.release(endpoint);
     }
 }
 
