@@ -14,6 +14,7 @@ mod world;
 
 mod bad_input;
 mod client;
+mod daemon;
 mod faults;
 mod images;
 mod isolation;
@@ -42,6 +43,7 @@ const SUITES: &[(&str, Runner)] = &[
     ("terminal", terminals),
     ("bad-input", bad_input),
     ("client", client),
+    ("daemon", daemon),
     ("pull", pull),
     ("store", store),
     ("recovery", recovery),
@@ -108,6 +110,15 @@ fn client(filters: &[String]) -> Tally {
         tests: client::tests(),
     };
     suite.run(filters, || World::start(Cli::Iechor), World::finish)
+}
+
+fn daemon(filters: &[String]) -> Tally {
+    let suite = harness::Suite {
+        name: "daemon",
+        jobs: world::jobs(),
+        tests: daemon::tests(),
+    };
+    suite.run(filters, || daemon::Nothing, drop)
 }
 
 /// One at a time: they look at what the store has on disk.

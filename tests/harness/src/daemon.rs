@@ -107,10 +107,11 @@ impl Daemon {
         format!("10.199.{}.1", self.subnet * 2)
     }
 
-    fn arguments(&self) -> Vec<String> {
+    /// The arguments it is started with, but listening elsewhere.
+    pub fn arguments_with_host(&self, host: &str) -> Vec<String> {
         let places = &self.places;
         let mut arguments: Vec<String> = [
-            ("--host", self.host.clone()),
+            ("--host", host.to_owned()),
             ("--data-root", places.data.join("root").display().to_string()),
             ("--exec-root", places.exec.display().to_string()),
             ("--pidfile", places.exec.join("iechord.pid").display().to_string()),
@@ -132,6 +133,12 @@ impl Daemon {
     /// Starts the process again after `kill9` or `stop`; returns how long it took to answer.
     #[track_caller]
     pub fn launch(&self) -> Duration {
+        self.launch_with(&[])
+    }
+
+    /// The same with further environment variables.
+    #[track_caller]
+    pub fn launch_with(&self, environment: &[(&str, &str)]) -> Duration {
         let begun = Instant::now();
         let log = File::options()
             .create(true)
@@ -142,8 +149,9 @@ impl Daemon {
         let child = Command::new("setpriv")
             .args(["--pdeathsig", "KILL"])
             .arg(binary("iechord"))
-            .args(self.arguments())
+            .args(self.arguments_with_host(&self.host))
             .env("IECHOR_TEST_TAG", &self.places.tag)
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("the log"))
             .stderr(log)

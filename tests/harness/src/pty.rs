@@ -124,7 +124,9 @@ impl Terminal {
             .output()
             .expect("stty");
         let text = String::from_utf8_lossy(&out.stdout).into_owned();
-        ["icanon", "echo", "isig", "opost"].iter().all(|flag| text.split_whitespace().any(|word| word == *flag))
+        ["icanon", "echo", "isig", "opost"]
+            .iter()
+            .all(|flag| text.split_whitespace().any(|word| word == *flag))
     }
 
     /// Waits for the program's end; its exit code.
