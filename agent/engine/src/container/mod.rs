@@ -18,6 +18,7 @@ pub mod spec;
 pub mod start;
 pub mod state;
 pub mod stop;
+pub mod update;
 pub mod validate;
 
 use std::collections::BTreeMap;

@@ -290,10 +290,14 @@ impl Engine {
             (Vec::new(), Vec::new())
         } else {
             let masked = host.masked_paths.as_deref().unwrap_or(defaults::masked_paths());
-            let readonly = match &host.readonly_paths {
+            let mut readonly = match &host.readonly_paths {
                 Some(own) => own.iter().map(PathBuf::from).collect(),
                 None => defaults::READONLY_PATHS.iter().map(PathBuf::from).collect::<Vec<_>>(),
             };
+            if !self.cgroups.v1_mounts().is_empty() {
+                // Writable until the hierarchies are mounted in it.
+                readonly.push(PathBuf::from(defaults::V1_CGROUP_ROOT));
+            }
             (masked.iter().map(PathBuf::from).collect(), readonly)
         };
         Ok(Plan {
@@ -743,6 +747,29 @@ fn limits(resources: &Resources, privileged: bool, devices: &[Device]) -> Result
         }
     }
     Ok(limits)
+}
+
+/// Only the limits in which `new` differs from `old`; device rules are not touched.
+pub(crate) fn changed_limits(old: &Resources, new: &Resources) -> Result<Limits> {
+    let (old, new) = (limits(old, true, &[])?, limits(new, true, &[])?);
+    fn change<T: PartialEq>(old: Option<T>, new: Option<T>) -> Option<T> {
+        if old == new { None } else { new }
+    }
+    Ok(Limits {
+        cpu_shares: change(old.cpu_shares, new.cpu_shares),
+        cpu_quota: change(old.cpu_quota, new.cpu_quota),
+        cpu_period: change(old.cpu_period, new.cpu_period),
+        cpuset_cpus: change(old.cpuset_cpus, new.cpuset_cpus),
+        cpuset_mems: change(old.cpuset_mems, new.cpuset_mems),
+        // The kernel's order of the two writes depends on both.
+        memory: if (old.memory, old.memory_swap) == (new.memory, new.memory_swap) { None } else { new.memory },
+        memory_swap: if (old.memory, old.memory_swap) == (new.memory, new.memory_swap) { None } else { new.memory_swap },
+        memory_reservation: change(old.memory_reservation, new.memory_reservation),
+        swappiness: change(old.swappiness, new.swappiness),
+        pids: change(old.pids, new.pids),
+        blkio_weight: change(old.blkio_weight, new.blkio_weight),
+        ..Limits::default()
+    })
 }
 
 fn in_container(device: &spec::Device) -> PathBuf {

@@ -188,6 +188,12 @@ fn unsupported(host: &HostConfig) -> Result<()> {
     Ok(())
 }
 
+/// What an update may have changed.
+pub fn changes(host: &HostConfig, warnings: &mut Vec<String>) -> Result<()> {
+    restart(host)?;
+    resources(&host.resources, warnings)
+}
+
 fn restart(host: &HostConfig) -> Result<()> {
     let policy = &host.restart_policy;
     if policy.maximum_retry_count != 0 && policy.name != RestartName::OnFailure {
