@@ -13,7 +13,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
 use futures_util::stream::{self, Stream};
@@ -42,6 +42,9 @@ const PROGRESS: u64 = 256 << 10;
 const MAX_RECONNECTS: u32 = 1000;
 /// Chunks on the way between the network and a blocking reader; hyper's are up to some 400 KiB.
 const READER_QUEUE: usize = 8;
+/// A server that sends less than this within twice the stall timeout is taken for stalled: one that drips a byte now and
+/// then could otherwise hold a download for ever.
+const LEAST: u64 = 4 << 10;
 /// How long the end of a body may take once all its bytes are there.
 const TAIL: Duration = Duration::from_millis(500);
 
@@ -94,8 +97,30 @@ pub struct BlobStream {
     reconnects: u32,
     /// `received` at the last failure.
     mark: u64,
+    pace: Pace,
     observer: Option<Box<dyn FnMut(BlobEvent) + Send>>,
     state: State,
+}
+
+/// How fast bytes come, counting only the time that we wait for them and not the reader's own.
+#[derive(Default)]
+struct Pace {
+    waited: Duration,
+    bytes: u64,
+}
+
+impl Pace {
+    /// How long the next bytes may take.
+    fn limit(&self, silence: Duration) -> Duration {
+        silence.min((silence * 2).saturating_sub(self.waited))
+    }
+
+    fn count(&mut self, bytes: u64) {
+        self.bytes += bytes;
+        if self.bytes >= LEAST {
+            *self = Pace::default();
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -122,6 +147,7 @@ impl BlobStream {
             failures: 0,
             reconnects: 0,
             mark: 0,
+            pace: Pace::default(),
             observer: None,
             state: State::Reading,
         }
@@ -229,7 +255,10 @@ impl BlobStream {
             }
             let Some(body) = &mut self.body else { continue };
             let silence = self.shared.session.transport.silence();
-            let failure = match timeout(silence, body.frame()).await {
+            let since = Instant::now();
+            let next = timeout(self.pace.limit(silence), body.frame()).await;
+            self.pace.waited += since.elapsed();
+            let failure = match next {
                 Ok(Some(Ok(frame))) => match frame.into_data() {
                     Ok(bytes) => match self.take(bytes).await? {
                         Some(bytes) => return Ok(Some(bytes)),
@@ -244,7 +273,7 @@ impl BlobStream {
                 },
                 Err(_) => Error::Stalled {
                     request: self.request.clone(),
-                    waited: silence,
+                    waited: self.pace.waited,
                 },
             };
             self.recover(failure).await?;
@@ -253,6 +282,7 @@ impl BlobStream {
 
     /// Account for bytes of the body; gives back those that are new.
     async fn take(&mut self, mut bytes: Bytes) -> Result<Option<Bytes>> {
+        self.pace.count(bytes.len() as u64);
         if self.skip > 0 {
             let again = self.skip.min(bytes.len() as u64);
             bytes.advance(usize::try_from(again).unwrap_or(bytes.len()));
@@ -400,14 +430,19 @@ impl BlobStream {
     /// After a failure: wait and go on, or go on elsewhere, or give up with it.
     async fn recover(&mut self, error: Error) -> Result<()> {
         self.body = None;
+        self.pace = Pace::default();
         if self.received >= self.mark + PROGRESS {
             self.failures = 0;
         }
         self.mark = self.received;
         self.failures += 1;
         self.reconnects += 1;
-        // A registry that was there a moment ago may be restarting: then even a refused connection is worth another try.
-        let passing = error.is_passing() || (self.received > 0 && matches!(error, Error::Unreachable { .. }));
+        // The registry was there a moment ago to tell of this blob, and may be restarting: then even a refused connection
+        // is worth another try.
+        let passing = match &error {
+            Error::Unreachable { why, .. } => why.is_passing(),
+            error => error.is_passing(),
+        };
         let pause = self.shared.session.pause(self.failures, &error).filter(|_| passing);
         // With another place at hand there is no reason to wait for this one.
         if self.places.len() > 1 && (!passing || self.failures > 1) {

@@ -70,6 +70,21 @@ pub struct Resolved {
     pub platform: Platform,
 }
 
+impl Resolved {
+    /// What to warn of when a single image, that no index could choose among, is for another platform than asked for.
+    /// Docker pulls it all the same, and says this.
+    pub fn platform_warning(&self, reference: &Reference, wanted: &Platform) -> Option<String> {
+        if wanted.rank(&self.platform).is_some() {
+            return None;
+        }
+        let name = reference.clone().or_latest().familiar();
+        let found = &self.platform;
+        Some(format!(
+            "image with reference {name} was found but its platform ({found}) does not match the specified platform ({wanted})"
+        ))
+    }
+}
+
 /// A manifest's bytes with what is known about them.
 struct Fetched {
     digest: Digest,

@@ -66,9 +66,15 @@ pub enum ConnectError {
     /// The other side does not speak TLS.
     #[error("http: server gave HTTP response to HTTPS client")]
     NotTls,
+    /// The other side fell silent or hung up at the TLS greeting.
+    #[error("{0}")]
+    NoHandshake(&'static str),
     /// TLS failed for another reason.
     #[error("tls: {0}")]
     Tls(String),
+    /// The certificates to use cannot be read.
+    #[error("{0}")]
+    Certificates(String),
     /// The proxy did not let us through.
     #[error("proxyconnect tcp: {0}")]
     Proxy(String),
@@ -78,16 +84,19 @@ pub enum ConnectError {
 }
 
 impl ConnectError {
-    /// Whether waiting may help. A refused port, an unknown name or a bad certificate will be the same in a second.
-    pub(crate) fn is_passing(&self) -> bool {
-        matches!(self, ConnectError::Timeout { .. } | ConnectError::Lookup { .. })
+    /// Whether the other side was reached and shows no sign of speaking TLS.
+    pub(crate) fn is_plain(&self) -> bool {
+        matches!(self, ConnectError::NotTls | ConnectError::NoHandshake(_))
     }
 
-    /// Whether the other side was reached and only TLS did not work.
-    pub(crate) fn is_tls(&self) -> bool {
-        matches!(
+    /// Whether it may be otherwise in a moment, when the host was there a moment ago.
+    pub(crate) fn is_passing(&self) -> bool {
+        !matches!(
             self,
-            ConnectError::Certificate(_) | ConnectError::NotTls | ConnectError::Tls(_)
+            ConnectError::Certificate(_)
+                | ConnectError::Certificates(_)
+                | ConnectError::NotTls
+                | ConnectError::Address(_)
         )
     }
 }
@@ -157,7 +166,7 @@ impl Shared {
         let stream = match insecure {
             true => timeout(INSECURE_HANDSHAKE, stream)
                 .await
-                .unwrap_or_else(|_| Err(ConnectError::Tls("handshake timeout".to_owned())))?,
+                .unwrap_or_else(|_| Err(ConnectError::NoHandshake("net/http: TLS handshake timeout")))?,
             false => stream.await?,
         };
         let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
@@ -180,7 +189,7 @@ impl Shared {
         let config = tokio::task::spawn_blocking(move || tls.config(&owned, port, insecure)).await;
         let config = config
             .unwrap_or_else(|error| Err(error.to_string()))
-            .map_err(ConnectError::Tls)?;
+            .map_err(ConnectError::Certificates)?;
         let name = ServerName::try_from(host.to_owned()).map_err(|_| ConnectError::Address(host.to_owned()))?;
         TlsConnector::from(config)
             .connect(name, stream)
@@ -345,7 +354,13 @@ fn tls_error(error: &io::Error) -> ConnectError {
         Some(rustls::Error::InvalidMessage(_)) => ConnectError::NotTls,
         Some(rustls::Error::InvalidCertificate(why)) => ConnectError::Certificate(certificate_words(why)),
         Some(other) => ConnectError::Tls(other.to_string()),
-        None if error.kind() == io::ErrorKind::UnexpectedEof => ConnectError::Tls("EOF in the handshake".to_owned()),
+        None if matches!(
+            error.kind(),
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset
+        ) =>
+        {
+            ConnectError::NoHandshake("EOF")
+        }
         None => ConnectError::Tls(io_words(error)),
     }
 }

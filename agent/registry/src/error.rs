@@ -267,7 +267,7 @@ impl Error {
             Error::Status { status, .. } | Error::Refused { status, .. } => {
                 matches!(status, 408 | 425 | 429 | 500 | 502 | 503 | 504)
             }
-            Error::Unreachable { why, .. } => why.is_passing(),
+            // Who asks for an image wants to know at once that nobody is there; a download under way decides otherwise.
             _ => false,
         }
     }

@@ -138,7 +138,7 @@ fn every_error_has_its_words_and_its_kind() {
             }),
             format!("{}: dial tcp r.example:443: i/o timeout", request()),
             Kind::Unavailable,
-            true,
+            false,
         ),
         (
             dial(ConnectError::NotTls),

@@ -57,7 +57,7 @@ impl Session {
             .insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         let answer = self.authenticated(endpoint, ask, call).await.inspect_err(|error| {
             if let Error::Unreachable { why, .. } = error
-                && why.is_tls()
+                && why.is_plain()
             {
                 self.transport.forget_scheme(&endpoint.host, endpoint.port);
             }
@@ -129,7 +129,12 @@ impl Session {
                 Ok(done) => return Ok(done),
                 Err(error) => error,
             };
-            failures += 1;
+            // A registry that lets us wait is asked once more and not six times: somebody sits before the terminal.
+            failures += if matches!(error, Error::Stalled { .. }) {
+                self.attempts.div_ceil(2)
+            } else {
+                1
+            };
             match self.pause(failures, &error) {
                 Some(pause) if error.is_passing() => {
                     tracing::debug!(%error, ?pause, "asking the registry again");
@@ -165,8 +170,9 @@ impl Session {
 /// The header that asks for exactly these media types.
 pub(crate) fn accept(types: &[&'static str]) -> HeaderMap {
     let mut headers = HeaderMap::new();
-    for media_type in types {
-        headers.append(ACCEPT, HeaderValue::from_static(media_type));
+    // In one line: there are servers that read the first line only.
+    if let Ok(value) = HeaderValue::from_str(&types.join(", ")) {
+        headers.insert(ACCEPT, value);
     }
     headers
 }

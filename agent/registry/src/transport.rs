@@ -27,6 +27,8 @@ const MAX_REDIRECTS: usize = 10;
 const IDLE: Duration = Duration::from_secs(30);
 /// That a host speaks plain HTTP is believed for this long, so that one that turns to HTTPS is noticed.
 const PLAIN_BELIEVED: Duration = Duration::from_secs(60);
+/// How often an HTTP/2 connection in use is asked whether it lives.
+const H2_PING: Duration = Duration::from_secs(10);
 /// Window per HTTP/2 stream and connection: bandwidth × delay of 1 Gbit/s over 60 ms.
 const H2_STREAM_WINDOW: u32 = 8 << 20;
 const H2_CONNECTION_WINDOW: u32 = 16 << 20;
@@ -102,6 +104,9 @@ impl Transport {
             .pool_max_idle_per_host(config.max_downloads.max(4))
             .pool_timer(TokioTimer::new())
             .timer(TokioTimer::new())
+            // Without it a dead connection stays in the pool, and every new stream on it stalls as well.
+            .http2_keep_alive_interval(H2_PING)
+            .http2_keep_alive_timeout(config.stall_timeout)
             .http2_initial_stream_window_size(H2_STREAM_WINDOW)
             .http2_initial_connection_window_size(H2_CONNECTION_WINDOW)
             .build(connector.clone());
@@ -139,7 +144,11 @@ impl Transport {
         }
         let (scheme, certain) = match self.connector.connect(true, host, port.unwrap_or(443)).await {
             Ok(_) => (Scheme::Https, true),
-            Err(error) if error.is_tls() => (Scheme::Http, true),
+            Err(error) if error.is_plain() => (Scheme::Http, true),
+            // It speaks TLS, but not with us. That must be told, and no password go there unencrypted.
+            Err(ConnectError::Tls(_) | ConnectError::Certificate(_) | ConnectError::Certificates(_)) => {
+                (Scheme::Https, false)
+            }
             // Nobody there: the request itself shall say so; and on its own port plain HTTP may still answer.
             Err(_) => (Scheme::Http, false),
         };

@@ -512,6 +512,81 @@ async fn elsewhere_the_certificate_must_be_right_and_a_proxy_leads_there() {
 }
 
 #[tokio::test]
+async fn a_registry_that_wants_a_certificate_gets_the_one_from_its_folder() {
+    let server = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let ours = rcgen::generate_simple_self_signed(vec!["client.example".to_owned()]).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(ours.cert.der().clone()).unwrap();
+    let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone());
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(server.signing_key.serialize_der()));
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_client_cert_verifier(verifier.build().unwrap())
+        .with_single_cert(vec![server.cert.der().clone()], key)
+        .unwrap();
+    let image = Image::new(&[1000]);
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let fake = Fake::start_tls(acceptor, move |request| image.serve(request)).await;
+    let folder = tempfile::tempdir().unwrap();
+    let own = folder.path().join(fake.address.to_string());
+    std::fs::create_dir(&own).unwrap();
+    let with = || {
+        let config = ClientConfig {
+            certificates: vec![folder.path().to_owned()],
+            ..quick()
+        };
+        Client::new(config).unwrap()
+    };
+    assert!(pull(&with(), &fake.reference("a/b:1"), None).await.is_err());
+    std::fs::write(own.join("me.cert"), ours.cert.pem()).unwrap();
+    let error = pull(&with(), &fake.reference("a/b:1"), None).await.unwrap_err();
+    assert!(
+        error.to_string().contains("me.key"),
+        "a certificate without its key is told: {error}"
+    );
+    std::fs::write(own.join("me.key"), ours.signing_key.serialize_pem()).unwrap();
+    pull(&with(), &fake.reference("a/b:1"), None).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_proxy_that_refuses_is_told_in_its_words() {
+    for (answer, words) in [
+        (
+            "HTTP/1.1 407 Proxy Authentication Required\r\n\r\n",
+            "407 Proxy Authentication Required",
+        ),
+        ("HTTP/1.0 502 Bad Gateway\r\nX: y\r\n\r\n", "502 Bad Gateway"),
+        ("garbage\r\n\r\n", "the proxy gave no proper answer"),
+        ("", "the proxy gave no proper answer"),
+    ] {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = tokio::spawn(async move {
+            use tokio::io::{AsyncReadExt, AsyncWriteExt};
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let _ = stream.read(&mut [0; 1024]).await;
+                let _ = stream.write_all(answer.as_bytes()).await;
+            }
+        });
+        let client = Client::new(ClientConfig {
+            proxies: through(address),
+            ..quick()
+        })
+        .unwrap();
+        let reference = Reference::parse("registry.example/a/b:1", &Defaults::default()).unwrap();
+        let error = pull(&client, &reference, None).await.unwrap_err().to_string();
+        assert!(
+            error.contains(&format!("proxyconnect tcp: {address}: {words}")),
+            "{error}"
+        );
+        server.abort();
+    }
+}
+
+#[tokio::test]
 async fn plain_http_elsewhere_only_when_it_is_listed() {
     let image = Image::new(&[1000]);
     let fake = Fake::start(move |request| {
@@ -539,12 +614,9 @@ async fn plain_http_elsewhere_only_when_it_is_listed() {
     })
     .unwrap();
     let error = pull(&strict, &reference, None).await.unwrap_err();
-    assert!(
-        error
-            .to_string()
-            .ends_with(": http: server gave HTTP response to HTTPS client")
-            || error.to_string().contains("tls: "),
-        "{error}"
+    assert_eq!(
+        error.to_string(),
+        "Get \"https://plain.example:5000/v2/a/b/manifests/1\": http: server gave HTTP response to HTTPS client"
     );
     assert!(fake.requests().is_empty());
     let listed = ClientConfig {

@@ -149,6 +149,60 @@ async fn patience_has_an_end() {
 }
 
 #[tokio::test]
+async fn a_dripping_download_is_cut_off() {
+    let image = Image::new(&[100_000]);
+    let fake = tricky(&image, |request, content| {
+        let start = range_start(request).unwrap_or(0);
+        let drops = content[start..start + 1000].iter();
+        let steps = drops.flat_map(|byte| [Step::Send(vec![*byte]), Step::Pause(Duration::from_millis(20))]);
+        Reply {
+            steps: steps.collect(),
+            ..fake::ranged(request, content)
+        }
+    })
+    .await;
+    let quick = Client::new(ClientConfig {
+        stall_timeout: Duration::from_millis(60),
+        attempts: 3,
+        ..quick()
+    })
+    .unwrap();
+    let start = Instant::now();
+    let error = download(&quick, &fake).await.1.unwrap_err();
+    assert!(matches!(error, Error::Stalled { .. }), "{error}");
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+}
+
+#[tokio::test]
+async fn a_registry_that_restarts_during_a_download_is_waited_for() {
+    let image = Image::new(&[300_000]);
+    let first = tricky(&image, |request, content| cut(request, content, 100_000, Step::Hangup)).await;
+    let (address, reference) = (first.address, first.reference("a/b:1"));
+    let patient = Client::new(ClientConfig {
+        backoff: Duration::from_millis(80),
+        ..quick()
+    })
+    .unwrap();
+    let found = resolve(&patient, &first).await;
+    let mut stream = patient.blob(&reference, &found.layers[0], None);
+    let mut all = Vec::new();
+    while all.len() < 100_000 {
+        all.extend_from_slice(&stream.next().await.unwrap().unwrap());
+    }
+    drop(first);
+    let served = image.clone();
+    let again = tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        Fake::start_at(address, move |request| served.serve(request)).await
+    });
+    while let Some(bytes) = stream.next().await {
+        all.extend_from_slice(&bytes.unwrap());
+    }
+    assert!(all == image.layers[0]);
+    assert_eq!(blob_requests(&again.await.unwrap(), &image), [Some(100_000)]);
+}
+
+#[tokio::test]
 async fn wrong_content_is_never_handed_out_as_complete() {
     let image = Image::new(&[100_000]);
     let fake = tricky(&image, |_, content| {

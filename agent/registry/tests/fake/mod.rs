@@ -102,18 +102,24 @@ impl Drop for Fake {
 
 impl Fake {
     pub async fn start(handler: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Fake {
-        Fake::start_on(handler, None).await
+        Fake::start_on("127.0.0.1:0".parse().unwrap(), handler, None).await
+    }
+
+    /// Where another one was before.
+    pub async fn start_at(address: SocketAddr, handler: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Fake {
+        Fake::start_on(address, handler, None).await
     }
 
     pub async fn start_tls(acceptor: TlsAcceptor, handler: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Fake {
-        Fake::start_on(handler, Some(acceptor)).await
+        Fake::start_on("127.0.0.1:0".parse().unwrap(), handler, Some(acceptor)).await
     }
 
     async fn start_on(
+        address: SocketAddr,
         handler: impl Fn(&Request) -> Reply + Send + Sync + 'static,
         acceptor: Option<TlsAcceptor>,
     ) -> Fake {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let handler: Handler = Arc::new(handler);
         let server = Server {
@@ -206,13 +212,16 @@ impl Server {
     }
 }
 
-async fn read_request(stream: &mut (impl AsyncRead + Unpin), buffer: &mut Vec<u8>) -> Option<Request> {
+async fn read_request(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), buffer: &mut Vec<u8>) -> Option<Request> {
     let end = loop {
         if let Some(at) = buffer.windows(4).position(|end| end == b"\r\n\r\n") {
             break at;
         }
-        // Not HTTP: a TLS greeting, for example. Refuse it as Go's server does.
+        // Not HTTP but a TLS greeting: refused as Go's server does.
         if buffer.first().is_some_and(|first| !first.is_ascii_uppercase()) {
+            let _ = stream
+                .write_all(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n400 Bad Request")
+                .await;
             return None;
         }
         let mut part = [0; 4096];
