@@ -1,1 +1,100 @@
-fn main() {}
+//! `iechord`, the daemon: flags and file → engine → listeners → wait for a signal → drain. No behaviour here.
+#![forbid(unsafe_code)]
+
+mod file;
+mod flags;
+mod logging;
+mod pidfile;
+mod settings;
+mod ulimit;
+
+use std::process::ExitCode;
+
+use agent_engine::Engine;
+use agent_rest::{Listeners, Server};
+use anyhow::Context;
+use sd_notify::NotifyState;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{info, warn};
+
+use settings::Settings;
+
+/// The engine mostly waits; what takes the processor runs on the blocking pool or in shims.
+const WORKERS: usize = 2;
+/// Threads for files, archives and mounts; they come and go.
+const BLOCKING_THREADS: usize = 64;
+/// Heaps of the C library. One for each thread would keep what that thread once needed.
+const ARENAS: i32 = 2;
+/// Freed blocks from this size on go back to the kernel at once: layers pass through in pieces of this order.
+const RETURNED_BYTES: i32 = 128 * 1024;
+
+fn main() -> ExitCode {
+    runtime_sys::allocator::limit_arenas(ARENAS);
+    runtime_sys::allocator::return_early(RETURNED_BYTES);
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("iechord: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> anyhow::Result<()> {
+    let flags = flags::parse()?;
+    let validate = flags.validate;
+    let settings = Settings::load(flags)?;
+    if validate {
+        println!("configuration OK");
+        return Ok(());
+    }
+    logging::start(settings.log_level, settings.log_format);
+    settings::prepare_process();
+    let _pidfile = pidfile::claim(&settings.pidfile)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .max_blocking_threads(BLOCKING_THREADS)
+        .thread_name("iechord")
+        .enable_all()
+        .build()
+        .context("cannot start the threads of the daemon")?;
+    let result = runtime.block_on(serve(settings));
+    // Whatever still blocks is not waited for: operations had their grace.
+    runtime.shutdown_background();
+    result
+}
+
+async fn serve(settings: Settings) -> anyhow::Result<()> {
+    let activated = settings::activated()?;
+    let listeners = Listeners::open(&settings.hosts(&activated), &settings.access, activated).await?;
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut hangup = signal(SignalKind::hangup())?;
+
+    let grace = settings.engine.shutdown_timeout;
+    let engine = Engine::open(settings.engine).await.context("cannot open the engine")?;
+    for address in listeners.addresses() {
+        info!(address, "API");
+    }
+    let server = Server::start(engine.clone(), listeners);
+    // Without a service manager there is nobody to tell.
+    let _ = sd_notify::notify(&[NotifyState::Ready]);
+    runtime_sys::memory::trim_heap();
+    info!(version = env!("CARGO_PKG_VERSION"), "ready");
+
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => warn!("SIGHUP: reloading is not supported; restart the daemon, containers run on"),
+        }
+    }
+    info!("stopping; containers run on");
+    let _ = sd_notify::notify(&[NotifyState::Stopping]);
+    let drain = async { tokio::join!(server.stop(grace), engine.shutdown()) };
+    tokio::select! {
+        _ = drain => {}
+        _ = terminate.recv() => warn!("told twice: operations cut off"),
+        _ = interrupt.recv() => warn!("told twice: operations cut off"),
+    }
+    Ok(())
+}

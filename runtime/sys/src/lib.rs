@@ -2,6 +2,8 @@
 //!
 //! Wrappers take and return owned or borrowed descriptors, never raw numbers, and name their man page.
 
+pub mod activation;
+pub mod allocator;
 pub mod bpf;
 pub mod clone;
 mod cvt;

@@ -22,7 +22,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("cli-client", &["agent-api"]),
     ("iechor", &["agent-api", "cli-client"]),
     ("iechor-shim", &["runtime", "runtime-sys"]),
-    ("iechord", &["agent-engine", "agent-rest"]),
+    ("iechord", &["agent-engine", "agent-rest", "runtime-sys"]),
     ("network", &["runtime-sys"]),
     ("runtime", &["runtime-sys"]),
     ("runtime-sys", &[]),
