@@ -29,10 +29,6 @@ pub fn routes(router: Router<Engine>) -> Router<Engine> {
             missing!(get, "listing file system changes (diff)"),
         )
         .route("/containers/{id}/stats", missing!(get, "resource statistics (stats)"))
-        .route(
-            "/containers/{id}/update",
-            missing!(post, "changing limits of a container (update)"),
-        )
         .route("/containers/{id}/attach/ws", missing!(get, "attaching over WebSocket"))
         .route("/containers/{id}/archive", missing!(any, "copying files (cp)"))
         .route("/containers/{id}/checkpoints", missing!(any, "checkpointing"))

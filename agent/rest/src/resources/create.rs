@@ -185,17 +185,7 @@ fn narrow<T: TryFrom<i64>>(value: i64, what: &str) -> ApiResult<T> {
 }
 
 fn host_config(host: HostConfig) -> ApiResult<spec::HostConfig> {
-    let restart = &host.restart_policy;
-    let restart_policy = spec::RestartPolicy {
-        name: spec::RestartName::parse(&restart.name).ok_or_else(|| {
-            ApiError::bad(format!(
-                "invalid restart policy: unknown policy '{}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'",
-                restart.name
-            ))
-        })?,
-        maximum_retry_count: u32::try_from(restart.maximum_retry_count)
-            .map_err(|_| ApiError::bad("invalid restart policy: maximum retry count cannot be negative"))?,
-    };
+    let restart_policy = restart_policy(&host.restart_policy)?;
     let mut console_size = [0; 2];
     for (slot, value) in console_size.iter_mut().zip(host.console_size) {
         *slot = narrow(value.into(), "HostConfig.ConsoleSize")?;
@@ -260,7 +250,21 @@ fn bindings(list: Option<Vec<wire::PortBinding>>) -> Vec<spec::PortBinding> {
     .collect()
 }
 
-fn resources(host: &HostConfig) -> ApiResult<spec::Resources> {
+/// A restart policy; an empty name is `no`.
+pub(super) fn restart_policy(policy: &wire::RestartPolicy) -> ApiResult<spec::RestartPolicy> {
+    Ok(spec::RestartPolicy {
+        name: spec::RestartName::parse(&policy.name).ok_or_else(|| {
+            ApiError::bad(format!(
+                "invalid restart policy: unknown policy '{}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'",
+                policy.name
+            ))
+        })?,
+        maximum_retry_count: u32::try_from(policy.maximum_retry_count)
+            .map_err(|_| ApiError::bad("invalid restart policy: maximum retry count cannot be negative"))?,
+    })
+}
+
+pub(super) fn resources(host: &HostConfig) -> ApiResult<spec::Resources> {
     let devices = host.devices.iter().flatten().map(|device| spec::Device {
         path_on_host: device.path_on_host.clone(),
         path_in_container: device.path_in_container.clone(),

@@ -14,6 +14,7 @@ mod networks;
 mod refused;
 mod system;
 mod units;
+mod update;
 mod volumes;
 
 use agent_engine::Engine;
@@ -43,6 +44,7 @@ pub fn router(engine: Engine) -> Router {
         .route("/containers/{id}/rename", post(containers::rename))
         .route("/containers/{id}/pause", post(containers::pause))
         .route("/containers/{id}/unpause", post(containers::unpause))
+        .route("/containers/{id}/update", post(update::update))
         .route("/containers/{id}/wait", post(containers::wait))
         .route("/containers/{id}/resize", post(attach::resize))
         .route("/containers/{id}/attach", post(attach::attach))
