@@ -1,13 +1,22 @@
 //! Download an image's layers to nowhere and tell how fast it went: `fetch [--trust] REFERENCE [PLATFORM]`.
 //!
+//! `USERNAME` and `PASSWORD` log in, `MIRROR` is a mirror to ask first; proxies come from the usual variables.
+//!
 //! For trying a registry by hand and for measuring the CPU cost per byte.
 
 use std::time::Instant;
 
-use agent_registry::{Client, ClientConfig, Defaults, Mirror, Platform, PullPlan, Reference};
+use agent_registry::{Client, ClientConfig, Credentials, Defaults, Mirror, Platform, PullPlan, Reference};
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
+async fn main() {
+    if let Err(error) = run().await {
+        eprintln!("{error}");
+        std::process::exit(1);
+    }
+}
+
+async fn run() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments: Vec<String> = std::env::args().skip(1).collect();
     let trust = arguments.first().is_some_and(|first| first == "--trust");
     if trust {
@@ -27,11 +36,14 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         proxies: agent_registry::Proxies::from_env(),
         ..ClientConfig::default()
     })?;
+    let user = std::env::var("USERNAME").ok();
+    let user = user.map(|user| Credentials::basic(user, std::env::var("PASSWORD").unwrap_or_default()));
+    let user = user.as_ref();
     let start = Instant::now();
-    println!("{reference} is {}", client.digest(&reference, None).await?);
-    let image = client.resolve(&reference, &platform, None).await?;
+    println!("{reference} is {}", client.digest(&reference, user).await?);
+    let image = client.resolve(&reference, &platform, user).await?;
     println!("{} {} in {:?}", image.platform, image.config_digest, start.elapsed());
-    let plan = PullPlan::new(&client, &reference, image, None);
+    let plan = PullPlan::new(&client, &reference, image, user);
     let start = Instant::now();
     let mut tasks = tokio::task::JoinSet::new();
     for index in 0..plan.layers().len() {

@@ -27,6 +27,8 @@ const MAX_REDIRECTS: usize = 10;
 const IDLE: Duration = Duration::from_secs(30);
 /// That a host speaks plain HTTP is believed for this long, so that one that turns to HTTPS is noticed.
 const PLAIN_BELIEVED: Duration = Duration::from_secs(60);
+/// Frames that a server may send: each costs a pass through the HTTP/2 machinery, and the default is 16 KiB.
+const H2_FRAME: u32 = 256 << 10;
 /// How often an HTTP/2 connection in use is asked whether it lives.
 const H2_PING: Duration = Duration::from_secs(10);
 /// Window per HTTP/2 stream and connection: bandwidth × delay of 1 Gbit/s over 60 ms.
@@ -107,6 +109,7 @@ impl Transport {
             // Without it a dead connection stays in the pool, and every new stream on it stalls as well.
             .http2_keep_alive_interval(H2_PING)
             .http2_keep_alive_timeout(config.stall_timeout)
+            .http2_max_frame_size(H2_FRAME)
             .http2_initial_stream_window_size(H2_STREAM_WINDOW)
             .http2_initial_connection_window_size(H2_CONNECTION_WINDOW)
             .build(connector.clone());
