@@ -88,9 +88,9 @@ impl List<'_> {
 
     fn render(&self, format: &str, rows: &[Row]) -> Result<String> {
         let mut text = String::new();
-        if format == "json" {
+        if matches!(format, "json" | "{{json .}}" | "{{ json . }}") {
             for row in rows {
-                text.push_str(&row.value().to_string());
+                text.push_str(&escaped(&row.value().to_string()));
                 text.push('\n');
             }
             return Ok(text);
@@ -115,6 +115,11 @@ impl List<'_> {
     }
 }
 
+/// Go's JSON of a row is safe inside of HTML.
+fn escaped(json: &str) -> String {
+    json.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")
+}
+
 /// Prints one object through `--format` (`json` is the object on one line).
 ///
 /// # Errors
@@ -132,6 +137,27 @@ pub fn object(format: &str, value: &Value) -> Result {
 pub struct Inspected;
 
 impl Methods for Inspected {
+    fn null(&self, name: &str) -> &'static str {
+        const LISTS: &[&str] = &[
+            "Aliases", "Args", "Binds", "BlkioDeviceReadBps", "BlkioDeviceReadIOps", "BlkioDeviceWriteBps",
+            "BlkioDeviceWriteIOps", "BlkioWeightDevice", "CapAdd", "CapDrop", "Cmd", "Config", "DNSNames",
+            "DeviceCgroupRules", "DeviceRequests", "Devices", "Dns", "DnsOptions", "DnsSearch", "Entrypoint", "Env", "ExecIDs",
+            "ExtraHosts", "GroupAdd", "Layers", "Links", "MaskedPaths", "Mounts", "OnBuild", "ReadonlyPaths", "RepoDigests",
+            "RepoTags", "SecurityOpt", "Shell", "Ulimits", "VolumesFrom", "Warnings",
+        ];
+        const MAPS: &[&str] = &[
+            "Annotations", "DriverOpts", "ExposedPorts", "Labels", "Options", "PortBindings", "Ports", "StorageOpt", "Sysctls",
+            "Tmpfs", "Volumes",
+        ];
+        if LISTS.contains(&name) {
+            "[]"
+        } else if MAPS.contains(&name) {
+            "map[]"
+        } else {
+            "<nil>"
+        }
+    }
+
     fn missing(&self, receiver: &Value, name: &str) -> Option<Value> {
         const OPTIONAL: &[&str] = &[
             "Annotations", "ArgsEscaped", "BindOptions", "Bridge", "Containers", "DNSNames", "DriverOpts", "ExposedPorts",

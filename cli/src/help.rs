@@ -70,6 +70,27 @@ pub fn of(words: &[&str]) -> Result<String> {
 /// `iechor run --help`.
 pub fn command(entry: &Entry, title: &str) -> String {
     let mut command = entry.command(entry.name).disable_help_flag(true);
+    let mut text = format!("{}\n\n{}\n", usage(entry, title), entry.about);
+    let spellings = entry.spellings();
+    if spellings.len() > 1 {
+        text.push_str(&format!("\nAliases:\n  {}\n", spellings.join(", ")));
+    }
+    let examples = command.get_after_help().map(ToString::to_string);
+    command = command.after_help("");
+    let flags = flags(command);
+    if !flags.is_empty() {
+        text.push_str("\nOptions:\n");
+        text.push_str(&flags);
+    }
+    if let Some(examples) = examples {
+        text.push_str(&format!("\nExamples:\n{}\n", examples.trim_end()));
+    }
+    text
+}
+
+/// `Usage:  iechor run [OPTIONS] IMAGE …`
+pub fn usage(entry: &Entry, title: &str) -> String {
+    let command = entry.command(entry.name).disable_help_flag(true);
     let usage = command
         .get_overridden_usage()
         .map(ToString::to_string)
@@ -88,27 +109,17 @@ pub fn command(entry: &Entry, title: &str) -> String {
             }
             usage
         });
-    let mut text = format!("Usage:  iechor {title} {}\n\n{}\n", usage.trim(), entry.about);
-    let spellings = entry.spellings();
-    if spellings.len() > 1 {
-        text.push_str(&format!("\nAliases:\n  {}\n", spellings.join(", ")));
-    }
-    let examples = command.get_after_help().map(ToString::to_string);
-    command = command.after_help("");
-    let flags = flags(command);
-    if !flags.is_empty() {
-        text.push_str("\nOptions:\n");
-        text.push_str(&flags);
-    }
-    if let Some(examples) = examples {
-        text.push_str(&format!("\nExamples:\n{}\n", examples.trim_end()));
-    }
-    text
+    format!("Usage:  iechor {title} {}", usage.trim()).trim_end().to_owned()
 }
 
 /// The flags as clap lays them out, without its headline.
 fn flags(command: Command) -> String {
-    let mut command = command.mut_args(|arg| if arg.is_positional() { arg.hide(true) } else { arg.hide_default_value(true) });
+    let mut command = command.mut_args(|arg| match arg.get_action() {
+        _ if arg.is_positional() => arg.hide(true),
+        // The texts say what matters about defaults.
+        clap::ArgAction::Set | clap::ArgAction::Append => arg.hide_default_value(true),
+        _ => arg,
+    });
     let text = command.render_help().to_string();
     // clap's own first heading; the others follow with theirs.
     match text.find("Options:\n") {

@@ -36,7 +36,7 @@ fn main() -> ExitCode {
         Ok(()) => 0,
         Err(failure) => {
             if !failure.message.is_empty() {
-                output::warn(failure.message);
+                output::warn(plain(&failure.message));
             }
             i32::from(failure.code)
         }
@@ -58,6 +58,23 @@ fn execute(asked: Asked) -> Result {
             outcome
         }
     }
+}
+
+/// Rust adds the number to what the system says; the words are enough.
+fn plain(message: &str) -> String {
+    let mut text = String::with_capacity(message.len());
+    let mut rest = message;
+    while let Some((before, after)) = rest.split_once(" (os error ") {
+        text.push_str(before);
+        match after.split_once(')') {
+            Some((number, after)) if number.bytes().all(|b| b.is_ascii_digit()) => rest = after,
+            _ => {
+                text.push_str(" (os error ");
+                rest = after;
+            }
+        }
+    }
+    text + rest
 }
 
 /// A raw terminal after a crash would be useless.

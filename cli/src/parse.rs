@@ -47,7 +47,12 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Asked> {
     match command.try_get_matches_from(&rest[used - 1..]) {
         Ok(matches) => Ok(Asked::Run { globals: Box::new(globals), entry, matches: Box::new(matches) }),
         Err(error) if error.kind() == ErrorKind::DisplayHelp => Ok(Asked::Say(help::command(entry, &title))),
-        Err(error) => Err(refusal(&error, &format!("iechor {title}"), 1)),
+        Err(error) => {
+            let mut failure = refusal(&error, &format!("iechor {title}"), 1);
+            let usage = help::usage(entry, &title);
+            failure.message = failure.message.replacen("\n\n", &format!("\n\n{usage}\n\n"), 1);
+            Err(failure)
+        }
     }
 }
 
@@ -119,8 +124,10 @@ fn refusal(error: &clap::Error, title: &str, otherwise: u8) -> Failure {
         ErrorKind::UnknownArgument if argument.starts_with('-') => {
             (format!("unknown shorthand flag: {argument}"), REFUSED)
         }
-        ErrorKind::UnknownArgument => (format!("unexpected argument: {argument}"), 1),
-        ErrorKind::MissingRequiredArgument => (format!("\"{title}\" requires {argument}"), 1),
+        ErrorKind::UnknownArgument => (format!("iechor: '{title}' does not take the argument {argument:?}"), 1),
+        ErrorKind::MissingRequiredArgument | ErrorKind::TooFewValues | ErrorKind::WrongNumberOfValues => {
+            (format!("iechor: '{title}' requires more arguments"), 1)
+        }
         ErrorKind::InvalidValue | ErrorKind::NoEquals if context(ContextKind::InvalidValue).is_empty() => {
             (format!("flag needs an argument: {flag}"), REFUSED)
         }

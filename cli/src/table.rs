@@ -3,13 +3,19 @@
 
 use unicode_width::UnicodeWidthStr;
 
-const MIN_WIDTH: usize = 10;
+/// Of docker's tables.
+pub const MIN_WIDTH: usize = 10;
 const PADDING: usize = 3;
 
 /// Aligns text whose cells are separated by tabs.
 pub fn align(text: &str) -> String {
+    align_to(text, MIN_WIDTH)
+}
+
+/// The same with another least width of a column.
+pub fn align_to(text: &str, least: usize) -> String {
     let lines: Vec<Vec<&str>> = text.split('\n').map(|line| line.split('\t').collect()).collect();
-    let mut out = Layout { lines: &lines, widths: Vec::new(), out: String::with_capacity(text.len() * 2) };
+    let mut out = Layout { lines: &lines, least, widths: Vec::new(), out: String::with_capacity(text.len() * 2) };
     out.block(0, lines.len());
     // The last line ends without a newline when the text did.
     out.out.pop();
@@ -18,6 +24,7 @@ pub fn align(text: &str) -> String {
 
 struct Layout<'a> {
     lines: &'a [Vec<&'a str>],
+    least: usize,
     /// Widths of the columns to the left, which hold for the block being written.
     widths: Vec<usize>,
     out: String,
@@ -35,7 +42,7 @@ impl Layout<'_> {
             }
             self.write(from, at);
             from = at;
-            let mut width = MIN_WIDTH;
+            let mut width = self.least;
             while at < to && in_column(&self.lines[at]) {
                 width = width.max(self.lines[at][column].width() + PADDING);
                 at += 1;

@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Mutex;
 
-use nix::sys::termios::{self, LocalFlags, OutputFlags, SetArg, Termios};
+use nix::sys::termios::{self, SetArg, Termios};
 
 /// The settings to go back to. One slot is enough: only the controlling terminal is ever made raw.
 static SAVED: Mutex<Option<Termios>> = Mutex::new(None);
@@ -48,9 +48,6 @@ impl Raw {
         let before = termios::tcgetattr(&stdin)?;
         let mut raw = before.clone();
         termios::cfmakeraw(&mut raw);
-        // Messages of ours must still begin at the left edge; what the container prints has passed its own terminal.
-        raw.output_flags.insert(OutputFlags::OPOST);
-        raw.local_flags.remove(LocalFlags::ECHO);
         *slot() = Some(before);
         termios::tcsetattr(&stdin, SetArg::TCSANOW, &raw)?;
         Ok(Some(Raw(())))

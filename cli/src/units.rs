@@ -93,6 +93,14 @@ pub fn nano_time(nanos: i64) -> String {
     text.strip_suffix("+00:00").map_or(text.clone(), |utc| format!("{utc}Z"))
 }
 
+/// `Mon Jan  2 15:04:05 2006` from RFC 3339; other text as it is.
+pub fn ansi_time(text: &str) -> String {
+    match text.parse::<jiff::Timestamp>() {
+        Ok(time) => time.to_zoned_datetime(jiff::tz::TimeZone::UTC).strftime("%a %b %e %H:%M:%S %Y").to_string(),
+        Err(_) => text.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

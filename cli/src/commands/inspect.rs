@@ -50,13 +50,11 @@ async fn find(client: &Client, name: &str, kinds: &[&str], size: bool) -> Result
         match found {
             Ok(raw) => return Ok(raw),
             // A name that one kind cannot have may be another's.
+            Err(error) if kinds.len() == 1 => return Err(error.into()),
             Err(error) if error.is_not_found() || error.status().is_some_and(|status| status == client::StatusCode::BAD_REQUEST) => {}
             Err(client::Error::Name(_)) => {}
             Err(error) => return Err(error.into()),
         }
     }
-    match kinds {
-        [kind] => Err(Failure::new(format!("Error: No such {kind}: {name}"))),
-        _ => Err(Failure::new(format!("Error: No such object: {name}"))),
-    }
+    Err(Failure::new(format!("Error: No such object: {name}")))
 }

@@ -6,6 +6,7 @@ use crate::cli::Cli;
 use crate::failure::{Failure, Result};
 use crate::format;
 use crate::output;
+use crate::units;
 
 /// Show the version information of client and daemon.
 #[derive(Debug, clap::Args)]
@@ -103,7 +104,7 @@ fn text(both: &Value) -> String {
             line("API version", format!("{} (minimum version {})", word(&details["ApiVersion"]), word(&details["MinAPIVersion"])));
             line("Go version", word(&details["GoVersion"]));
             line("Git commit", word(&details["GitCommit"]));
-            line("Built", word(&details["BuildTime"]));
+            line("Built", units::ansi_time(&word(&details["BuildTime"])));
             line("OS/Arch", format!("{}/{}", word(&details["Os"]), word(&details["Arch"])));
             line("Experimental", word(&details["Experimental"]));
         } else {

@@ -64,8 +64,17 @@ impl Run<'_> {
             Node::Text(text) => self.out.push_str(text),
             Node::Action(pipe) => {
                 let value = self.pipe(pipe, dot)?;
-                if pipe.variables.is_empty() {
-                    self.out.push_str(&funcs::display(&value));
+                match (pipe.variables.is_empty(), pipe.commands.as_slice()) {
+                    (false, _) => {}
+                    // Which empty thing a null stands for is known by its name only.
+                    (true, [command]) if value.is_null() => match command.as_slice() {
+                        [Expr::Fields(_, names)] => {
+                            let name = names.last().map_or("", String::as_str);
+                            self.out.push_str(self.methods.null(name));
+                        }
+                        _ => self.out.push_str(&funcs::display(&value)),
+                    },
+                    (true, _) => self.out.push_str(&funcs::display(&value)),
                 }
             }
             Node::Break => return Ok(Flow::Break),

@@ -41,6 +41,11 @@ pub trait Methods {
         None
     }
 
+    /// What a lone null field prints.
+    fn null(&self, _name: &str) -> &'static str {
+        "<no value>"
+    }
+
     /// A field that the object lacks. `None` makes it an error, as a misspelt field must be.
     fn missing(&self, _receiver: &Value, _name: &str) -> Option<Value> {
         None

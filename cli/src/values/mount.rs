@@ -20,7 +20,7 @@ pub fn volume(spec: &str) -> Result<Volume, String> {
         return if spec.is_empty() { Err("invalid empty volume spec".to_owned()) } else { Ok(Volume::Anonymous(spec.to_owned())) };
     };
     if source.is_empty() {
-        return Err(format!("invalid volume specification: '{spec}'"));
+        return Err(format!("invalid spec: {spec}: empty section between colons"));
     }
     if rest.matches(':').count() > 1 {
         return Err(format!("invalid volume specification: '{spec}': too many colons"));

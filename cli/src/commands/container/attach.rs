@@ -32,13 +32,13 @@ pub async fn run(cli: &Cli, args: Args) -> Result {
     let keys = run::detach_keys(cli, args.detach_keys.as_deref())?;
     let container = client.inspect_container(&args.container).await?;
     if !container.state.running {
-        fail!("cannot attach to a stopped container, start it first");
+        fail!("You cannot attach to a stopped container, start it first");
     }
     if container.state.paused {
-        fail!("cannot attach to a paused container, unpause it first");
+        fail!("You cannot attach to a paused container, unpause it first");
     }
     if container.state.restarting {
-        fail!("cannot attach to a restarting container, wait until it is running");
+        fail!("You cannot attach to a restarting container, wait until it is running");
     }
     let tty = container.config.tty;
     let stdin = !args.no_stdin && container.config.open_stdin;

@@ -135,11 +135,13 @@ fn row(container: &Summary, whole: bool) -> Row {
         ("Mounts", json!(mounts.join(","))),
         ("LocalVolumes", json!(volumes.to_string())),
         ("Networks", json!(networks.join(","))),
+        // Known only to daemons with several platforms of an image.
+        ("Platform", serde_json::Value::Null),
     ])
     .with_labels(&container.labels)
 }
 
-fn image(container: &Summary, whole: bool) -> String {
+pub fn image(container: &Summary, whole: bool) -> String {
     if whole {
         return container.image.clone();
     }

@@ -34,7 +34,7 @@ pub async fn run(cli: &Cli, args: Args) -> Result {
                 }
                 return Ok(());
             }
-            _ => fail!("no public port '{number}/{protocol}' published for {}", args.container),
+            _ => fail!("Error: No public port '{asked}' published for {}", args.container),
         }
     }
     let mut lines = Vec::new();

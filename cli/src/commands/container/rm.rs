@@ -24,9 +24,14 @@ pub async fn run(cli: &Cli, args: Args) -> Result {
     let client = cli.client()?;
     let mut tally = Tally::default();
     for name in &args.containers {
-        let outcome = client.remove_container(name.trim_start_matches('/'), args.force, args.volumes, args.link).await;
-        if tally.note(outcome).is_some() {
-            output::line(name);
+        match client.remove_container(name.trim_start_matches('/'), args.force, args.volumes, args.link).await {
+            // What is to be gone is gone: said, but no failure.
+            Err(error) if args.force && error.is_not_found() => output::warn(error.to_string()),
+            outcome => {
+                if tally.note(outcome).is_some() {
+                    output::line(name);
+                }
+            }
         }
     }
     tally.end()

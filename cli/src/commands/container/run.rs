@@ -9,6 +9,7 @@ use super::options::Options;
 use super::request;
 use crate::cli::Cli;
 use crate::failure::{Failure, NOT_EXECUTABLE, NOT_FOUND, REFUSED, Result};
+use crate::help;
 use crate::keys;
 use crate::output;
 use crate::session::{End, Session};
@@ -46,9 +47,10 @@ pub struct Args {
 pub async fn run(cli: &Cli, args: Args) -> Result {
     let outcome = execute(cli, &args).await;
     outcome.map_err(|failure| {
-        let message = match failure.message.as_str() {
-            "" => String::new(),
-            words => format!("iechor: {words}"),
+        let message = match (failure.message.as_str(), failure.code) {
+            ("", _) => String::new(),
+            (words, REFUSED..=NOT_FOUND) => format!("iechor: {words}\n\n{}", help::hint("iechor run")),
+            (words, _) => words.to_owned(),
         };
         Failure { message, ..failure }
     })

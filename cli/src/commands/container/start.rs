@@ -4,7 +4,7 @@ use client::Attach;
 
 use super::run::{self, exit};
 use crate::cli::Cli;
-use crate::failure::{Result, Tally, fail};
+use crate::failure::{Failure, Result, Tally, fail};
 use crate::output;
 use crate::session::{End, Session};
 use crate::signals;
@@ -35,12 +35,16 @@ pub async fn run(cli: &Cli, args: Args) -> Result {
         };
     }
     let mut tally = Tally::default();
+    let mut failed = Vec::new();
     for name in &args.containers {
-        if tally.note(client.start_container(name, None).await).is_some() {
-            output::line(name);
+        match tally.note(client.start_container(name, None).await) {
+            Some(()) => output::line(name),
+            None => failed.push(name.as_str()),
         }
     }
-    tally.end()
+    tally.end().map_err(|failure| {
+        Failure::new(format!("{}\nError: failed to start containers: {}", failure.message, failed.join(", ")))
+    })
 }
 
 async fn attached(cli: &Cli, args: &Args, name: &str) -> Result {

@@ -22,6 +22,7 @@ pub async fn run(cli: &Cli, args: Args) -> Result {
     for process in &top.processes {
         text.push_str(&(process.join("\t") + "\n"));
     }
-    output::print(&table::align(&text));
+    // Wider than docker's other tables.
+    output::print(&table::align_to(&text, 20));
     Ok(())
 }

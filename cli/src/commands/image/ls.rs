@@ -48,8 +48,7 @@ pub async fn run(cli: &Cli, args: Args) -> Result {
         filters.add("reference", name.clone());
     }
     let format = args.format.as_deref().or(cli.config()?.images_format.as_deref().filter(|_| !args.quiet));
-    let mut images = cli.client()?.images(args.all, &filters).await?;
-    images.sort_by_key(|image| std::cmp::Reverse(image.created));
+    let images = cli.client()?.images(args.all, &filters).await?;
     let digests = args.digests || format.is_some_and(|format| format.contains(".Digest"));
     if args.quiet && args.format.is_none() {
         for image in &images {
@@ -129,8 +128,9 @@ fn row(image: &Summary, repository: &str, tag: &str, digest: &str, whole: bool) 
         ("CreatedSince", json!(units::ago(image.created))),
         ("CreatedAt", json!(units::local_time(image.created))),
         ("Size", json!(units::size(image.size, 3))),
-        ("Containers", json!(if image.containers < 0 { "N/A".to_owned() } else { image.containers.to_string() })),
-        ("VirtualSize", json!(units::size(image.size, 3))),
+        // Counted only in the disk usage, as in docker.
+        ("Containers", json!("N/A")),
+        ("VirtualSize", json!(units::size(image.size, 4))),
         ("SharedSize", json!(unknown(image.shared_size))),
         ("UniqueSize", json!(unknown(if image.shared_size < 0 { -1 } else { image.size - image.shared_size }))),
     ])

@@ -153,8 +153,8 @@ fn verbose(usage: &DiskUsage) -> Result {
                 ("ID", json!(crate::commands::image::short(&image.id, false))),
                 ("CreatedSince", json!(units::ago(image.created))),
                 ("Size", json!(units::size(image.size, 3))),
-                ("SharedSize", json!(units::size(shared, 3))),
-                ("UniqueSize", json!(units::size(image.size - shared, 3))),
+                ("SharedSize", json!(units::size(shared, 4))),
+                ("UniqueSize", json!(units::size(image.size - shared, 4))),
                 ("Containers", json!(image.containers.max(0).to_string())),
             ])
         })
@@ -182,7 +182,7 @@ fn verbose(usage: &DiskUsage) -> Result {
             let name = container.names.first().map_or("", |name| name.trim_start_matches('/'));
             Row::new(vec![
                 ("ID", json!(crate::commands::image::short(&container.id, false))),
-                ("Image", json!(container.image)),
+                ("Image", json!(crate::commands::container::ls::image(container, false))),
                 ("Command", json!(format!("{:?}", crate::commands::container::ls::shorten(&container.command, 20)))),
                 ("LocalVolumes", json!(volumes.to_string())),
                 ("Size", json!(units::size(container.size_rw, 3))),

@@ -67,6 +67,10 @@ fn text(info: &Info) -> String {
             text.push_str(&format!("  {name}: {}\n", words(list)));
         }
     }
+    if let Some(folders) = info.cdi_spec_dirs.as_ref().filter(|folders| !folders.is_empty()) {
+        text.push_str(" CDI spec directories:\n");
+        folders.iter().for_each(|folder| text.push_str(&format!("  {folder}\n")));
+    }
     let runtimes: Vec<&str> = info.runtimes.keys().map(String::as_str).collect();
     let mut line = |indent: usize, name: &str, value: &str| {
         if !value.is_empty() {
@@ -87,7 +91,7 @@ fn text(info: &Info) -> String {
             for (at, part) in option.split(',').enumerate() {
                 let (name, value) = part.split_once('=').unwrap_or(("name", part));
                 match at {
-                    0 => line(2, value, "\0"),
+                    0 => line(2, value, "\0\0"),
                     _ => line(3, &capital(name), value),
                 }
             }
