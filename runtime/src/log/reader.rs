@@ -186,6 +186,11 @@ impl LogReader {
         }))
     }
 
+    /// Whether an entry after `until` was seen: there is nothing more to wait for.
+    pub fn ended(&self) -> bool {
+        self.done
+    }
+
     fn find(&mut self) -> io::Result<Option<Found>> {
         while !self.done {
             let Some(file) = &mut self.current else {

@@ -1,9 +1,11 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::plan::{CgroupJoin, MountSource};
+use crate::plan::{CgroupJoin, DeviceKind, JoinedNamespace, MountSource};
 use crate::wire::Wire;
 use crate::{capabilities, plan};
+use nix::mount::MsFlags;
+use oci_spec::runtime::LinuxNamespaceType;
 use serde_json::{Value, json};
 
 struct Fixture {

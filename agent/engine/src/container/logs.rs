@@ -166,7 +166,7 @@ impl<F: FnMut(&Entry<'_>, &mut Vec<u8>) + Send + 'static> Reading<F> {
                 let change = changes.borrow_and_update();
                 change.removed || !(change.phase.is_live() || change.phase == super::Phase::Restarting)
             };
-            if !self.drain(&mut reader).await? || !self.query.follow || over {
+            if !self.drain(&mut reader).await? || !self.query.follow || over || reader.ended() {
                 return Ok(());
             }
             tokio::select! {
