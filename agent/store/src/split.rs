@@ -18,6 +18,7 @@ use crate::tar::Raw;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 const MAGIC: &[u8] = b"iechor split 1\n";
@@ -46,7 +47,8 @@ pub(crate) struct SplitWriter {
 impl SplitWriter {
     pub fn create(path: PathBuf) -> Result<SplitWriter> {
         let fail = |e| Error::io("write", &path)(e);
-        let mut file = BufWriter::with_capacity(128 << 10, File::create(&path).map_err(fail)?);
+        let file = private(&path).map_err(fail)?;
+        let mut file = BufWriter::with_capacity(128 << 10, file);
         file.write_all(MAGIC).map_err(fail)?;
         let mut out = zstd::stream::write::Encoder::new(file, LEVEL).map_err(fail)?;
         out.include_checksum(true).map_err(fail)?;
@@ -230,6 +232,11 @@ impl SplitReader {
     }
 }
 
+/// A new file for root alone, whatever the umask (which is 0 where trees are built).
+fn private(path: &Path) -> io::Result<File> {
+    File::options().write(true).create_new(true).mode(0o600).open(path)
+}
+
 fn damaged(reason: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, reason)
 }
@@ -292,7 +299,9 @@ impl Moves {
                 text.push(0);
             }
         }
-        std::fs::write(path, text).map_err(Error::io("write", path))
+        private(path)
+            .and_then(|mut file| file.write_all(&text))
+            .map_err(Error::io("write", path))
     }
 
     pub fn load(path: &Path) -> io::Result<Moves> {

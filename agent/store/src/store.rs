@@ -16,6 +16,8 @@ use crate::trash::Trash;
 use nix::fcntl::{Flock, FlockArg};
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
+use std::os::fd::AsFd;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -134,6 +136,14 @@ impl Store {
         let root = config.root;
         for dir in ["", "layers", "rw", "tmp", "trash"] {
             make_private(&root.join(dir))?;
+        }
+        for dir in ["tmp", "rw"] {
+            // Layers begin in `tmp`. Without this ext4 puts the files of all layers next to each other, where the inodes of
+            // layers removed in the last minutes are passed over one by one (28 % of the time of a load after a removal).
+            let folder = File::open(root.join(dir)).map_err(Error::io("open", root.join(dir)))?;
+            if let Err(error) = runtime_sys::inode_flags::set_top_folder(folder.as_fd()) {
+                tracing::debug!(dir, %error, "the file system does not spread folders");
+            }
         }
         let lock_path = root.join("lock");
         let lock = File::create(&lock_path).map_err(Error::io("create", &lock_path))?;
@@ -261,7 +271,7 @@ fn names_in(dir: &Path) -> Result<Vec<std::ffi::OsString>> {
 }
 
 fn make_private(dir: &Path) -> Result<()> {
-    use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+    use std::os::unix::fs::PermissionsExt;
     // 0711: with user namespaces the container's root must reach its own layers, but nobody may list them.
     fs::DirBuilder::new()
         .recursive(true)
@@ -295,8 +305,15 @@ impl Inner {
     /// A new empty folder for work in progress; goes to the trash unless it is renamed away.
     pub fn temp_dir(&self, what: &str) -> Result<TempDir<'_>> {
         let n = self.temp.fetch_add(1, Ordering::Relaxed);
-        let path = self.root.join("tmp").join(format!("{what}-{n}"));
-        fs::create_dir(&path).map_err(Error::io("create", &path))?;
+        // Where ext4 puts a folder follows from its name; a new name each time spreads them.
+        let path = self
+            .root
+            .join("tmp")
+            .join(format!("{what}-{n}-{:08x}", rand::random::<u32>()));
+        fs::DirBuilder::new()
+            .mode(0o711)
+            .create(&path)
+            .map_err(Error::io("create", &path))?;
         Ok(TempDir {
             inner: self,
             path,

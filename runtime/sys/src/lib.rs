@@ -9,6 +9,7 @@ pub mod clone;
 mod cvt;
 pub mod epoll;
 pub mod fd;
+pub mod inode_flags;
 pub mod inotify;
 pub mod iptables;
 pub mod memory;
