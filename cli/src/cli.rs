@@ -93,6 +93,14 @@ impl Cli {
         Ok(self.client.get_or_init(|| client))
     }
 
+    /// The daemon's socket, if that is how it is reached.
+    pub fn socket(&self) -> Result<Option<String>> {
+        Ok(match self.client()?.endpoint() {
+            Endpoint::Unix(path) => path.to_str().map(str::to_owned),
+            _ => None,
+        })
+    }
+
     /// The name of the context, for `version` and `info`.
     pub fn context(&self) -> &'static str {
         "default"

@@ -8,7 +8,7 @@ use http::StatusCode;
 use crate::error::Result;
 use crate::filters::Filters;
 use crate::hijack::Hijacked;
-use crate::http::{Call, Client, Download, segment};
+use crate::http::{Call, Client, Download, segment, segments};
 use crate::messages::Messages;
 
 /// What to attach to, and how.
@@ -115,7 +115,9 @@ impl Client {
     }
 
     pub async fn remove_container(&self, id: &str, force: bool, volumes: bool, link: bool) -> Result<()> {
-        self.send(Call::delete(path(id, "")?).flag("force", force).flag("v", volumes).flag("link", link)).await.map(drop)
+        // A link is `container/alias`: two segments.
+        let path = if link { format!("/containers/{}", segments(id)?) } else { path(id, "")? };
+        self.send(Call::delete(path).flag("force", force).flag("v", volumes).flag("link", link)).await.map(drop)
     }
 
     /// `condition`: `not-running`, `next-exit` or `removed`. Returns when the daemon has taken note.

@@ -4,8 +4,7 @@ use std::path::Path;
 
 use agent_api::StringMap;
 
-/// Environment: the files' lines first, then the flags. A name without `=` takes its value from our own environment, or
-/// disappears when it has none.
+/// Environment: the files' lines first, then the flags. A name without `=` takes its value from our own environment.
 ///
 /// # Errors
 /// A file cannot be read, or a name is empty or has a blank in it.
@@ -20,7 +19,8 @@ pub fn environment(files: &[String], flags: &[String]) -> Result<Vec<String>, St
         if flag.is_empty() || flag.starts_with('=') {
             return Err(format!("invalid environment variable: {flag}"));
         }
-        list.extend(resolve(flag));
+        // Without a value anywhere the name goes as it is: it takes the variable away from what the image sets.
+        list.push(resolve(flag).unwrap_or_else(|| flag.clone()));
     }
     Ok(list)
 }
@@ -105,7 +105,7 @@ mod tests {
         std::fs::write(&file, "\u{feff}# note\n\n  A=1 \nHOME\nNOT_SET_ANYWHERE\nB=x=y\n").unwrap();
         let list = environment(&[file.display().to_string()], &["A=2".to_owned(), "ALSO_NOT_SET".to_owned()]).unwrap();
         let home = format!("HOME={}", std::env::var("HOME").unwrap());
-        assert_eq!(list, ["A=1 ", &home, "B=x=y", "A=2"]);
+        assert_eq!(list, ["A=1 ", &home, "B=x=y", "A=2", "ALSO_NOT_SET"]);
         std::fs::write(&file, "A B=1\n").unwrap();
         assert!(environment(&[file.display().to_string()], &[]).unwrap_err().contains("whitespaces"));
         std::fs::write(&file, "=1\n").unwrap();

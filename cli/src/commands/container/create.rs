@@ -17,7 +17,7 @@ use crate::progress::{Out, Progress};
 pub use super::options::Options as Args;
 
 pub async fn run(cli: &Cli, args: Args) -> Result {
-    let request = request::build(&args, false)?;
+    let request = request::build(&args, false, cli.socket()?.as_deref())?;
     let created = create(cli, &args, &request).await.map_err(|failure| failure.with_code(1))?;
     output::line(created);
     Ok(())

@@ -42,8 +42,9 @@ pub struct Options {
     #[arg(short, long, value_name = "STREAM", help_heading = "Container")]
     pub attach: Vec<String>,
     /// Run an init that reaps processes and forwards signals
-    #[arg(long, help_heading = "Container")]
-    pub init: bool,
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          help_heading = "Container")]
+    pub init: Option<bool>,
     /// Remove the container (and its anonymous volumes) when it exits
     #[arg(long, help_heading = "Container")]
     pub rm: bool,
@@ -111,7 +112,7 @@ pub struct Options {
     /// Option of the storage driver
     #[arg(long, value_name = "NAME=VALUE", help_heading = "Files")]
     pub storage_opt: Vec<String>,
-    /// Bind the daemon's socket into the container, so that it can use the API
+    /// Bind the daemon's socket to /var/run/docker.sock of the container
     #[arg(long, help_heading = "Files")]
     pub use_api_socket: bool,
 
@@ -178,9 +179,6 @@ pub struct Options {
     /// Readiness to swap, 0 to 100
     #[arg(long, value_name = "0-100", help_heading = "Limits")]
     pub memory_swappiness: Option<i64>,
-    /// Limit of the kernel's memory (refused by current kernels)
-    #[arg(long, value_name = "BYTES", value_parser = size::parse, help_heading = "Limits", hide = true)]
-    pub kernel_memory: Option<i64>,
     /// Do not kill on memory shortage
     #[arg(long, help_heading = "Limits")]
     pub oom_kill_disable: bool,

@@ -58,7 +58,7 @@ pub async fn run(cli: &Cli, args: Args) -> Result {
 
 async fn execute(cli: &Cli, args: &Args) -> Result {
     let options = &args.options;
-    let mut request = request::build(options, args.detach)?;
+    let mut request = request::build(options, args.detach, cli.socket()?.as_deref())?;
     let keys = detach_keys(cli, args.detach_keys.as_deref())?;
     let attached = !args.detach;
     if attached && options.interactive && options.tty && !terminal::stdin_is_terminal() {

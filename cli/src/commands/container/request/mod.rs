@@ -1,6 +1,6 @@
 //! Flags → the request that creates a container.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use agent_api::create::{Config, CreateRequest, HealthConfig};
 use agent_api::host_config::{DeviceMapping, DeviceRequest, HostConfig, LogConfig, PortMap};
@@ -16,17 +16,20 @@ use crate::values::{pair, port, security};
 /// The default network's name in a request.
 const DEFAULT_NETWORK: &str = "default";
 
-/// Builds the request. `detached`: nothing will be attached.
+/// Where API clients inside of a container look first.
+const API_SOCKET: &str = "/var/run/docker.sock";
+
+/// Builds the request. `detached`: nothing will be attached. `socket`: of the daemon, on its machine.
 ///
 /// # Errors
 /// 125: values that are wrong, or that contradict each other.
-pub fn build(options: &Options, detached: bool) -> Result<CreateRequest> {
-    request(options, detached).map_err(|message| Failure::new(message).with_code(REFUSED))
+pub fn build(options: &Options, detached: bool, socket: Option<&str>) -> Result<CreateRequest> {
+    request(options, detached, socket).map_err(|message| Failure::new(message).with_code(REFUSED))
 }
 
 type Said<T> = std::result::Result<T, String>;
 
-fn request(options: &Options, detached: bool) -> Said<CreateRequest> {
+fn request(options: &Options, detached: bool, socket: Option<&str>) -> Said<CreateRequest> {
     let security = security::options(&options.security_opt)?;
     let (mut exposed, mut bindings) = (Set::new(), PortMap::new());
     for spec in &options.publish {
@@ -44,8 +47,11 @@ fn request(options: &Options, detached: bool) -> Said<CreateRequest> {
             }
         }
     }
-    let (mut devices, mut requests) = devices(options);
-    requests.extend(options.gpus.iter().cloned());
+    let (devices, named) = devices(options);
+    let requests: Vec<DeviceRequest> = options.gpus.iter().cloned().chain(named).collect();
+    let mut ulimits = options.ulimit.clone();
+    ulimits.sort_by(|a, b| a.name.cmp(&b.name));
+    let (cap_add, cap_drop) = capabilities(&options.cap_add, &options.cap_drop);
     let tmpfs: StringMap = options.tmpfs.iter().map(|spec| mount::tmpfs(spec)).collect();
     let restart_policy = options.restart.clone().unwrap_or_else(|| agent_api::host_config::RestartPolicy {
         name: "no".to_owned(),
@@ -61,10 +67,11 @@ fn request(options: &Options, detached: bool) -> Said<CreateRequest> {
     }
     let mut config = config(options, detached)?;
     config.exposed_ports = some(exposed);
-    config.volumes = some(volumes);
+    config.volumes = Some(volumes);
     let (network_mode, networking_config) = networks(options)?;
     if options.use_api_socket {
-        binds.push("/run/iechor/iechor.sock:/run/iechor/iechor.sock".to_owned());
+        let socket = socket.ok_or("--use-api-socket works only where the daemon is reached by a unix:// host")?;
+        binds.push(format!("{socket}:{API_SOCKET}"));
     }
     let host = HostConfig {
         binds: list(&binds),
@@ -72,7 +79,7 @@ fn request(options: &Options, detached: bool) -> Said<CreateRequest> {
         oom_score_adj: options.oom_score_adj.unwrap_or_default(),
         auto_remove: options.rm,
         privileged: options.privileged,
-        port_bindings: some(bindings),
+        port_bindings: Some(bindings),
         links: list(&options.link),
         publish_all_ports: options.publish_all,
         dns: Some(options.dns.clone()),
@@ -86,8 +93,8 @@ fn request(options: &Options, detached: bool) -> Said<CreateRequest> {
         uts_mode: namespace("uts", &options.uts, &["", "host"], false)?,
         userns_mode: namespace("userns", &options.userns, &["", "host"], false)?,
         cgroupns_mode: namespace("cgroupns", &options.cgroupns, &["", "host", "private"], false)?,
-        cap_add: list(&options.cap_add),
-        cap_drop: list(&options.cap_drop),
+        cap_add: list(&cap_add),
+        cap_drop: list(&cap_drop),
         group_add: list(&options.group_add),
         restart_policy,
         security_opt: list(&security.options),
@@ -104,14 +111,13 @@ fn request(options: &Options, detached: bool) -> Said<CreateRequest> {
         masked_paths: security.unconfined_paths.then(Vec::new),
         readonly_paths: security.unconfined_paths.then(Vec::new),
         annotations: some(pair::labels(&[], &options.annotation)?),
-        init: options.init.then_some(true),
+        init: options.init,
         // Resources.
         cgroup_parent: text(&options.cgroup_parent),
         memory: options.memory.unwrap_or_default(),
         memory_reservation: options.memory_reservation.unwrap_or_default(),
         memory_swap: options.memory_swap.unwrap_or_default(),
         memory_swappiness: Some(options.memory_swappiness.unwrap_or(-1)),
-        kernel_memory: options.kernel_memory.unwrap_or_default(),
         oom_kill_disable: Some(options.oom_kill_disable),
         nano_cpus: options.cpus.unwrap_or_default(),
         cpu_period: options.cpu_period.unwrap_or_default(),
@@ -128,9 +134,9 @@ fn request(options: &Options, detached: bool) -> Said<CreateRequest> {
         blkio_device_write_bps: Some(options.device_write_bps.clone()),
         blkio_device_read_iops: Some(options.device_read_iops.clone()),
         blkio_device_write_iops: Some(options.device_write_iops.clone()),
-        ulimits: Some(options.ulimit.clone()),
+        ulimits: Some(ulimits),
         device_cgroup_rules: list(&options.device_cgroup_rule),
-        devices: Some(std::mem::take(&mut devices)),
+        devices: Some(devices),
         device_requests: (!requests.is_empty()).then_some(requests),
         ..HostConfig::default()
     };
@@ -154,7 +160,7 @@ fn config(options: &Options, detached: bool) -> Said<Config> {
         attach_stderr: stderr,
         // The end of our stdin is the end of the container's.
         stdin_once: options.interactive && stdin,
-        env: Some(pair::environment(&options.env_file, &options.env)?),
+        env: list(&pair::environment(&options.env_file, &options.env)?),
         cmd: list(command),
         image: image.clone(),
         working_dir: text(&options.workdir),
@@ -260,8 +266,8 @@ fn networks(options: &Options) -> Said<(String, NetworkingConfig)> {
         merge(&mut first.endpoint, own);
     }
     let mut endpoints = BTreeMap::new();
-    // Only a network that was named, or has something to say, needs an endpoint of its own.
-    if flagged || !options.network.is_empty() {
+    // Where there is no interface of the container's own, there is no endpoint either, unless it was asked for.
+    if flagged || !(matches!(mode.as_str(), "host" | "none") || mode.starts_with("container:")) {
         endpoints.insert(mode.clone(), Some(first.endpoint));
     }
     for network in options.network.iter().skip(1) {
@@ -295,6 +301,23 @@ fn merge(into: &mut EndpointSettings, own: EndpointSettings) {
     if into.mac_address.is_empty() {
         into.mac_address = own.mac_address;
     }
+}
+
+/// Capabilities in one spelling, sorted: `ALL` makes the others of its list superfluous, and adding wins over dropping.
+fn capabilities(add: &[String], drop: &[String]) -> (Vec<String>, Vec<String>) {
+    let names = |list: &[String]| -> BTreeSet<String> {
+        let names: BTreeSet<String> = list
+            .iter()
+            .map(|name| {
+                let name = name.trim().to_uppercase();
+                if name == "ALL" || name.starts_with("CAP_") { name } else { format!("CAP_{name}") }
+            })
+            .collect();
+        if names.contains("ALL") { BTreeSet::from(["ALL".to_owned()]) } else { names }
+    };
+    let add = names(add);
+    let drop = names(drop).difference(&add).cloned().collect();
+    (add.into_iter().collect(), drop)
 }
 
 /// A namespace mode; `container:NAME` where joining another container's makes sense.
