@@ -62,6 +62,8 @@ fn prepare() -> std::io::Result<Shim> {
     signals::reset_all();
     signals::block_all(true)?;
     privilege::become_subreaper()?;
+    // Run from a memory file, the kernel names it after the descriptor.
+    privilege::set_name(c"iechor-shim");
     // Away from the daemon's session and terminal; fails where the daemon's launcher has done so.
     let _ = nix::unistd::setsid();
     nix::unistd::chdir("/")?;

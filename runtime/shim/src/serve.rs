@@ -83,6 +83,7 @@ impl Server {
         if self.connections.is_empty() {
             // Nobody will release us: what a daemon needs to know later is on disk.
             container.record(true);
+            container.let_mounts_go();
             container.remove_cgroups();
             container.stop_listening();
             return container.is_drained();
@@ -235,6 +236,10 @@ impl Server {
             Request::Release { tag } => {
                 let errno = self.container.as_mut().map_or(libc::ESRCH, Container::release);
                 self.send(from, &Event::Done { tag, errno });
+                // A daemon that starts the container again waits for the end of the connection.
+                if let Some(container) = self.container.as_mut().filter(|container| container.released) {
+                    container.let_mounts_go();
+                }
             }
         }
     }

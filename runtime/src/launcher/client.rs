@@ -5,9 +5,9 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::process::Child;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -75,6 +75,29 @@ struct Shared {
     init: watch::Sender<Progress>,
     /// Where the exit may be found when the shim is gone.
     exit_file: Mutex<Option<PathBuf>>,
+    /// Whether the connection is over, by the shim's end or ours.
+    over: watch::Sender<bool>,
+    released: AtomicBool,
+}
+
+/// Whether a container's shim is still there.
+#[derive(Debug, Clone)]
+pub(super) struct Presence(std::sync::Weak<Shared>);
+
+impl Presence {
+    pub fn is_over(&self) -> bool {
+        self.0.upgrade().is_none_or(|shared| *shared.over.borrow())
+    }
+
+    /// Waits for the end of a shim that was released. False: it was not released, or does not end.
+    pub async fn wait_end(&self, limit: Duration) -> bool {
+        let Some(shared) = self.0.upgrade() else { return true };
+        let mut over = shared.over.subscribe();
+        if !*over.borrow() && !shared.released.load(Ordering::Acquire) {
+            return false;
+        }
+        tokio::time::timeout(limit, over.wait_for(|over| *over)).await.is_ok()
+    }
 }
 
 #[derive(Debug, Default)]
@@ -147,6 +170,8 @@ impl Connected {
             state: Mutex::new(State { greeting: Some(told), ..State::default() }),
             init: watch::Sender::new(Progress::Running),
             exit_file: Mutex::new(exit_file),
+            over: watch::Sender::new(false),
+            released: AtomicBool::new(false),
         });
         let reader = tokio::spawn(read_events(Arc::clone(&socket), Arc::clone(&shared), child)).abort_handle();
         Ok(Connected { link: Arc::new(Link { socket, shared, reader }), greeting, shim_pid })
@@ -169,20 +194,24 @@ impl Connected {
     }
 }
 
-/// Takes the shim's child entry to be waited for when the connection is over, however that comes.
-struct Reaper(Option<Child>);
+/// The end of a connection, however it comes: the shim's process is ours to be waited for, also when the connection
+/// was given up, in which case it may live for long.
+struct End {
+    child: Option<Child>,
+    shared: Arc<Shared>,
+}
 
-impl Drop for Reaper {
+impl Drop for End {
     fn drop(&mut self) {
-        if let Some(child) = self.0.take() {
+        self.shared.close();
+        if let Some(child) = self.child.take() {
             reap(child);
         }
     }
 }
 
 async fn read_events(socket: Arc<AsyncFd<Socket>>, shared: Arc<Shared>, child: Option<Child>) {
-    // The process is ours to reap also when this task is aborted, in which case it may live for long.
-    let _reaper = Reaper(child);
+    let _end = End { child, shared: Arc::clone(&shared) };
     let mut buffer = Vec::new();
     loop {
         let received = socket
@@ -203,7 +232,6 @@ async fn read_events(socket: Arc<AsyncFd<Socket>>, shared: Arc<Shared>, child: O
             _ => break,
         }
     }
-    shared.close();
 }
 
 impl Shared {
@@ -255,6 +283,7 @@ impl Shared {
             }
             lost
         });
+        self.over.send_replace(true);
     }
 
     async fn wait_started(&self, init: &mut watch::Receiver<Progress>) -> Option<SystemTime> {
@@ -347,6 +376,10 @@ impl Shim {
         self.started_at
     }
 
+    pub(super) fn presence(&self) -> Presence {
+        Presence(Arc::downgrade(&self.link.shared))
+    }
+
     /// Where the shim leaves its exit record: read by [`Shim::wait`] if the shim itself is lost. Known for containers
     /// that this daemon started; to be told after [`super::Launcher::reconnect`].
     pub fn set_exit_file(&self, path: PathBuf) {
@@ -412,6 +445,7 @@ impl Shim {
 
     /// Tells the shim that the exit is recorded: it cleans up and ends. Does nothing when it has gone already.
     pub async fn release(&self) {
+        self.link.shared.released.store(true, Ordering::Release);
         if let Err(error) = self.link.done(|tag| Request::Release { tag }, &[]).await {
             debug!(%error, shim = self.shim_pid, "release");
         }

@@ -107,6 +107,10 @@ impl StartError {
         StartError::own("the container's shim ended unexpectedly", String::new())
     }
 
+    pub(super) fn running(id: &str) -> StartError {
+        StartError::own(&format!("container {id} still has a shim; wait for its end and release it first"), String::new())
+    }
+
     pub(super) fn bad_id(id: &str) -> StartError {
         StartError::own(&format!("{id:?} is no container id"), String::new())
     }

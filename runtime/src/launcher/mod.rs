@@ -15,17 +15,22 @@ mod pool;
 pub use client::{ExecHandle, Shim};
 pub use error::{LauncherError, ShimError, StartError, StartErrorKind};
 
+use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use crate::plan::Plan;
 use crate::proto::{INLINE_PLAN, Request, Streams, VERSION};
 use crate::wire::{Blob, Wire};
 use runtime_sys::seqpacket;
 
-use client::Connected;
+use client::{Connected, Presence};
 use pool::Pool;
+
+/// How long a released shim may take to end before its container is started again.
+const FORMER_SHIM: Duration = Duration::from_secs(5);
 
 /// Where shims come from and where they live.
 #[derive(Debug, Clone)]
@@ -75,6 +80,8 @@ pub struct StartFds {
 pub struct Launcher {
     state: Arc<PathBuf>,
     pool: Arc<Pool>,
+    /// Containers whose shims may still live, so that one that is started again waits for its former shim's end.
+    former: Arc<Mutex<HashMap<String, Presence>>>,
 }
 
 impl Launcher {
@@ -91,7 +98,7 @@ impl Launcher {
             .create(&state)
             .map_err(|source| LauncherError::State { path: state.clone(), source })?;
         let pool = Pool::new(&shim, warm).map_err(|source| LauncherError::Program { path: shim.clone(), source })?;
-        Ok(Launcher { state: Arc::new(state), pool })
+        Ok(Launcher { state: Arc::new(state), pool, former: Arc::default() })
     }
 
     /// Starts a container and returns when its program runs. `plan.head.socket` is set by the launcher.
@@ -100,6 +107,8 @@ impl Launcher {
     /// In Docker's words; nothing of the container is left then.
     pub async fn start(&self, mut plan: Plan, fds: StartFds) -> Result<Shim, StartError> {
         plan.head.socket = self.socket(&plan.head.id)?;
+        let id = plan.head.id.clone();
+        self.wait_for_former(&id).await?;
         let exit_file = plan.head.exit_file.clone();
         let encoded = plan.encode();
         let (inline, file) =
@@ -126,7 +135,28 @@ impl Launcher {
         let connected = Connected::begin(warm, exit_file).map_err(|source| StartError::no_shim(&source))?;
         let shim = connected.started().await;
         self.pool.refill_later();
+        self.remember(&id, shim.as_ref().ok());
         shim
+    }
+
+    /// A released shim still lets go of mounts (overlayfs wants its upper folder for itself) when it has answered.
+    async fn wait_for_former(&self, id: &str) -> Result<(), StartError> {
+        let former = self.former.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned();
+        match former {
+            Some(former) if former.wait_end(FORMER_SHIM).await => Ok(()),
+            Some(_) => Err(StartError::running(id)),
+            None => Ok(()),
+        }
+    }
+
+    fn remember(&self, id: &str, shim: Option<&Shim>) {
+        let mut former = self.former.lock().unwrap_or_else(PoisonError::into_inner);
+        if former.len() >= 64 && former.len().is_power_of_two() {
+            former.retain(|_, presence| !presence.is_over());
+        }
+        if let Some(shim) = shim {
+            former.insert(id.to_owned(), shim.presence());
+        }
     }
 
     /// The shim of a container that a daemon before us started; `None` when there is no live one (its exit record may
@@ -146,7 +176,9 @@ impl Launcher {
             }
             Err(error) => return Err(failed(error)),
         };
-        Connected::resume(socket).await.map_err(failed)
+        let shim = Connected::resume(socket).await.map_err(failed)?;
+        self.remember(id, shim.as_ref());
+        Ok(shim)
     }
 
     /// The ids of containers that have a socket in the state folder.

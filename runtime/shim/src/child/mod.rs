@@ -91,7 +91,8 @@ fn set_up(inherited: &Inherited<'_>, plan: &Plan, joined: &[OwnedFd]) -> Result<
         .map(|mount| if mounts::is_shared(mount) { mounts::clone_source(mount) } else { Ok(None) })
         .collect::<Result<_>>()?;
     mounts::detach_propagation()?;
-    let root = mounts::root(&plan.root)?;
+    let place = plan.head.socket.parent().unwrap_or(Path::new("/"));
+    let root = mounts::root(&plan.root, place)?;
 
     let mut cgroups = Some(Cgroups { inherited, plan });
     for (mount, cloned) in plan.mounts.iter().zip(shared) {

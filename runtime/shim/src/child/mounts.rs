@@ -37,21 +37,23 @@ pub fn change_propagation(flags: MsFlags) -> nix::Result<()> {
 }
 
 /// Mounts the root and opens it.
-pub fn root(source: &RootSource) -> Result<Root> {
-    let (mount, place) = match source {
+///
+/// It is attached over `place`, a folder of the shims that nobody needs in this namespace and that outlives the
+/// container: were it the container's own (`upper`, say), then removing that while the mounts are still being taken
+/// apart would wait for it.
+pub fn root(source: &RootSource, place: &Path) -> Result<Root> {
+    let mount = match source {
         RootSource::Overlay { lower, upper, work, volatile } => match overlay(lower, upper, work, *volatile) {
-            Ok(mount) => (mount, upper),
-            Err(error) => return classic_overlay(lower, upper, work, *volatile, error),
+            Ok(mount) => mount,
+            Err(error) => return classic_overlay(lower, upper, work, *volatile, place, error),
         },
         // Bound onto itself, so that it is a mount of its own; mounts below come along.
         RootSource::Dir { path } => {
             let tree = mount::clone_tree(path, true).at(Step::Root, path)?;
             mount::set_attributes(tree.as_fd(), 0, 0, MsFlags::MS_PRIVATE.bits(), true).at(Step::Root, path)?;
-            (tree, path)
+            tree
         }
     };
-    // Attached over a folder of its own that nobody needs any more in this namespace. There is no folder to make
-    // before and none to remove after.
     let target = nix::fcntl::open(place, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).at(Step::Root, place)?;
     mount::attach(mount.as_fd(), target.as_fd()).at(Step::Root, place)?;
     Ok(Root::new(mount))
@@ -102,6 +104,7 @@ fn classic_overlay(
     upper: &Path,
     work: &Path,
     volatile: bool,
+    place: &Path,
     error: io::Error,
 ) -> Result<Root> {
     if !fallback_errno(&error) {
@@ -122,10 +125,10 @@ fn classic_overlay(
         options.extend_from_slice(b",volatile");
     }
     let options = OsStr::from_bytes(&options);
-    nix::mount::mount(Some("overlay"), upper, Some("overlay"), MsFlags::empty(), Some(options))
+    nix::mount::mount(Some("overlay"), place, Some("overlay"), MsFlags::empty(), Some(options))
         .at(Step::Root, upper)?;
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    Ok(Root::new(nix::fcntl::open(upper, flags, Mode::empty()).at(Step::Root, upper)?))
+    Ok(Root::new(nix::fcntl::open(place, flags, Mode::empty()).at(Step::Root, upper)?))
 }
 
 fn escape(path: &Path, special: &[u8], out: &mut Vec<u8>) {

@@ -49,6 +49,24 @@ async fn a_released_container_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn a_container_can_be_started_again_at_once_but_not_twice() {
+    let rig = crate::new_rig!();
+    for run in 0..5 {
+        let mut plan = rig.plan("again", &["sh", "-c", "cat /count; echo x >> /count"]);
+        plan.process.cwd = "/".into();
+        let (_, out, _) = rig.run(plan).await;
+        assert_eq!(out.len(), run * 2, "sees what the runs before wrote");
+    }
+    let shim = rig.start(rig.plan("again", &["sleep", "1000"])).await.unwrap();
+    let error = rig.start(rig.plan("again", &["true"])).await.unwrap_err();
+    assert!(error.to_string().contains("still has a shim"), "{error}");
+    assert_eq!(rig.launcher.reconnect("again").await.unwrap().unwrap().pid(), shim.pid());
+    shim.signal(libc::SIGKILL).await.unwrap();
+    shim.wait().await;
+    shim.release().await;
+}
+
+#[tokio::test]
 async fn a_container_outlives_its_daemon() {
     let rig = crate::new_rig!();
     let plan = rig.plan("lives", &["sh", "-c", "sleep 0.3; echo after; exit 5"]);
