@@ -73,6 +73,16 @@ impl Engine {
             .record(EventKind::Container, "exec_detach", container.id.as_str(), attributes);
     }
 
+    /// Paths that are hidden in a container that does not say otherwise.
+    pub fn default_masked_paths(&self) -> &'static [String] {
+        runtime::defaults::masked_paths()
+    }
+
+    /// Paths that are read-only in a container that does not say otherwise.
+    pub fn default_readonly_paths(&self) -> &'static [&'static str] {
+        runtime::defaults::READONLY_PATHS
+    }
+
     pub fn paths(&self, id: &ContainerId) -> Paths {
         let places = self.places(id);
         Paths {

@@ -401,10 +401,8 @@ mod tests {
     async fn stale_sockets_are_replaced_and_live_ones_are_not() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("deep/x.sock");
-        let open = || Listeners::open(&[Address::Unix(path.clone())], &Access::default(), Vec::new());
-        let first = Listeners::open(&[Address::Unix(path.clone())], &Access::default(), Vec::new())
-            .await
-            .unwrap();
+        let open = || async { Listeners::open(&[Address::Unix(path.clone())], &Access::default(), Vec::new()).await };
+        let first = open().await.unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, SOCKET_MODE);
         assert!(matches!(open().await, Err(Error::InUse(_))));
         drop(first);

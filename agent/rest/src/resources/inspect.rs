@@ -10,6 +10,7 @@ use agent_api::host_config as wire;
 use agent_api::network::EndpointSettings;
 use agent_api::time::Time;
 use agent_api::{Empty, Set, StringMap};
+use agent_engine::container::mounts::MountKind;
 use agent_engine::container::{Record, spec};
 use agent_engine::{Engine, Phase, Snapshot};
 use axum::extract::State;
@@ -82,34 +83,43 @@ fn shown(engine: &Engine, snapshot: &Snapshot, version: ApiVersion) -> Inspect {
             error: status.error.clone(),
             started_at: status.started_at.into(),
             finished_at: status.finished_at.into(),
-            health: record.health.as_ref().map(|health| Health {
-                status: health.state.as_str().to_owned(),
-                failing_streak: health.failing_streak.into(),
-                log: Some(
-                    health
-                        .log
-                        .iter()
-                        .map(|probe| HealthResult {
-                            start: probe.start.into(),
-                            end: probe.end.into(),
-                            exit_code: probe.exit_code.into(),
-                            output: probe.output.clone(),
-                        })
-                        .collect(),
-                ),
-            }),
+            // A check begins with the first start; before that there is no health to speak of.
+            health: record
+                .health
+                .as_ref()
+                .filter(|_| status.started_at.is_some())
+                .map(|health| Health {
+                    status: health.state.as_str().to_owned(),
+                    failing_streak: health.failing_streak.into(),
+                    log: Some(
+                        health
+                            .log
+                            .iter()
+                            .map(|probe| HealthResult {
+                                start: probe.start.into(),
+                                end: probe.end.into(),
+                                exit_code: probe.exit_code.into(),
+                                output: probe.output.clone(),
+                            })
+                            .collect(),
+                    ),
+                }),
         },
         image: record.image.clone(),
         resolv_conf_path: file(&places.resolv_conf),
         hostname_path: file(&places.hostname),
         hosts_path: file(&places.hosts),
-        log_path: engine.log_path(record),
+        log_path: if has_files {
+            engine.log_path(record)
+        } else {
+            String::new()
+        },
         name: format!("/{}", record.name),
         restart_count: status.restart_count.into(),
         driver: STORAGE_DRIVER.to_owned(),
         platform: "linux".to_owned(),
         exec_ids: Some(engine.exec_ids(record.id.as_str())).filter(|ids| !ids.is_empty()),
-        host_config: host_config(&record.host),
+        host_config: host_config(engine, &record.host),
         graph_driver: Some(graph_driver(engine, record)),
         mounts: mounts(record),
         config: config(&record.config),
@@ -119,7 +129,7 @@ fn shown(engine: &Engine, snapshot: &Snapshot, version: ApiVersion) -> Inspect {
 }
 
 fn graph_driver(engine: &Engine, record: &Record) -> GraphDriver {
-    let data = engine.layer_paths(&record.id).map(|paths| {
+    let mut data = engine.layer_paths(&record.id).map(|paths| {
         let lower: Vec<String> = paths.lower.iter().map(|path| path.display().to_string()).collect();
         StringMap::from([
             ("ID".to_owned(), record.id.to_string()),
@@ -128,6 +138,10 @@ fn graph_driver(engine: &Engine, record: &Record) -> GraphDriver {
             ("WorkDir".to_owned(), paths.work.display().to_string()),
         ])
     });
+    if let Some(data) = data.as_mut().filter(|_| record.status.phase.is_live()) {
+        // The merged view exists in the container's own mount namespace alone, and can be reached through it.
+        data.insert("MergedDir".to_owned(), format!("/proc/{}/root", record.status.pid));
+    }
     GraphDriver {
         data,
         name: STORAGE_DRIVER.to_owned(),
@@ -252,7 +266,11 @@ pub fn mounts(record: &Record) -> Vec<MountPoint> {
             source: mount.source.display().to_string(),
             destination: mount.target.clone(),
             driver: mount.driver.clone(),
-            mode: mount.mode.clone(),
+            // dockerd's word for a named volume that says nothing.
+            mode: match mount.kind {
+                MountKind::Volume if mount.mode.is_empty() && !mount.anonymous => "z".to_owned(),
+                _ => mount.mode.clone(),
+            },
             rw: mount.writable,
             propagation: mount.propagation.clone(),
         })
@@ -307,8 +325,24 @@ fn config(config: &spec::Config) -> Config {
     }
 }
 
-fn host_config(host: &spec::HostConfig) -> wire::HostConfig {
+fn host_config(engine: &Engine, host: &spec::HostConfig) -> wire::HostConfig {
     let resources = &host.resources;
+    // Unless somebody chose, what holds is the default: nothing hidden from a privileged container.
+    let masked = || {
+        if host.privileged {
+            None
+        } else {
+            Some(engine.default_masked_paths().to_vec())
+        }
+    };
+    let readonly = || {
+        let list = engine.default_readonly_paths();
+        if host.privileged {
+            None
+        } else {
+            Some(list.iter().map(|path| (*path).to_owned()).collect())
+        }
+    };
     wire::HostConfig {
         binds: some(&host.binds),
         container_id_file: host.container_id_file.clone(),
@@ -408,8 +442,8 @@ fn host_config(host: &spec::HostConfig) -> wire::HostConfig {
                 .collect(),
         ),
         mounts: Some(host.mounts.iter().map(mount).collect()),
-        masked_paths: host.masked_paths.clone(),
-        readonly_paths: host.readonly_paths.clone(),
+        masked_paths: host.masked_paths.clone().or_else(masked),
+        readonly_paths: host.readonly_paths.clone().or_else(readonly),
         init: host.init,
         ..wire::HostConfig::default()
     }

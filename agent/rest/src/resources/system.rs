@@ -174,6 +174,7 @@ pub async fn info(State(engine): State<Engine>, version: ApiVersion) -> ApiResul
             driver: "nftables".to_owned(),
             info: None,
         }),
+        cdi_spec_dirs: Some(Vec::new()),
         warnings: Some(info.warnings).filter(|warnings| !warnings.is_empty()),
         ..Info::default()
     }))

@@ -23,6 +23,14 @@ pub async fn update(State(engine): State<Engine>, Target(id): Target, request: R
         _ => Some(create::restart_policy(&wanted.restart_policy)?),
     };
     let resources = create::resources(&wanted)?;
-    let warnings = engine.update(&container, UpdateRequest { resources, restart_policy }).await?;
+    let warnings = engine
+        .update(
+            &container,
+            UpdateRequest {
+                resources,
+                restart_policy,
+            },
+        )
+        .await?;
     Ok(reply::ok(&json!({ "Warnings": warnings })))
 }
