@@ -165,7 +165,9 @@ impl Error {
         let mut cause = std::error::Error::source(self);
         while let Some(error) = cause {
             let part = error.to_string();
-            if !text.ends_with(&part) {
+            // Some messages have their cause's words in them already.
+            let words = part.split(" (os error").next().unwrap_or_default().to_lowercase();
+            if !text.to_lowercase().contains(&words) {
                 text.push_str(": ");
                 text.push_str(&part);
             }
