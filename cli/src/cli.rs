@@ -56,9 +56,11 @@ pub struct Cli {
 
 /// An environment variable that says something; ours first, then docker's of the same name.
 pub fn env(name: &str) -> Option<String> {
-    ["IECHOR_", "DOCKER_"]
-        .iter()
-        .find_map(|prefix| std::env::var(format!("{prefix}{name}")).ok().filter(|value| !value.is_empty()))
+    ["IECHOR_", "DOCKER_"].iter().find_map(|prefix| {
+        std::env::var(format!("{prefix}{name}"))
+            .ok()
+            .filter(|value| !value.is_empty())
+    })
 }
 
 impl Cli {
@@ -74,7 +76,11 @@ impl Cli {
             }
             other => fail!("unable to parse logging level: {other}; use debug, info, warn, error or fatal"),
         }
-        Ok(Cli { globals, config: OnceCell::new(), client: OnceCell::new() })
+        Ok(Cli {
+            globals,
+            config: OnceCell::new(),
+            client: OnceCell::new(),
+        })
     }
 
     pub fn config(&self) -> Result<&Config> {
@@ -116,7 +122,15 @@ impl Cli {
             None => None,
         };
         let user_agent = format!("iechor/{} (linux)", env!("CARGO_PKG_VERSION"));
-        Ok(Client::new(endpoint, Options { tls, headers, version, user_agent })?)
+        Ok(Client::new(
+            endpoint,
+            Options {
+                tls,
+                headers,
+                version,
+                user_agent,
+            },
+        )?)
     }
 
     fn host(&self) -> Result<String> {
@@ -139,7 +153,9 @@ impl Cli {
         match context.as_deref() {
             None | Some("" | "default") => Ok(DEFAULT_HOST.to_owned()),
             Some(other) => {
-                fail!("the context {other:?} cannot be used: only \"default\" is supported; name the daemon with -H or IECHOR_HOST")
+                fail!(
+                    "the context {other:?} cannot be used: only \"default\" is supported; name the daemon with -H or IECHOR_HOST"
+                )
             }
         }
     }
@@ -150,12 +166,15 @@ impl Cli {
         if !(verify || globals.tls || env("TLS").is_some()) {
             return None;
         }
-        let folder = env("CERT_PATH").map(PathBuf::from).or_else(|| globals.config.clone()).unwrap_or_else(|| {
-            PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".iechor")
-        });
+        let folder = env("CERT_PATH")
+            .map(PathBuf::from)
+            .or_else(|| globals.config.clone())
+            .unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".iechor"));
         // A default that does not exist is not an error: not every daemon asks for a certificate.
         let file = |given: &Option<PathBuf>, name: &str| {
-            given.clone().or_else(|| Some(folder.join(name)).filter(|path| Path::exists(path)))
+            given
+                .clone()
+                .or_else(|| Some(folder.join(name)).filter(|path| Path::exists(path)))
         };
         Some(TlsOptions {
             ca: file(&globals.tlscacert, "ca.pem"),

@@ -60,7 +60,11 @@ impl Config {
     /// Reads the file in `folder` (or in `~/.iechor`), and adds what docker's own file says about credentials.
     pub fn load(folder: Option<&Path>) -> Result<Config> {
         let home = std::env::var_os("HOME").map(PathBuf::from);
-        let env = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let env = |name: &str| {
+            std::env::var_os(name)
+                .filter(|value| !value.is_empty())
+                .map(PathBuf::from)
+        };
         let own = folder
             .map(Path::to_owned)
             .or_else(|| env("IECHOR_CONFIG"))

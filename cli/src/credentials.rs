@@ -21,7 +21,11 @@ pub fn for_image(config: &Config, image: &str) -> Result<Option<AuthConfig>> {
         return ask(helper, key);
     }
     let Some(auth) = config.auths.get(key).or_else(|| {
-        config.auths.iter().find(|(known, _)| host_of(known) == host_of(key)).map(|(_, auth)| auth)
+        config
+            .auths
+            .iter()
+            .find(|(known, _)| host_of(known) == host_of(key))
+            .map(|(_, auth)| auth)
     }) else {
         return Ok(None);
     };
@@ -32,7 +36,11 @@ pub fn for_image(config: &Config, image: &str) -> Result<Option<AuthConfig>> {
 fn key_of(image: &str) -> &str {
     match image.split_once('/') {
         Some((host, _)) if host.contains(['.', ':']) || host == "localhost" => {
-            if matches!(host, "docker.io" | "index.docker.io") { HUB } else { host }
+            if matches!(host, "docker.io" | "index.docker.io") {
+                HUB
+            } else {
+                host
+            }
         }
         _ => HUB,
     }
@@ -40,14 +48,20 @@ fn key_of(image: &str) -> &str {
 
 /// Keys were written as URLs by some clients.
 fn host_of(key: &str) -> &str {
-    let rest = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://")).unwrap_or(key);
+    let rest = key
+        .strip_prefix("https://")
+        .or_else(|| key.strip_prefix("http://"))
+        .unwrap_or(key);
     rest.split('/').next().unwrap_or(rest)
 }
 
 fn stored(auth: &Auth, key: &str) -> Result<Option<AuthConfig>> {
     let (mut username, mut password) = (auth.username.clone(), auth.password.clone());
     if !auth.auth.is_empty() {
-        let decoded = STANDARD.decode(&auth.auth).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+        let decoded = STANDARD
+            .decode(&auth.auth)
+            .ok()
+            .and_then(|bytes| String::from_utf8(bytes).ok());
         let Some((user, secret)) = decoded.as_deref().and_then(|text| text.split_once(':')) else {
             fail!("the stored credentials for {key} are not valid; log in again");
         };
@@ -77,7 +91,12 @@ fn ask(helper: &str, key: &str) -> Result<Option<AuthConfig>> {
         fail!("invalid credential helper {helper:?} in the config file: it is a name, not a path");
     }
     let program = format!("docker-credential-{helper}");
-    let mut child = match Command::new(&program).arg("get").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn() {
+    let mut child = match Command::new(&program)
+        .arg("get")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+    {
         Ok(child) => child,
         Err(error) => {
             // Public images can be had without.
@@ -100,7 +119,10 @@ fn ask(helper: &str, key: &str) -> Result<Option<AuthConfig>> {
     let Ok(answer) = serde_json::from_str::<Answer>(&text) else {
         fail!("{program} answered with something else than credentials for {key}");
     };
-    let mut auth = AuthConfig { serveraddress: key.to_owned(), ..AuthConfig::default() };
+    let mut auth = AuthConfig {
+        serveraddress: key.to_owned(),
+        ..AuthConfig::default()
+    };
     if answer.username == "<token>" {
         auth.identitytoken = answer.secret;
     } else {

@@ -22,12 +22,18 @@ pub type Result<T = ()> = std::result::Result<T, Failure>;
 impl Failure {
     /// An ordinary failure: exit code 1.
     pub fn new(message: impl Into<String>) -> Failure {
-        Failure { message: message.into(), code: 1 }
+        Failure {
+            message: message.into(),
+            code: 1,
+        }
     }
 
     /// Only an exit code.
     pub fn code(code: u8) -> Failure {
-        Failure { message: String::new(), code }
+        Failure {
+            message: String::new(),
+            code,
+        }
     }
 
     pub fn with_code(mut self, code: u8) -> Failure {
@@ -84,6 +90,10 @@ impl Tally {
     }
 
     pub fn end(self) -> Result {
-        if self.failures.is_empty() { Ok(()) } else { Err(Failure::new(self.failures.join("\n"))) }
+        if self.failures.is_empty() {
+            Ok(())
+        } else {
+            Err(Failure::new(self.failures.join("\n")))
+        }
     }
 }

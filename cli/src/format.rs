@@ -15,11 +15,17 @@ pub struct Row {
 
 impl Row {
     pub fn new(fields: Vec<(&'static str, Value)>) -> Row {
-        Row { fields, labels: Map::new() }
+        Row {
+            fields,
+            labels: Map::new(),
+        }
     }
 
     pub fn with_labels<'a>(mut self, labels: impl IntoIterator<Item = (&'a String, &'a String)>) -> Row {
-        self.labels = labels.into_iter().map(|(key, value)| (key.clone(), Value::from(value.clone()))).collect();
+        self.labels = labels
+            .into_iter()
+            .map(|(key, value)| (key.clone(), Value::from(value.clone())))
+            .collect();
         self
     }
 
@@ -27,7 +33,12 @@ impl Row {
         // Go writes a map's keys in order.
         let mut fields: Vec<_> = self.fields.iter().collect();
         fields.sort_by_key(|(name, _)| *name);
-        Value::Object(fields.into_iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect())
+        Value::Object(
+            fields
+                .into_iter()
+                .map(|(name, value)| ((*name).to_owned(), value.clone()))
+                .collect(),
+        )
     }
 }
 
@@ -102,8 +113,11 @@ impl List<'_> {
         // Shells pass `\t` on as two characters.
         let template = Template::parse(&body.replace("\\t", "\t").replace("\\n", "\n"))?;
         if tabular {
-            let headings: Map<String, Value> =
-                self.headings.iter().map(|(name, heading)| ((*name).to_owned(), Value::from(*heading))).collect();
+            let headings: Map<String, Value> = self
+                .headings
+                .iter()
+                .map(|(name, heading)| ((*name).to_owned(), Value::from(*heading)))
+                .collect();
             text.push_str(&template.render(&Value::Object(headings), &Headings)?);
             text.push('\n');
         }
@@ -117,7 +131,9 @@ impl List<'_> {
 
 /// Go's JSON of a row is safe inside of HTML.
 fn escaped(json: &str) -> String {
-    json.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")
+    json.replace('<', "\\u003c")
+        .replace('>', "\\u003e")
+        .replace('&', "\\u0026")
 }
 
 /// Prints one object through `--format` (`json` is the object on one line).
@@ -139,15 +155,56 @@ pub struct Inspected;
 impl Methods for Inspected {
     fn null(&self, name: &str) -> &'static str {
         const LISTS: &[&str] = &[
-            "Aliases", "Args", "Binds", "BlkioDeviceReadBps", "BlkioDeviceReadIOps", "BlkioDeviceWriteBps",
-            "BlkioDeviceWriteIOps", "BlkioWeightDevice", "CapAdd", "CapDrop", "Cmd", "Config", "DNSNames",
-            "DeviceCgroupRules", "DeviceRequests", "Devices", "Dns", "DnsOptions", "DnsSearch", "Entrypoint", "Env", "ExecIDs",
-            "ExtraHosts", "GroupAdd", "Layers", "Links", "MaskedPaths", "Mounts", "OnBuild", "ReadonlyPaths", "RepoDigests",
-            "RepoTags", "SecurityOpt", "Shell", "Ulimits", "VolumesFrom", "Warnings",
+            "Aliases",
+            "Args",
+            "Binds",
+            "BlkioDeviceReadBps",
+            "BlkioDeviceReadIOps",
+            "BlkioDeviceWriteBps",
+            "BlkioDeviceWriteIOps",
+            "BlkioWeightDevice",
+            "CapAdd",
+            "CapDrop",
+            "Cmd",
+            "Config",
+            "DNSNames",
+            "DeviceCgroupRules",
+            "DeviceRequests",
+            "Devices",
+            "Dns",
+            "DnsOptions",
+            "DnsSearch",
+            "Entrypoint",
+            "Env",
+            "ExecIDs",
+            "ExtraHosts",
+            "GroupAdd",
+            "Layers",
+            "Links",
+            "MaskedPaths",
+            "Mounts",
+            "OnBuild",
+            "ReadonlyPaths",
+            "RepoDigests",
+            "RepoTags",
+            "SecurityOpt",
+            "Shell",
+            "Ulimits",
+            "VolumesFrom",
+            "Warnings",
         ];
         const MAPS: &[&str] = &[
-            "Annotations", "DriverOpts", "ExposedPorts", "Labels", "Options", "PortBindings", "Ports", "StorageOpt", "Sysctls",
-            "Tmpfs", "Volumes",
+            "Annotations",
+            "DriverOpts",
+            "ExposedPorts",
+            "Labels",
+            "Options",
+            "PortBindings",
+            "Ports",
+            "StorageOpt",
+            "Sysctls",
+            "Tmpfs",
+            "Volumes",
         ];
         if LISTS.contains(&name) {
             "[]"
@@ -160,11 +217,46 @@ impl Methods for Inspected {
 
     fn missing(&self, receiver: &Value, name: &str) -> Option<Value> {
         const OPTIONAL: &[&str] = &[
-            "Annotations", "ArgsEscaped", "BindOptions", "Bridge", "Containers", "DNSNames", "DriverOpts", "ExposedPorts",
-            "GatewayV6", "GraphDriver", "GwPriority", "Health", "Healthcheck", "IPv6Gateway", "ImageManifestDescriptor",
-            "Init", "Isolation", "MacAddress", "Manifests", "Mounts", "Name", "NetworkDisabled", "OnBuild", "Parent",
-            "Peers", "Runtime", "Services", "Shell", "SizeRootFs", "SizeRw", "Status", "StopSignal", "StopTimeout",
-            "StorageOpt", "Sysctls", "Tmpfs", "UsageData", "Variant", "VolumeOptions", "Warnings",
+            "Annotations",
+            "ArgsEscaped",
+            "BindOptions",
+            "Bridge",
+            "Containers",
+            "DNSNames",
+            "DriverOpts",
+            "ExposedPorts",
+            "GatewayV6",
+            "GraphDriver",
+            "GwPriority",
+            "Health",
+            "Healthcheck",
+            "IPv6Gateway",
+            "ImageManifestDescriptor",
+            "Init",
+            "Isolation",
+            "MacAddress",
+            "Manifests",
+            "Mounts",
+            "Name",
+            "NetworkDisabled",
+            "OnBuild",
+            "Parent",
+            "Peers",
+            "Runtime",
+            "Services",
+            "Shell",
+            "SizeRootFs",
+            "SizeRw",
+            "Status",
+            "StopSignal",
+            "StopTimeout",
+            "StorageOpt",
+            "Sysctls",
+            "Tmpfs",
+            "UsageData",
+            "Variant",
+            "VolumeOptions",
+            "Warnings",
         ];
         let map = receiver.as_object()?;
         // A map of strings (labels, options) has no fixed fields.
@@ -263,7 +355,11 @@ where
         }
     }
     if template.is_none() && format != Some("json") {
-        text = if objects.is_empty() { "[]\n".to_owned() } else { format!("[\n    {}\n]\n", objects.join(",\n    ")) };
+        text = if objects.is_empty() {
+            "[]\n".to_owned()
+        } else {
+            format!("[\n    {}\n]\n", objects.join(",\n    "))
+        };
     }
     output::print(&text);
     failure.map_or(Ok(()), Err)
@@ -285,14 +381,34 @@ mod tests {
 
     #[test]
     fn lists_print_as_table_lines_or_json() {
-        let list = List { format: None, table: "{{.ID}}\t{{.Name}}", headings: &[("ID", "CONTAINER ID"), ("Name", "NAME")] };
+        let list = List {
+            format: None,
+            table: "{{.ID}}\t{{.Name}}",
+            headings: &[("ID", "CONTAINER ID"), ("Name", "NAME")],
+        };
         let labels = [("com.x.some-key".to_owned(), "v".to_owned())];
-        let rows = [Row::new(vec![("Name", json!("web")), ("ID", json!("abc"))]).with_labels(labels.iter().map(|(k, v)| (k, v)))];
-        assert_eq!(list.render("table {{.ID}}\\t{{.Name}}", &rows).unwrap(), "CONTAINER ID   NAME\nabc            web\n");
-        assert_eq!(list.render("{{.Name}}:{{.Label \"com.x.some-key\"}}", &rows).unwrap(), "web:v\n");
-        assert_eq!(list.render("table {{.Label \"com.x.some-key\"}}", &rows).unwrap(), "some key\nv\n");
-        assert_eq!(list.render("json", &rows).unwrap(), "{\"ID\":\"abc\",\"Name\":\"web\"}\n");
-        assert_eq!(list.render("{{json .}}", &rows).unwrap(), "{\"ID\":\"abc\",\"Name\":\"web\"}\n");
+        let rows = [Row::new(vec![("Name", json!("web")), ("ID", json!("abc"))])
+            .with_labels(labels.iter().map(|(k, v)| (k, v)))];
+        assert_eq!(
+            list.render("table {{.ID}}\\t{{.Name}}", &rows).unwrap(),
+            "CONTAINER ID   NAME\nabc            web\n"
+        );
+        assert_eq!(
+            list.render("{{.Name}}:{{.Label \"com.x.some-key\"}}", &rows).unwrap(),
+            "web:v\n"
+        );
+        assert_eq!(
+            list.render("table {{.Label \"com.x.some-key\"}}", &rows).unwrap(),
+            "some key\nv\n"
+        );
+        assert_eq!(
+            list.render("json", &rows).unwrap(),
+            "{\"ID\":\"abc\",\"Name\":\"web\"}\n"
+        );
+        assert_eq!(
+            list.render("{{json .}}", &rows).unwrap(),
+            "{\"ID\":\"abc\",\"Name\":\"web\"}\n"
+        );
         assert!(list.render("{{.Nope}}", &rows).is_err());
     }
 }

@@ -34,7 +34,9 @@ pub fn top() -> String {
     section("Common Commands", tops(true));
     section("Management Commands", GROUPS.to_vec());
     section("Commands", tops(false));
-    let globals = parse::globals(Command::new("iechor")).disable_help_flag(true).disable_version_flag(true);
+    let globals = parse::globals(Command::new("iechor"))
+        .disable_help_flag(true)
+        .disable_version_flag(true);
     text.push_str("\nGlobal Options:\n");
     text.push_str(&flags(globals));
     text.push_str("\nRun 'iechor COMMAND --help' for more information on a command.\n");
@@ -43,15 +45,23 @@ pub fn top() -> String {
 
 /// `iechor container --help`.
 pub fn group(group: &str) -> String {
-    let about = GROUPS.iter().find(|(name, _)| *name == group).map_or("", |(_, about)| about);
+    let about = GROUPS
+        .iter()
+        .find(|(name, _)| *name == group)
+        .map_or("", |(_, about)| about);
     let mut text = format!("Usage:  iechor {group} COMMAND\n\n{about}\n\nCommands:\n");
-    let mut rows: Vec<_> =
-        COMMANDS.iter().filter(|entry| entry.group == group).map(|entry| (entry.name, entry.about)).collect();
+    let mut rows: Vec<_> = COMMANDS
+        .iter()
+        .filter(|entry| entry.group == group)
+        .map(|entry| (entry.name, entry.about))
+        .collect();
     rows.sort_unstable();
     for (name, about) in rows {
         text.push_str(&format!("  {name:<12}{about}\n"));
     }
-    text.push_str(&format!("\nRun 'iechor {group} COMMAND --help' for more information on a command.\n"));
+    text.push_str(&format!(
+        "\nRun 'iechor {group} COMMAND --help' for more information on a command.\n"
+    ));
     text
 }
 
@@ -62,7 +72,11 @@ pub fn of(words: &[&str]) -> Result<String> {
         [name] if GROUPS.iter().any(|(group, _)| group == name) => Ok(group(name)),
         words => match commands::find(words) {
             Some((entry, used)) => Ok(command(entry, &words[..used].join(" "))),
-            None => Err(Failure::new(format!("iechor: unknown command: iechor {}\n\n{}", words.join(" "), hint("iechor")))),
+            None => Err(Failure::new(format!(
+                "iechor: unknown command: iechor {}\n\n{}",
+                words.join(" "),
+                hint("iechor")
+            ))),
         },
     }
 }

@@ -12,7 +12,9 @@ pub fn parse(text: &str) -> Result<Vec<u8>, String> {
             Some(b"@") => Ok(0),
             Some([sign @ (b'[' | b'\\' | b']' | b'^' | b'_')]) => Ok(sign - b'[' + 27),
             None if key.len() == 1 => Ok(key.as_bytes()[0]),
-            _ => Err(format!("invalid detach keys ({text}): {key:?} is neither a character nor ctrl-<character>")),
+            _ => Err(format!(
+                "invalid detach keys ({text}): {key:?} is neither a character nor ctrl-<character>"
+            )),
         })
         .collect()
 }

@@ -49,7 +49,11 @@ fn execute(asked: Asked) -> Result {
             output::print(&text);
             Ok(())
         }
-        Asked::Run { globals, entry, matches } => {
+        Asked::Run {
+            globals,
+            entry,
+            matches,
+        } => {
             let cli = Cli::new(*globals)?;
             // One thread: a client waits, it does not compute; and starting more costs more than most commands.
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -15,7 +15,11 @@ use crate::help;
 
 /// What the command line asks for.
 pub enum Asked {
-    Run { globals: Box<Globals>, entry: &'static Entry, matches: Box<ArgMatches> },
+    Run {
+        globals: Box<Globals>,
+        entry: &'static Entry,
+        matches: Box<ArgMatches>,
+    },
     /// Print this and be done.
     Say(String),
 }
@@ -32,20 +36,32 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Asked> {
         return Ok(Asked::Say(format!("iechor version {}\n", env!("CARGO_PKG_VERSION"))));
     }
     let globals = <Globals as clap::FromArgMatches>::from_arg_matches(&matches)?;
-    let Some((name, rest)) = matches.subcommand() else { return Ok(Asked::Say(help::top())) };
+    let Some((name, rest)) = matches.subcommand() else {
+        return Ok(Asked::Say(help::top()));
+    };
     let rest: Vec<OsString> = rest.get_many::<OsString>("").into_iter().flatten().cloned().collect();
     let mut words = vec![name];
     words.extend(rest.iter().map_while(|word| word.to_str()));
     if name == "help" {
         return help::of(&words[1..]).map(Asked::Say);
     }
-    let Some((entry, used)) = commands::find(&words) else { return group_or_unknown(&words) };
+    let Some((entry, used)) = commands::find(&words) else {
+        return group_or_unknown(&words);
+    };
     let title = words[..used].join(" ");
     // clap wants names that live as long as the program; this is one of them.
-    let name = if used == 1 { entry.top.unwrap_or(entry.name) } else { entry.name };
+    let name = if used == 1 {
+        entry.top.unwrap_or(entry.name)
+    } else {
+        entry.name
+    };
     let command = prepare(entry.command(name)).no_binary_name(true);
     match command.try_get_matches_from(&rest[used - 1..]) {
-        Ok(matches) => Ok(Asked::Run { globals: Box::new(globals), entry, matches: Box::new(matches) }),
+        Ok(matches) => Ok(Asked::Run {
+            globals: Box::new(globals),
+            entry,
+            matches: Box::new(matches),
+        }),
         Err(error) if error.kind() == ErrorKind::DisplayHelp => Ok(Asked::Say(help::command(entry, &title))),
         Err(error) => {
             let mut failure = refusal(&error, &format!("iechor {title}"), 1);
@@ -59,7 +75,11 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Asked> {
 /// The flags in front of the command.
 pub fn globals(command: Command) -> Command {
     Globals::augment_args(command).arg(
-        Arg::new("version").long("version").short('v').action(ArgAction::SetTrue).help("Print version information and quit"),
+        Arg::new("version")
+            .long("version")
+            .short('v')
+            .action(ArgAction::SetTrue)
+            .help("Print version information and quit"),
     )
 }
 
@@ -74,7 +94,11 @@ fn group_or_unknown(words: &[&str]) -> Result<Asked> {
             ))),
         };
     }
-    Err(Failure::new(format!("iechor: unknown command: iechor {}\n\n{}", words[0], help::hint("iechor"))))
+    Err(Failure::new(format!(
+        "iechor: unknown command: iechor {}\n\n{}",
+        words[0],
+        help::hint("iechor")
+    )))
 }
 
 /// Makes clap read flags as docker's parser does: `--flag=false` for switches, the last of several wins, whatever follows
@@ -96,7 +120,12 @@ pub fn prepare(command: Command) -> Command {
             ArgAction::Set | ArgAction::Append if !arg.is_positional() => arg.allow_hyphen_values(true),
             _ => arg,
         })
-        .arg(Arg::new("help").long("help").action(ArgAction::Help).help("Print usage"))
+        .arg(
+            Arg::new("help")
+                .long("help")
+                .action(ArgAction::Help)
+                .help("Print usage"),
+        )
 }
 
 /// The words Go takes for true and false.
@@ -133,13 +162,25 @@ fn refusal(error: &clap::Error, title: &str, otherwise: u8) -> Failure {
         }
         ErrorKind::ValueValidation | ErrorKind::InvalidValue => {
             let value = context(ContextKind::InvalidValue);
-            let reason = std::error::Error::source(error).map(|source| format!(": {source}")).unwrap_or_default();
+            let reason = std::error::Error::source(error)
+                .map(|source| format!(": {source}"))
+                .unwrap_or_default();
             (format!("invalid argument {value:?} for {flag:?} flag{reason}"), REFUSED)
         }
-        ErrorKind::ArgumentConflict => {
-            (format!("conflicting options: {argument} cannot be used with {}", context(ContextKind::PriorArg)), REFUSED)
-        }
-        _ => (error.to_string().trim_start_matches("error: ").trim_end().to_owned(), otherwise),
+        ErrorKind::ArgumentConflict => (
+            format!(
+                "conflicting options: {argument} cannot be used with {}",
+                context(ContextKind::PriorArg)
+            ),
+            REFUSED,
+        ),
+        _ => (
+            error.to_string().trim_start_matches("error: ").trim_end().to_owned(),
+            otherwise,
+        ),
     };
-    Failure { message: format!("{words}\n\n{}", help::hint(title)), code }
+    Failure {
+        message: format!("{words}\n\n{}", help::hint(title)),
+        code,
+    }
 }

@@ -36,7 +36,13 @@ impl Progress {
             Out::Stdout => terminal::size().map(|(_, columns)| usize::from(columns)),
             Out::Stderr => terminal::stderr_width(),
         };
-        Progress { out, lines: HashMap::new(), drawn: 0, live, width: width.unwrap_or(80).max(20) }
+        Progress {
+            out,
+            lines: HashMap::new(),
+            drawn: 0,
+            live,
+            width: width.unwrap_or(80).max(20),
+        }
     }
 
     /// One record.
@@ -45,8 +51,19 @@ impl Progress {
             self.write(&message.stream);
             return;
         }
-        let counting = message.progress_detail.as_ref().filter(|detail| detail.current > 0 || detail.total > 0);
-        let bar = counting.map(|detail| bar(detail.current, detail.total, detail.hide_counts, &detail.units, self.width));
+        let counting = message
+            .progress_detail
+            .as_ref()
+            .filter(|detail| detail.current > 0 || detail.total > 0);
+        let bar = counting.map(|detail| {
+            bar(
+                detail.current,
+                detail.total,
+                detail.hide_counts,
+                &detail.units,
+                self.width,
+            )
+        });
         if message.id.is_empty() {
             if !message.status.is_empty() {
                 // A plain line ends the block that is redrawn.
@@ -98,14 +115,24 @@ fn clip(line: &str, width: usize) -> String {
 
 /// `[=====>      ]  12.3MB/29.5MB`
 fn bar(current: i64, total: i64, hide_counts: bool, units: &str, width: usize) -> String {
-    let count = |value: i64| if units.is_empty() { units::size(value, 4) } else { format!("{value} {units}") };
+    let count = |value: i64| {
+        if units.is_empty() {
+            units::size(value, 4)
+        } else {
+            format!("{value} {units}")
+        }
+    };
     if total <= 0 || current > total {
         return count(current);
     }
     let cells: usize = if width > 110 { 50 } else { 25 };
     let filled = ((current as f64 / total as f64) * cells as f64) as usize;
     let arrow = if filled < cells { ">" } else { "" };
-    let gauge = format!("[{}{arrow}{}]", "=".repeat(filled), " ".repeat(cells - filled - arrow.len()));
+    let gauge = format!(
+        "[{}{arrow}{}]",
+        "=".repeat(filled),
+        " ".repeat(cells - filled - arrow.len())
+    );
     match hide_counts {
         true => gauge,
         false => format!("{gauge} {:>8}/{}", count(current), count(total)),
@@ -123,6 +150,9 @@ mod tests {
         assert_eq!(bar(50, 100, false, "", 80), "[============>            ]      50B/100B");
         assert_eq!(bar(7, 0, false, "", 80), "7B");
         assert_eq!(bar(7, 5, false, "", 80), "7B");
-        assert_eq!(bar(3, 4, false, "files", 80).trim_start_matches(['[', '=', '>', ' ', ']']), "3 files/4 files");
+        assert_eq!(
+            bar(3, 4, false, "files", 80).trim_start_matches(['[', '=', '>', ' ', ']']),
+            "3 files/4 files"
+        );
     }
 }

@@ -47,9 +47,15 @@ impl Session {
     /// # Errors
     /// The connection broke, or stdout cannot be written.
     pub async fn run(self, connection: Hijacked) -> Result<End> {
-        let Hijacked { input, output, multiplexed } = connection;
+        let Hijacked {
+            input,
+            output,
+            multiplexed,
+        } = connection;
         let (detached, detach) = oneshot::channel();
-        let feeding = self.stdin.then(|| tokio::spawn(feed(input, self.detach.clone(), detached)));
+        let feeding = self
+            .stdin
+            .then(|| tokio::spawn(feed(input, self.detach.clone(), detached)));
         let writer = Writer::start();
         let frames = Frames::new(!self.tty && multiplexed != Some(false));
         let end = tokio::select! {
@@ -77,7 +83,11 @@ async fn feed(mut input: Input, keys: Option<Vec<u8>>, detached: oneshot::Sender
             None => input.write(&bytes).await,
             Some(watch) => {
                 let (bytes, found) = watch.feed(&bytes);
-                let sent = if bytes.is_empty() { Ok(()) } else { input.write(&bytes).await };
+                let sent = if bytes.is_empty() {
+                    Ok(())
+                } else {
+                    input.write(&bytes).await
+                };
                 if found {
                     let _ = detached.send(());
                     // The connection is closed by whoever ends the session.

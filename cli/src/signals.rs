@@ -45,7 +45,9 @@ pub fn proxy(client: &Client, container: &str) -> Listening {
     static REQUESTS: AtomicU8 = AtomicU8::new(0);
     let mut tasks = JoinSet::new();
     for &kind in PROXIED {
-        let Ok(mut stream) = signal(SignalKind::from_raw(kind as i32)) else { continue };
+        let Ok(mut stream) = signal(SignalKind::from_raw(kind as i32)) else {
+            continue;
+        };
         let (client, container) = (client.clone(), container.to_owned());
         tasks.spawn(async move {
             while stream.recv().await.is_some() {
@@ -70,7 +72,9 @@ pub fn proxy(client: &Client, container: &str) -> Listening {
 pub fn guard() -> Listening {
     let mut tasks = JoinSet::new();
     for &kind in ENDING {
-        let Ok(mut stream) = signal(SignalKind::from_raw(kind as i32)) else { continue };
+        let Ok(mut stream) = signal(SignalKind::from_raw(kind as i32)) else {
+            continue;
+        };
         tasks.spawn(async move {
             if stream.recv().await.is_some() {
                 terminal::restore();
@@ -88,7 +92,9 @@ where
     Fut: Future<Output = bool> + Send,
 {
     let mut tasks = JoinSet::new();
-    let Ok(mut changes) = signal(SignalKind::window_change()) else { return Listening(tasks) };
+    let Ok(mut changes) = signal(SignalKind::window_change()) else {
+        return Listening(tasks);
+    };
     tasks.spawn(async move {
         // A process that has just been started may not have its terminal yet.
         for attempt in 0..10u64 {

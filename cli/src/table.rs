@@ -15,7 +15,12 @@ pub fn align(text: &str) -> String {
 /// The same with another least width of a column.
 pub fn align_to(text: &str, least: usize) -> String {
     let lines: Vec<Vec<&str>> = text.split('\n').map(|line| line.split('\t').collect()).collect();
-    let mut out = Layout { lines: &lines, least, widths: Vec::new(), out: String::with_capacity(text.len() * 2) };
+    let mut out = Layout {
+        lines: &lines,
+        least,
+        widths: Vec::new(),
+        out: String::with_capacity(text.len() * 2),
+    };
     out.block(0, lines.len());
     // The last line ends without a newline when the text did.
     out.out.pop();
@@ -60,7 +65,8 @@ impl Layout<'_> {
             for (column, cell) in line.iter().enumerate() {
                 self.out.push_str(cell);
                 if let Some(width) = self.widths.get(column) {
-                    self.out.extend(std::iter::repeat_n(' ', width.saturating_sub(cell.width())));
+                    self.out
+                        .extend(std::iter::repeat_n(' ', width.saturating_sub(cell.width())));
                 }
             }
             self.out.push('\n');
@@ -74,11 +80,17 @@ mod tests {
 
     #[test]
     fn columns_line_up() {
-        assert_eq!(align("A\tB\tC\naaaaaaaaaaaa\tb\tc\n"), "A              B         C\naaaaaaaaaaaa   b         c\n");
+        assert_eq!(
+            align("A\tB\tC\naaaaaaaaaaaa\tb\tc\n"),
+            "A              B         C\naaaaaaaaaaaa   b         c\n"
+        );
         assert_eq!(align("plain\n"), "plain\n");
         assert_eq!(align("no newline"), "no newline");
         assert_eq!(align("\t\tx\n"), "                    x\n");
         // A line without the cell ends the column.
-        assert_eq!(align("aaaaaaaaaaaaaa\tb\nx\naa\tb"), "aaaaaaaaaaaaaa   b\nx\naa        b");
+        assert_eq!(
+            align("aaaaaaaaaaaaaa\tb\nx\naa\tb"),
+            "aaaaaaaaaaaaaa   b\nx\naa        b"
+        );
     }
 }

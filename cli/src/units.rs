@@ -35,7 +35,11 @@ fn significant(value: f64, digits: usize) -> String {
     let whole = value.abs().log10().floor() as i32 + 1;
     let decimals = (digits as i32 - whole).clamp(0, 17) as usize;
     let text = format!("{value:.decimals$}");
-    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+    if text.contains('.') {
+        text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    } else {
+        text
+    }
 }
 
 /// `About a minute`, `3 days`: rounded as people round.
@@ -68,35 +72,56 @@ pub fn ago(unix: i64) -> String {
 pub fn local_time(unix: i64) -> String {
     jiff::Timestamp::from_second(unix).map_or_else(
         |_| unix.to_string(),
-        |time| time.to_zoned_datetime(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S %z %Z").to_string(),
+        |time| {
+            time.to_zoned_datetime(jiff::tz::TimeZone::system())
+                .strftime("%Y-%m-%d %H:%M:%S %z %Z")
+                .to_string()
+        },
     )
 }
 
 /// The same with the fraction of a second, as Go prints a time by itself.
 pub fn long_time(rfc3339: &str) -> String {
-    let Ok(time) = rfc3339.parse::<jiff::Timestamp>() else { return rfc3339.to_owned() };
+    let Ok(time) = rfc3339.parse::<jiff::Timestamp>() else {
+        return rfc3339.to_owned();
+    };
     let zoned = time.to_zoned_datetime(jiff::tz::TimeZone::system());
     zoned.strftime("%Y-%m-%d %H:%M:%S%.f %z %Z").to_string()
 }
 
 /// A Unix time in RFC 3339 with the local offset; UTC is `Z`.
 pub fn rfc3339(unix: i64) -> String {
-    let Ok(time) = jiff::Timestamp::from_second(unix) else { return unix.to_string() };
-    let text = time.to_zoned_datetime(jiff::tz::TimeZone::system()).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string();
-    text.strip_suffix("+00:00").map_or(text.clone(), |utc| format!("{utc}Z"))
+    let Ok(time) = jiff::Timestamp::from_second(unix) else {
+        return unix.to_string();
+    };
+    let text = time
+        .to_zoned_datetime(jiff::tz::TimeZone::system())
+        .strftime("%Y-%m-%dT%H:%M:%S%:z")
+        .to_string();
+    text.strip_suffix("+00:00")
+        .map_or(text.clone(), |utc| format!("{utc}Z"))
 }
 
 /// Unix nanoseconds in RFC 3339 with nine digits of fraction and the local offset.
 pub fn nano_time(nanos: i64) -> String {
-    let Ok(time) = jiff::Timestamp::from_nanosecond(i128::from(nanos)) else { return nanos.to_string() };
-    let text = time.to_zoned_datetime(jiff::tz::TimeZone::system()).strftime("%Y-%m-%dT%H:%M:%S%.9f%:z").to_string();
-    text.strip_suffix("+00:00").map_or(text.clone(), |utc| format!("{utc}Z"))
+    let Ok(time) = jiff::Timestamp::from_nanosecond(i128::from(nanos)) else {
+        return nanos.to_string();
+    };
+    let text = time
+        .to_zoned_datetime(jiff::tz::TimeZone::system())
+        .strftime("%Y-%m-%dT%H:%M:%S%.9f%:z")
+        .to_string();
+    text.strip_suffix("+00:00")
+        .map_or(text.clone(), |utc| format!("{utc}Z"))
 }
 
 /// `Mon Jan  2 15:04:05 2006` from RFC 3339; other text as it is.
 pub fn ansi_time(text: &str) -> String {
     match text.parse::<jiff::Timestamp>() {
-        Ok(time) => time.to_zoned_datetime(jiff::tz::TimeZone::UTC).strftime("%a %b %e %H:%M:%S %Y").to_string(),
+        Ok(time) => time
+            .to_zoned_datetime(jiff::tz::TimeZone::UTC)
+            .strftime("%a %b %e %H:%M:%S %Y")
+            .to_string(),
         Err(_) => text.to_owned(),
     }
 }
@@ -107,7 +132,15 @@ mod tests {
 
     #[test]
     fn sizes_read_as_docker_prints_them() {
-        for (bytes, want) in [(0, "0B"), (999, "999B"), (1000, "1kB"), (4_423_000, "4.42MB"), (29_100_000, "29.1MB"), (999_999, "1MB"), (1_050_000_000, "1.05GB")] {
+        for (bytes, want) in [
+            (0, "0B"),
+            (999, "999B"),
+            (1000, "1kB"),
+            (4_423_000, "4.42MB"),
+            (29_100_000, "29.1MB"),
+            (999_999, "1MB"),
+            (1_050_000_000, "1.05GB"),
+        ] {
             assert_eq!(size(bytes, 3), want);
         }
         assert_eq!(binary_size(1024.0 * 1024.0 * 1.5), "1.5MiB");

@@ -50,7 +50,10 @@ impl Waiting {
     pub async fn finish(mut self) -> Result<WaitResponse> {
         match self.0.next().await? {
             Some(response) => Ok(response),
-            None => Err(crate::Error::Answer { doing: "wait".to_owned(), reason: "it is empty".to_owned() }),
+            None => Err(crate::Error::Answer {
+                doing: "wait".to_owned(),
+                reason: "it is empty".to_owned(),
+            }),
         }
     }
 }
@@ -61,8 +64,17 @@ fn path(id: &str, action: &str) -> Result<String> {
 
 /// Each fails as [`crate::Error`] tells.
 impl Client {
-    pub async fn containers(&self, all: bool, limit: Option<i64>, size: bool, filters: &Filters) -> Result<Vec<Summary>> {
-        let call = Call::get("/containers/json").flag("all", all).option("limit", limit).flag("size", size);
+    pub async fn containers(
+        &self,
+        all: bool,
+        limit: Option<i64>,
+        size: bool,
+        filters: &Filters,
+    ) -> Result<Vec<Summary>> {
+        let call = Call::get("/containers/json")
+            .flag("all", all)
+            .option("limit", limit)
+            .flag("size", size);
         self.fetch(call.option("filters", filters.to_query())).await
     }
 
@@ -72,7 +84,13 @@ impl Client {
         platform: Option<&str>,
         request: &CreateRequest,
     ) -> Result<CreateResponse> {
-        self.fetch(Call::post("/containers/create").option("name", name).option("platform", platform).json(request)?).await
+        self.fetch(
+            Call::post("/containers/create")
+                .option("name", name)
+                .option("platform", platform)
+                .json(request)?,
+        )
+        .await
     }
 
     pub async fn inspect_container(&self, id: &str) -> Result<Inspect> {
@@ -85,21 +103,37 @@ impl Client {
     }
 
     pub async fn start_container(&self, id: &str, detach_keys: Option<&str>) -> Result<()> {
-        self.send(Call::post(path(id, "/start")?).option("detachKeys", detach_keys)).await.map(drop)
+        self.send(Call::post(path(id, "/start")?).option("detachKeys", detach_keys))
+            .await
+            .map(drop)
     }
 
     /// Whether it ran (`false`: it had stopped before). `timeout` in seconds, -1 waits for ever.
     pub async fn stop_container(&self, id: &str, signal: Option<&str>, timeout: Option<i64>) -> Result<bool> {
-        let status = self.send(Call::post(path(id, "/stop")?).option("signal", signal).option("t", timeout)).await?;
+        let status = self
+            .send(
+                Call::post(path(id, "/stop")?)
+                    .option("signal", signal)
+                    .option("t", timeout),
+            )
+            .await?;
         Ok(status != StatusCode::NOT_MODIFIED)
     }
 
     pub async fn restart_container(&self, id: &str, signal: Option<&str>, timeout: Option<i64>) -> Result<()> {
-        self.send(Call::post(path(id, "/restart")?).option("signal", signal).option("t", timeout)).await.map(drop)
+        self.send(
+            Call::post(path(id, "/restart")?)
+                .option("signal", signal)
+                .option("t", timeout),
+        )
+        .await
+        .map(drop)
     }
 
     pub async fn kill_container(&self, id: &str, signal: Option<&str>) -> Result<()> {
-        self.send(Call::post(path(id, "/kill")?).option("signal", signal)).await.map(drop)
+        self.send(Call::post(path(id, "/kill")?).option("signal", signal))
+            .await
+            .map(drop)
     }
 
     pub async fn pause_container(&self, id: &str) -> Result<()> {
@@ -111,13 +145,26 @@ impl Client {
     }
 
     pub async fn rename_container(&self, id: &str, name: &str) -> Result<()> {
-        self.send(Call::post(path(id, "/rename")?).query("name", name)).await.map(drop)
+        self.send(Call::post(path(id, "/rename")?).query("name", name))
+            .await
+            .map(drop)
     }
 
     pub async fn remove_container(&self, id: &str, force: bool, volumes: bool, link: bool) -> Result<()> {
         // A link is `container/alias`: two segments.
-        let path = if link { format!("/containers/{}", segments(id)?) } else { path(id, "")? };
-        self.send(Call::delete(path).flag("force", force).flag("v", volumes).flag("link", link)).await.map(drop)
+        let path = if link {
+            format!("/containers/{}", segments(id)?)
+        } else {
+            path(id, "")?
+        };
+        self.send(
+            Call::delete(path)
+                .flag("force", force)
+                .flag("v", volumes)
+                .flag("link", link),
+        )
+        .await
+        .map(drop)
     }
 
     /// `condition`: `not-running`, `next-exit` or `removed`. Returns when the daemon has taken note.
@@ -138,7 +185,9 @@ impl Client {
     }
 
     pub async fn resize_container(&self, id: &str, rows: u16, columns: u16) -> Result<()> {
-        self.send(Call::post(path(id, "/resize")?).query("h", rows).query("w", columns)).await.map(drop)
+        self.send(Call::post(path(id, "/resize")?).query("h", rows).query("w", columns))
+            .await
+            .map(drop)
     }
 
     pub async fn container_logs(&self, id: &str, logs: &Logs) -> Result<Download> {
@@ -155,7 +204,8 @@ impl Client {
     }
 
     pub async fn container_top(&self, id: &str, ps_args: Option<&str>) -> Result<Top> {
-        self.fetch(Call::get(path(id, "/top")?).option("ps_args", ps_args)).await
+        self.fetch(Call::get(path(id, "/top")?).option("ps_args", ps_args))
+            .await
     }
 
     /// The root filesystem as a tar.
@@ -164,6 +214,7 @@ impl Client {
     }
 
     pub async fn prune_containers(&self, filters: &Filters) -> Result<PruneReport> {
-        self.fetch(Call::post("/containers/prune").option("filters", filters.to_query())).await
+        self.fetch(Call::post("/containers/prune").option("filters", filters.to_query()))
+            .await
     }
 }

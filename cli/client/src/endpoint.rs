@@ -9,8 +9,17 @@ use crate::error::{Error, Result};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Endpoint {
     Unix(PathBuf),
-    Tcp { host: String, port: u16, tls: bool },
-    Ssh { user: Option<String>, host: String, port: Option<u16>, socket: Option<String> },
+    Tcp {
+        host: String,
+        port: u16,
+        tls: bool,
+    },
+    Ssh {
+        user: Option<String>,
+        host: String,
+        port: Option<u16>,
+        socket: Option<String>,
+    },
 }
 
 /// Where docker's tcp listeners are by convention.
@@ -20,7 +29,10 @@ const TLS_PORT: u16 = 2376;
 impl Endpoint {
     /// Parses a host as `-H` takes it. `tls` asks for TLS on tcp addresses.
     pub fn parse(text: &str, tls: bool) -> Result<Endpoint> {
-        let wrong = |reason: &str| Error::Host { host: text.to_owned(), reason: reason.to_owned() };
+        let wrong = |reason: &str| Error::Host {
+            host: text.to_owned(),
+            reason: reason.to_owned(),
+        };
         let (scheme, rest) = match text.split_once("://") {
             Some(parts) => parts,
             None if text.starts_with('/') => ("unix", text),
@@ -29,7 +41,9 @@ impl Endpoint {
         match scheme {
             "unix" => {
                 if rest.is_empty() {
-                    return Err(wrong("the path of the socket is missing; write unix:///path/to/the.sock"));
+                    return Err(wrong(
+                        "the path of the socket is missing; write unix:///path/to/the.sock",
+                    ));
                 }
                 Ok(Endpoint::Unix(PathBuf::from(rest)))
             }
@@ -42,7 +56,11 @@ impl Endpoint {
                 let default = if tls { TLS_PORT } else { PLAIN_PORT };
                 let (host, port) = host_and_port(authority).ok_or_else(|| wrong("expected HOST:PORT"))?;
                 let host = if host.is_empty() { "127.0.0.1" } else { host };
-                Ok(Endpoint::Tcp { host: host.to_owned(), port: port.unwrap_or(default), tls })
+                Ok(Endpoint::Tcp {
+                    host: host.to_owned(),
+                    port: port.unwrap_or(default),
+                    tls,
+                })
             }
             "ssh" => {
                 let (authority, path) = match rest.find('/') {
@@ -54,7 +72,9 @@ impl Endpoint {
                     None => (None, authority),
                 };
                 if user.as_deref().is_some_and(|user| user.contains(':')) {
-                    return Err(wrong("a password in an ssh address is not supported; use a key or an agent"));
+                    return Err(wrong(
+                        "a password in an ssh address is not supported; use a key or an agent",
+                    ));
                 }
                 let (host, port) = host_and_port(address).ok_or_else(|| wrong("expected ssh://[USER@]HOST[:PORT]"))?;
                 // A leading dash would be read as an option by ssh.
@@ -62,11 +82,20 @@ impl Endpoint {
                     return Err(wrong("expected ssh://[USER@]HOST[:PORT]"));
                 }
                 let socket = (path.len() > 1).then(|| path.to_owned());
-                Ok(Endpoint::Ssh { user, host: host.to_owned(), port, socket })
+                Ok(Endpoint::Ssh {
+                    user,
+                    host: host.to_owned(),
+                    port,
+                    socket,
+                })
             }
             "npipe" => Err(wrong("named pipes exist on Windows only")),
-            "fd" => Err(wrong("fd:// is for the daemon; a client needs unix://, tcp:// or ssh://")),
-            other => Err(wrong(&format!("unknown scheme {other:?}; use unix://, tcp:// or ssh://"))),
+            "fd" => Err(wrong(
+                "fd:// is for the daemon; a client needs unix://, tcp:// or ssh://",
+            )),
+            other => Err(wrong(&format!(
+                "unknown scheme {other:?}; use unix://, tcp:// or ssh://"
+            ))),
         }
     }
 
@@ -86,12 +115,21 @@ impl fmt::Display for Endpoint {
         match self {
             Endpoint::Unix(path) => write!(f, "unix://{}", path.display()),
             Endpoint::Tcp { .. } => write!(f, "tcp://{}", self.authority()),
-            Endpoint::Ssh { user, host, port, socket } => {
+            Endpoint::Ssh {
+                user,
+                host,
+                port,
+                socket,
+            } => {
                 f.write_str("ssh://")?;
                 if let Some(user) = user {
                     write!(f, "{user}@")?;
                 }
-                if host.contains(':') { write!(f, "[{host}]")? } else { f.write_str(host)? }
+                if host.contains(':') {
+                    write!(f, "[{host}]")?
+                } else {
+                    f.write_str(host)?
+                }
                 if let Some(port) = port {
                     write!(f, ":{port}")?;
                 }
@@ -127,7 +165,11 @@ mod tests {
 
     #[test]
     fn hosts_parse() {
-        let tcp = |host: &str, port, tls| Endpoint::Tcp { host: host.to_owned(), port, tls };
+        let tcp = |host: &str, port, tls| Endpoint::Tcp {
+            host: host.to_owned(),
+            port,
+            tls,
+        };
         for (text, tls, want) in [
             ("unix:///run/x.sock", false, Endpoint::Unix("/run/x.sock".into())),
             ("/run/x.sock", false, Endpoint::Unix("/run/x.sock".into())),
@@ -142,8 +184,17 @@ mod tests {
         }
         let ssh = Endpoint::parse("ssh://me@box:22/run/y.sock", false).unwrap();
         assert_eq!(ssh.to_string(), "ssh://me@box:22/run/y.sock");
-        for bad in ["unix://", "tcp://h:x", "tcp://h:1/path", "ssh://", "ssh://-oProxyCommand=x", "npipe://x", "fd://", "gopher://x", "tcp://::1:5"]
-        {
+        for bad in [
+            "unix://",
+            "tcp://h:x",
+            "tcp://h:1/path",
+            "ssh://",
+            "ssh://-oProxyCommand=x",
+            "npipe://x",
+            "fd://",
+            "gopher://x",
+            "tcp://::1:5",
+        ] {
             assert!(Endpoint::parse(bad, false).is_err(), "{bad}");
         }
     }

@@ -27,10 +27,18 @@ pub enum Error {
     #[error("invalid host {host:?}: {reason}")]
     Host { host: String, reason: String },
     #[error("cannot use the TLS files for {host}: {reason} ({path})", path = path.display())]
-    Tls { host: String, path: PathBuf, reason: String },
+    Tls {
+        host: String,
+        path: PathBuf,
+        reason: String,
+    },
     /// The connection broke while a call was under way.
     #[error("the connection to the daemon at {host} broke while {doing}")]
-    Broken { host: String, doing: String, source: Box<dyn std::error::Error + Send + Sync> },
+    Broken {
+        host: String,
+        doing: String,
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The daemon's answer is not what the API says.
     #[error("the daemon sent an answer to {doing} that this client does not understand: {reason}")]
     Answer { doing: String, reason: String },
@@ -38,7 +46,12 @@ pub enum Error {
     #[error("{message}")]
     Stream { code: Option<i64>, message: String },
     #[error("the daemon speaks API versions {daemon_min} to {daemon_max}, this client {client_min} to {client_max}")]
-    Version { daemon_min: String, daemon_max: String, client_min: String, client_max: String },
+    Version {
+        daemon_min: String,
+        daemon_max: String,
+        client_min: String,
+        client_max: String,
+    },
     #[error("{0} is not a name that can be sent to the daemon")]
     Name(String),
     #[error("cannot read the data to send")]
@@ -72,6 +85,9 @@ impl Error {
 
     /// No daemon could be reached at all (so trying another object is pointless).
     pub fn is_connect(&self) -> bool {
-        matches!(self, Error::Connect { .. } | Error::Denied { .. } | Error::Host { .. } | Error::Tls { .. })
+        matches!(
+            self,
+            Error::Connect { .. } | Error::Denied { .. } | Error::Host { .. } | Error::Tls { .. }
+        )
     }
 }

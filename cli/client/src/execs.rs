@@ -17,13 +17,19 @@ impl Client {
 
     /// Starts it and attaches to it.
     pub async fn start_exec(&self, id: &str, start: &ExecStart) -> Result<Hijacked> {
-        self.hijack(Call::post(format!("/exec/{}/start", segment(id)?)).json(start)?).await
+        self.hijack(Call::post(format!("/exec/{}/start", segment(id)?)).json(start)?)
+            .await
     }
 
     /// Starts it and returns at once.
     pub async fn start_exec_detached(&self, id: &str, start: &ExecStart) -> Result<()> {
-        let start = ExecStart { detach: true, ..start.clone() };
-        self.send(Call::post(format!("/exec/{}/start", segment(id)?)).json(&start)?).await.map(drop)
+        let start = ExecStart {
+            detach: true,
+            ..start.clone()
+        };
+        self.send(Call::post(format!("/exec/{}/start", segment(id)?)).json(&start)?)
+            .await
+            .map(drop)
     }
 
     pub async fn resize_exec(&self, id: &str, rows: u16, columns: u16) -> Result<()> {

@@ -45,7 +45,10 @@ impl Filters {
 
     /// The values under a key, for filtering on this side.
     pub fn values(&self, key: &str) -> impl Iterator<Item = &str> {
-        self.0.get(key).into_iter().flat_map(|values| values.keys().map(String::as_str))
+        self.0
+            .get(key)
+            .into_iter()
+            .flat_map(|values| values.keys().map(String::as_str))
     }
 
     /// The wire form; `None` when there is no condition.

@@ -26,7 +26,11 @@ pub struct Output(ReadHalf<TokioIo<Upgraded>>);
 impl Hijacked {
     pub(crate) fn new(upgraded: Upgraded, multiplexed: Option<bool>) -> Hijacked {
         let (read, write) = tokio::io::split(TokioIo::new(upgraded));
-        Hijacked { multiplexed, input: Input(write), output: Output(read) }
+        Hijacked {
+            multiplexed,
+            input: Input(write),
+            output: Output(read),
+        }
     }
 
     /// Collects everything until the end, demultiplexed: (stdout, stderr). For tests and small outputs.

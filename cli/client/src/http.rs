@@ -95,7 +95,14 @@ impl std::fmt::Debug for Client {
 
 impl Call {
     pub fn new(method: Method, path: impl Into<String>) -> Call {
-        Call { method, path: path.into(), query: Vec::new(), headers: Vec::new(), body: None, versioned: true }
+        Call {
+            method,
+            path: path.into(),
+            query: Vec::new(),
+            headers: Vec::new(),
+            body: None,
+            versioned: true,
+        }
     }
 
     pub fn get(path: impl Into<String>) -> Call {
@@ -141,10 +148,16 @@ impl Call {
     }
 
     pub fn json(mut self, value: &impl Serialize) -> Result<Call> {
-        let bytes = serde_json::to_vec(value)
-            .map_err(|error| Error::Answer { doing: self.doing(), reason: error.to_string() })?;
+        let bytes = serde_json::to_vec(value).map_err(|error| Error::Answer {
+            doing: self.doing(),
+            reason: error.to_string(),
+        })?;
         self.headers.push((CONTENT_TYPE, "application/json".to_owned()));
-        self.body = Some(Full::new(Bytes::from(bytes)).map_err(|never| match never {}).boxed_unsync());
+        self.body = Some(
+            Full::new(Bytes::from(bytes))
+                .map_err(|never| match never {})
+                .boxed_unsync(),
+        );
         Ok(self)
     }
 
@@ -188,7 +201,10 @@ impl Client {
             }
             _ => None,
         };
-        let bad = |what: &str| Error::Host { host: host.clone(), reason: format!("{what} is not a valid header") };
+        let bad = |what: &str| Error::Host {
+            host: host.clone(),
+            reason: format!("{what} is not a valid header"),
+        };
         let agent = match options.user_agent.as_str() {
             "" => concat!("iechor-client/", env!("CARGO_PKG_VERSION"), " (linux)"),
             agent => agent,
@@ -270,7 +286,12 @@ impl Client {
         let call = Call::new(method, "/_ping").unversioned();
         let (parts, _) = self.exchange(call).await?;
         let text = |name: &str| {
-            parts.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
+            parts
+                .headers
+                .get(name)
+                .and_then(|value| value.to_str().ok())
+                .unwrap_or_default()
+                .to_owned()
         };
         Ok(Ping {
             api_version: text("api-version").parse().ok(),
@@ -297,7 +318,10 @@ impl Client {
     pub async fn fetch<T: DeserializeOwned>(&self, call: Call) -> Result<T> {
         let doing = call.doing();
         let bytes = self.fetch_bytes(call).await?;
-        agent_api::json::from_slice(&bytes).map_err(|error| Error::Answer { doing, reason: error.to_string() })
+        agent_api::json::from_slice(&bytes).map_err(|error| Error::Answer {
+            doing,
+            reason: error.to_string(),
+        })
     }
 
     /// Makes a call and returns its answer as it came.
@@ -324,7 +348,11 @@ impl Client {
         let bytes = Limited::new(body, MAX_ANSWER)
             .collect()
             .await
-            .map_err(|source| Error::Broken { host: self.host(), doing, source })?
+            .map_err(|source| Error::Broken {
+                host: self.host(),
+                doing,
+                source,
+            })?
             .to_bytes();
         self.keep(sender);
         Ok((parts, bytes))
@@ -338,7 +366,13 @@ impl Client {
         let doing = call.doing();
         let (response, sender) = self.start(call).await?;
         let (parts, body) = response.into_parts();
-        Ok(Download { parts, body, doing, host: self.host(), _sender: sender })
+        Ok(Download {
+            parts,
+            body,
+            doing,
+            host: self.host(),
+            _sender: sender,
+        })
     }
 
     /// Makes a call that turns the connection into a raw one (`101`).
@@ -356,12 +390,16 @@ impl Client {
         let multiplexed = match response.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes) {
             Some(b"application/vnd.docker.multiplexed-stream") => Some(true),
             // Before API 1.42 both kinds are called raw.
-            Some(b"application/vnd.docker.raw-stream") if self.version().await? >= ApiVersion::new(1, 42) => Some(false),
+            Some(b"application/vnd.docker.raw-stream") if self.version().await? >= ApiVersion::new(1, 42) => {
+                Some(false)
+            }
             _ => None,
         };
-        let upgraded = hyper::upgrade::on(response)
-            .await
-            .map_err(|source| Error::Broken { host: self.host(), doing, source: Box::new(source) })?;
+        let upgraded = hyper::upgrade::on(response).await.map_err(|source| Error::Broken {
+            host: self.host(),
+            doing,
+            source: Box::new(source),
+        })?;
         Ok(Hijacked::new(upgraded, multiplexed))
     }
 
@@ -370,7 +408,11 @@ impl Client {
         let doing = call.doing();
         let mut request = self.request(call).await?;
         tracing::debug!(method = %request.method(), target = %request.uri(), "call");
-        let broken = |source: hyper::Error| Error::Broken { host: self.host(), doing: doing.clone(), source: Box::new(source) };
+        let broken = |source: hyper::Error| Error::Broken {
+            host: self.host(),
+            doing: doing.clone(),
+            source: Box::new(source),
+        };
         let (response, sender) = loop {
             let (mut sender, fresh) = self.connection().await?;
             match sender.try_send_request(request).await {
@@ -390,13 +432,19 @@ impl Client {
         let body = Limited::new(response.into_body(), MAX_ERROR).collect().await;
         let bytes = body.map(|body| body.to_bytes()).unwrap_or_default();
         self.keep(sender);
-        Err(Error::Api { status, message: error_text(&bytes).unwrap_or_else(|| format!("{head} for {doing}")) })
+        Err(Error::Api {
+            status,
+            message: error_text(&bytes).unwrap_or_else(|| format!("{head} for {doing}")),
+        })
     }
 
     async fn request(&self, call: Call) -> Result<Request<Body>> {
         // Negotiation makes a call of its own: the box ends the recursion.
-        let prefix =
-            if call.versioned { format!("/v{}", Box::pin(self.version()).await?) } else { String::new() };
+        let prefix = if call.versioned {
+            format!("/v{}", Box::pin(self.version()).await?)
+        } else {
+            String::new()
+        };
         let mut target = prefix + &call.path;
         if !call.query.is_empty() {
             target.push('?');
@@ -415,7 +463,9 @@ impl Client {
         for (name, value) in call.headers {
             request = request.header(name, value);
         }
-        let body = call.body.unwrap_or_else(|| Empty::new().map_err(|never| match never {}).boxed_unsync());
+        let body = call
+            .body
+            .unwrap_or_else(|| Empty::new().map_err(|never| match never {}).boxed_unsync());
         request.body(body).map_err(|_| Error::Name(call.path))
     }
 
@@ -431,7 +481,11 @@ impl Client {
         let doing = || "opening it".to_owned();
         let (sender, connection) = http1::handshake(TokioIo::new(stream))
             .await
-            .map_err(|source| Error::Broken { host: self.host(), doing: doing(), source: Box::new(source) })?;
+            .map_err(|source| Error::Broken {
+                host: self.host(),
+                doing: doing(),
+                source: Box::new(source),
+            })?;
         // Ends by itself when the daemon hangs up, or when the last sender is dropped.
         tokio::spawn(async move {
             let _ = connection.with_upgrades().await;
@@ -447,7 +501,10 @@ impl Client {
     }
 
     fn idle(&self) -> std::sync::MutexGuard<'_, Vec<SendRequest<Body>>> {
-        self.shared.idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.shared
+            .idle
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     pub(crate) fn host(&self) -> String {
@@ -518,8 +575,14 @@ pub(crate) fn segments(name: &str) -> Result<String> {
     encode(name, SEGMENTS)
 }
 
-const SEGMENTS: &AsciiSet =
-    &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b':').remove(b'@').remove(b'/');
+const SEGMENTS: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'~')
+    .remove(b':')
+    .remove(b'@')
+    .remove(b'/');
 const SEGMENT: &AsciiSet = &SEGMENTS.add(b'/');
 
 fn encode(name: &str, set: &'static AsciiSet) -> Result<String> {

@@ -27,7 +27,12 @@ pub struct Pull<'a> {
 /// Each fails as [`crate::Error`] tells.
 impl Client {
     pub async fn images(&self, all: bool, filters: &Filters) -> Result<Vec<Summary>> {
-        self.fetch(Call::get("/images/json").flag("all", all).option("filters", filters.to_query())).await
+        self.fetch(
+            Call::get("/images/json")
+                .flag("all", all)
+                .option("filters", filters.to_query()),
+        )
+        .await
     }
 
     /// Pulls; the failure, if there is one, is a record of the stream.
@@ -74,11 +79,13 @@ impl Client {
 
     /// The answer as the daemon wrote it.
     pub async fn inspect_image_raw(&self, name: &str) -> Result<Bytes> {
-        self.fetch_bytes(Call::get(format!("/images/{}/json", segments(name)?))).await
+        self.fetch_bytes(Call::get(format!("/images/{}/json", segments(name)?)))
+            .await
     }
 
     pub async fn image_history(&self, name: &str) -> Result<Vec<HistoryItem>> {
-        self.fetch(Call::get(format!("/images/{}/history", segments(name)?))).await
+        self.fetch(Call::get(format!("/images/{}/history", segments(name)?)))
+            .await
     }
 
     pub async fn tag_image(&self, name: &str, repo: &str, tag: &str) -> Result<()> {
@@ -87,12 +94,15 @@ impl Client {
     }
 
     pub async fn remove_image(&self, name: &str, force: bool, no_prune: bool) -> Result<Vec<DeleteItem>> {
-        let call = Call::delete(format!("/images/{}", segments(name)?)).flag("force", force).flag("noprune", no_prune);
+        let call = Call::delete(format!("/images/{}", segments(name)?))
+            .flag("force", force)
+            .flag("noprune", no_prune);
         self.fetch(call).await
     }
 
     pub async fn prune_images(&self, filters: &Filters) -> Result<PruneReport> {
-        self.fetch(Call::post("/images/prune").option("filters", filters.to_query())).await
+        self.fetch(Call::post("/images/prune").option("filters", filters.to_query()))
+            .await
     }
 
     /// Images as one tar.
@@ -109,7 +119,9 @@ impl Client {
     where
         S: Stream<Item = io::Result<Bytes>> + Send + 'static,
     {
-        let call = Call::post("/images/load").query("quiet", u8::from(quiet)).option("platform", platform);
+        let call = Call::post("/images/load")
+            .query("quiet", u8::from(quiet))
+            .option("platform", platform);
         Ok(Messages::new(self.open(call.stream("application/x-tar", tar)).await?))
     }
 }
@@ -124,10 +136,16 @@ impl Messages<Message> {
         while let Some(message) = self.next().await? {
             if let Some(detail) = &message.error_detail {
                 let code = (detail.code != 0).then_some(detail.code);
-                return Err(Error::Stream { code, message: detail.message.clone() });
+                return Err(Error::Stream {
+                    code,
+                    message: detail.message.clone(),
+                });
             }
             if !message.error.is_empty() {
-                return Err(Error::Stream { code: None, message: message.error });
+                return Err(Error::Stream {
+                    code: None,
+                    message: message.error,
+                });
             }
             sink(message);
         }

@@ -20,7 +20,12 @@ pub struct Messages<T> {
 
 impl<T: DeserializeOwned> Messages<T> {
     pub(crate) fn new(download: Download) -> Messages<T> {
-        Messages { download, pieces: Pieces::default(), ended: false, kind: std::marker::PhantomData }
+        Messages {
+            download,
+            pieces: Pieces::default(),
+            ended: false,
+            kind: std::marker::PhantomData,
+        }
     }
 
     /// The next object, or `None` at the end.
@@ -37,7 +42,10 @@ impl<T: DeserializeOwned> Messages<T> {
                     if self.pieces.is_empty() {
                         return Ok(None);
                     }
-                    return Err(Error::Answer { doing: doing(), reason: "the last object is cut off".to_owned() });
+                    return Err(Error::Answer {
+                        doing: doing(),
+                        reason: "the last object is cut off".to_owned(),
+                    });
                 }
                 Ok(None) => {}
             }
@@ -76,7 +84,9 @@ impl Pieces {
             Some(Ok(object)) => {
                 let used = objects.byte_offset();
                 let _ = self.buffer.split_to(used);
-                agent_api::json::from_value(object).map(Some).map_err(|error| error.to_string())
+                agent_api::json::from_value(object)
+                    .map(Some)
+                    .map_err(|error| error.to_string())
             }
             Some(Err(error)) if error.is_eof() && self.buffer.len() < MAX_OBJECT => Ok(None),
             Some(Err(error)) => Err(error.to_string()),

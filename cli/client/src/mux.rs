@@ -27,7 +27,13 @@ pub struct Frames {
 impl Frames {
     /// With `multiplexed` false every byte is stdout.
     pub fn new(multiplexed: bool) -> Frames {
-        Frames { multiplexed, header: [0; 8], have: 0, stream: Frame::Stdout, left: 0 }
+        Frames {
+            multiplexed,
+            header: [0; 8],
+            have: 0,
+            stream: Frame::Stdout,
+            left: 0,
+        }
     }
 
     /// Takes the next bytes and hands each payload piece to `sink`.
@@ -64,7 +70,11 @@ impl Frames {
     /// # Errors
     /// `UnexpectedEof` in the middle of a frame.
     pub fn end(&self) -> io::Result<()> {
-        if self.have == 0 && self.left == 0 { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+        if self.have == 0 && self.left == 0 {
+            Ok(())
+        } else {
+            Err(io::ErrorKind::UnexpectedEof.into())
+        }
     }
 }
 
@@ -104,11 +114,11 @@ mod tests {
             step in 1usize..20,
         ) {
             let wire: Vec<u8> = frames.iter().flat_map(|(stream, payload)| frame(*stream, payload)).collect();
-            let mut want = [Vec::new(), Vec::new(), Vec::new()];
+            let mut want: [Vec<u8>; 3] = Default::default();
             for (stream, payload) in &frames {
                 want[*stream as usize - 1].extend(payload);
             }
-            let mut got = [Vec::new(), Vec::new(), Vec::new()];
+            let mut got: [Vec<u8>; 3] = Default::default();
             let mut parser = Frames::new(true);
             for piece in wire.chunks(step) {
                 parser.feed(piece, |stream, bytes| match stream {

@@ -10,7 +10,8 @@ use crate::http::{Call, Client, segment};
 /// Each fails as [`crate::Error`] tells.
 impl Client {
     pub async fn networks(&self, filters: &Filters) -> Result<Vec<Network>> {
-        self.fetch(Call::get("/networks").option("filters", filters.to_query())).await
+        self.fetch(Call::get("/networks").option("filters", filters.to_query()))
+            .await
     }
 
     pub async fn inspect_network(&self, name: &str) -> Result<Network> {
@@ -19,6 +20,7 @@ impl Client {
 
     /// The answer as the daemon wrote it.
     pub async fn inspect_network_raw(&self, name: &str, verbose: bool) -> Result<Bytes> {
-        self.fetch_bytes(Call::get(format!("/networks/{}", segment(name)?)).flag("verbose", verbose)).await
+        self.fetch_bytes(Call::get(format!("/networks/{}", segment(name)?)).flag("verbose", verbose))
+            .await
     }
 }

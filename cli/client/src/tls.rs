@@ -23,8 +23,11 @@ pub struct TlsOptions {
 
 impl TlsOptions {
     pub(crate) fn config(&self, host: &str) -> Result<Arc<ClientConfig>> {
-        let fail =
-            |path: &Path, reason: String| Error::Tls { host: host.to_owned(), path: path.to_owned(), reason };
+        let fail = |path: &Path, reason: String| Error::Tls {
+            host: host.to_owned(),
+            path: path.to_owned(),
+            reason,
+        };
         let provider = Arc::new(ring::default_provider());
         let builder = ClientConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
@@ -32,20 +35,27 @@ impl TlsOptions {
         let builder = if self.verify {
             let mut roots = RootCertStore::empty();
             let path = self.ca.as_deref().ok_or_else(|| {
-                fail(Path::new("--tlscacert"), "a CA certificate is needed to verify the daemon".to_owned())
+                fail(
+                    Path::new("--tlscacert"),
+                    "a CA certificate is needed to verify the daemon".to_owned(),
+                )
             })?;
             for cert in certificates(path).map_err(|reason| fail(path, reason))? {
                 roots.add(cert).map_err(|error| fail(path, error.to_string()))?;
             }
             builder.with_root_certificates(roots)
         } else {
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyServer(provider)))
+            builder
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(AnyServer(provider)))
         };
         let config = match (&self.cert, &self.key) {
             (Some(cert), Some(key)) => {
                 let chain = certificates(cert).map_err(|reason| fail(cert, reason))?;
                 let private = PrivateKeyDer::from_pem_file(key).map_err(|error| fail(key, error.to_string()))?;
-                builder.with_client_auth_cert(chain, private).map_err(|error| fail(cert, error.to_string()))?
+                builder
+                    .with_client_auth_cert(chain, private)
+                    .map_err(|error| fail(cert, error.to_string()))?
             }
             (None, None) => builder.with_no_client_auth(),
             (Some(cert), None) => return Err(fail(cert, "a certificate needs its key (--tlskey)".to_owned())),
@@ -60,7 +70,11 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
         .map_err(|error| error.to_string())?
         .collect::<Result<_, _>>()
         .map_err(|error| error.to_string())?;
-    if certs.is_empty() { Err("there is no certificate in it".to_owned()) } else { Ok(certs) }
+    if certs.is_empty() {
+        Err("there is no certificate in it".to_owned())
+    } else {
+        Ok(certs)
+    }
 }
 
 /// Accepts whoever answers, as `--tls` without `--tlsverify` is defined to; signatures are still checked.

@@ -35,11 +35,23 @@ pub(crate) async fn dial(endpoint: &Endpoint, tls: Option<&Arc<rustls::ClientCon
             // Keystrokes are small writes that must not wait for each other.
             stream.set_nodelay(true).map_err(failed)?;
             let Some(config) = tls else { return Ok(Box::new(stream)) };
-            let name = ServerName::try_from(host.clone())
-                .map_err(|error| Error::Host { host: endpoint.to_string(), reason: error.to_string() })?;
-            Ok(Box::new(TlsConnector::from(config.clone()).connect(name, stream).await.map_err(failed)?))
+            let name = ServerName::try_from(host.clone()).map_err(|error| Error::Host {
+                host: endpoint.to_string(),
+                reason: error.to_string(),
+            })?;
+            Ok(Box::new(
+                TlsConnector::from(config.clone())
+                    .connect(name, stream)
+                    .await
+                    .map_err(failed)?,
+            ))
         }
-        Endpoint::Ssh { user, host, port, socket } => {
+        Endpoint::Ssh {
+            user,
+            host,
+            port,
+            socket,
+        } => {
             let child = ssh(user.as_deref(), host, *port, socket.as_deref());
             Ok(Box::new(Piped::spawn(child).map_err(|source| match source.kind() {
                 io::ErrorKind::NotFound => Error::Host {
@@ -72,7 +84,9 @@ fn ssh(user: Option<&str>, host: &str, port: Option<u16>, socket: Option<&str>) 
         command.args(["-p", &port.to_string()]);
     }
     // The login shell at the far end may be any: only `sh -c 'quoted'` means the same in all of them.
-    command.args(["--", host, "sh", "-c"]).arg(format!("'{}'", script.replace('\'', r"'\''")));
+    command
+        .args(["--", host, "sh", "-c"])
+        .arg(format!("'{}'", script.replace('\'', r"'\''")));
     command
 }
 
@@ -86,15 +100,26 @@ struct Piped {
 
 impl Piped {
     fn spawn(mut command: Command) -> io::Result<Piped> {
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
         let missing = || io::Error::other("the child has no pipes");
         let input = Some(child.stdin.take().ok_or_else(missing)?);
         let output = child.stdout.take().ok_or_else(missing)?;
-        Ok(Piped { _child: child, input, output })
+        Ok(Piped {
+            _child: child,
+            input,
+            output,
+        })
     }
 
     fn input(&mut self) -> io::Result<Pin<&mut ChildStdin>> {
-        self.input.as_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::BrokenPipe.into())
+        self.input
+            .as_mut()
+            .map(Pin::new)
+            .ok_or_else(|| io::ErrorKind::BrokenPipe.into())
     }
 }
 

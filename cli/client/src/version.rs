@@ -32,11 +32,22 @@ impl FromStr for ApiVersion {
 
     fn from_str(text: &str) -> Result<ApiVersion, String> {
         let wrong = || format!("{text:?} is not an API version like 1.51");
-        let (major, minor) = text.strip_prefix('v').unwrap_or(text).split_once('.').ok_or_else(wrong)?;
+        let (major, minor) = text
+            .strip_prefix('v')
+            .unwrap_or(text)
+            .split_once('.')
+            .ok_or_else(wrong)?;
         let number = |part: &str| {
-            if part.bytes().all(|b| b.is_ascii_digit()) { part.parse().map_err(|_| wrong()) } else { Err(wrong()) }
+            if part.bytes().all(|b| b.is_ascii_digit()) {
+                part.parse().map_err(|_| wrong())
+            } else {
+                Err(wrong())
+            }
         };
-        Ok(ApiVersion { major: number(major)?, minor: number(minor)? })
+        Ok(ApiVersion {
+            major: number(major)?,
+            minor: number(minor)?,
+        })
     }
 }
 

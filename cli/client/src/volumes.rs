@@ -10,7 +10,8 @@ use crate::http::{Call, Client, segment};
 /// Each fails as [`crate::Error`] tells.
 impl Client {
     pub async fn volumes(&self, filters: &Filters) -> Result<VolumeList> {
-        self.fetch(Call::get("/volumes").option("filters", filters.to_query())).await
+        self.fetch(Call::get("/volumes").option("filters", filters.to_query()))
+            .await
     }
 
     pub async fn create_volume(&self, request: &VolumeCreate) -> Result<Volume> {
@@ -23,14 +24,18 @@ impl Client {
 
     /// The answer as the daemon wrote it.
     pub async fn inspect_volume_raw(&self, name: &str) -> Result<Bytes> {
-        self.fetch_bytes(Call::get(format!("/volumes/{}", segment(name)?))).await
+        self.fetch_bytes(Call::get(format!("/volumes/{}", segment(name)?)))
+            .await
     }
 
     pub async fn remove_volume(&self, name: &str, force: bool) -> Result<()> {
-        self.send(Call::delete(format!("/volumes/{}", segment(name)?)).flag("force", force)).await.map(drop)
+        self.send(Call::delete(format!("/volumes/{}", segment(name)?)).flag("force", force))
+            .await
+            .map(drop)
     }
 
     pub async fn prune_volumes(&self, filters: &Filters) -> Result<PruneReport> {
-        self.fetch(Call::post("/volumes/prune").option("filters", filters.to_query())).await
+        self.fetch(Call::post("/volumes/prune").option("filters", filters.to_query()))
+            .await
     }
 }

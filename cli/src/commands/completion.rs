@@ -37,8 +37,15 @@ fn tree() -> Command {
     let plain = |command: Command| command.disable_help_flag(true).disable_help_subcommand(true);
     let mut root = plain(parse::globals(Command::new("iechor")).disable_version_flag(true));
     for (group, about) in GROUPS {
-        let members = COMMANDS.iter().filter(|entry| entry.group == *group).map(|entry| plain(entry.command(entry.name)));
+        let members = COMMANDS
+            .iter()
+            .filter(|entry| entry.group == *group)
+            .map(|entry| plain(entry.command(entry.name)));
         root = root.subcommand(plain(Command::new(*group).about(*about).subcommands(members)));
     }
-    root.subcommands(COMMANDS.iter().filter_map(|entry| entry.top.map(|top| plain(entry.command(top)))))
+    root.subcommands(
+        COMMANDS
+            .iter()
+            .filter_map(|entry| entry.top.map(|top| plain(entry.command(top)))),
+    )
 }

@@ -51,7 +51,11 @@ async fn find(client: &Client, name: &str, kinds: &[&str], size: bool) -> Result
             Ok(raw) => return Ok(raw),
             // A name that one kind cannot have may be another's.
             Err(error) if kinds.len() == 1 => return Err(error.into()),
-            Err(error) if error.is_not_found() || error.status().is_some_and(|status| status == client::StatusCode::BAD_REQUEST) => {}
+            Err(error)
+                if error.is_not_found()
+                    || error
+                        .status()
+                        .is_some_and(|status| status == client::StatusCode::BAD_REQUEST) => {}
             Err(client::Error::Name(_)) => {}
             Err(error) => return Err(error.into()),
         }

@@ -43,7 +43,7 @@ pub async fn run(cli: &Cli, args: Args) -> Result {
             format::object(format, &both)?;
         }
     }
-    server.map(drop).map_err(|error| Failure::from(error))
+    server.map(drop).map_err(Failure::from)
 }
 
 /// Go's templates call the member `APIVersion`.
@@ -73,7 +73,12 @@ fn text(both: &Value) -> String {
     let mut text = String::from("Client: iEchor\n");
     let mut line = |indent: usize, name: &str, value: String| {
         if !value.is_empty() {
-            text.push_str(&format!("{:indent$}{:<width$} {value}\n", "", format!("{name}:"), width = 19 - indent));
+            text.push_str(&format!(
+                "{:indent$}{:<width$} {value}\n",
+                "",
+                format!("{name}:"),
+                width = 19 - indent
+            ));
         }
     };
     let api = match (word(&mine["APIVersion"]), word(&mine["DefaultAPIVersion"])) {
@@ -90,7 +95,14 @@ fn text(both: &Value) -> String {
         return text;
     }
     let platform = word(&server["Platform"]["Name"]);
-    text.push_str(&format!("\nServer:{}\n", if platform.is_empty() { String::new() } else { format!(" {platform}") }));
+    text.push_str(&format!(
+        "\nServer:{}\n",
+        if platform.is_empty() {
+            String::new()
+        } else {
+            format!(" {platform}")
+        }
+    ));
     for component in server["Components"].as_array().into_iter().flatten() {
         text.push_str(&format!(" {}:\n", word(&component["Name"])));
         let mut line = |name: &str, value: String| {
@@ -101,11 +113,21 @@ fn text(both: &Value) -> String {
         line("Version", word(&component["Version"]));
         let details = &component["Details"];
         if component["Name"] == "Engine" {
-            line("API version", format!("{} (minimum version {})", word(&details["ApiVersion"]), word(&details["MinAPIVersion"])));
+            line(
+                "API version",
+                format!(
+                    "{} (minimum version {})",
+                    word(&details["ApiVersion"]),
+                    word(&details["MinAPIVersion"])
+                ),
+            );
             line("Go version", word(&details["GoVersion"]));
             line("Git commit", word(&details["GitCommit"]));
             line("Built", units::ansi_time(&word(&details["BuildTime"])));
-            line("OS/Arch", format!("{}/{}", word(&details["Os"]), word(&details["Arch"])));
+            line(
+                "OS/Arch",
+                format!("{}/{}", word(&details["Os"]), word(&details["Arch"])),
+            );
             line("Experimental", word(&details["Experimental"]));
         } else {
             for (name, value) in details.as_object().into_iter().flatten() {

@@ -21,7 +21,11 @@ enum Flow {
 }
 
 pub fn render(nodes: &[Node], data: &Value, methods: &dyn Methods) -> Result<String> {
-    let mut run = Run { methods, variables: vec![(String::new(), data.clone())], out: String::new() };
+    let mut run = Run {
+        methods,
+        variables: vec![(String::new(), data.clone())],
+        out: String::new(),
+    };
     run.list(nodes, data)?;
     Ok(run.out)
 }
@@ -103,15 +107,26 @@ impl Run<'_> {
 
     fn range(&mut self, pipe: &Pipe, body: &[Node], otherwise: &[Node], dot: &Value) -> Result<Flow> {
         // The variables are set anew in each turn, not by the pipeline.
-        let bare = Pipe { variables: Vec::new(), declare: false, commands: pipe.commands.clone() };
+        let bare = Pipe {
+            variables: Vec::new(),
+            declare: false,
+            commands: pipe.commands.clone(),
+        };
         let entries: Vec<(Value, Value)> = match self.pipe(&bare, dot)? {
             Value::Null => Vec::new(),
-            Value::Array(list) => list.into_iter().enumerate().map(|(at, value)| (Value::from(at), value)).collect(),
-            Value::Object(map) => {
-                sorted(&map).into_iter().map(|(key, value)| (Value::from(key.clone()), value.clone())).collect()
-            }
+            Value::Array(list) => list
+                .into_iter()
+                .enumerate()
+                .map(|(at, value)| (Value::from(at), value))
+                .collect(),
+            Value::Object(map) => sorted(&map)
+                .into_iter()
+                .map(|(key, value)| (Value::from(key.clone()), value.clone()))
+                .collect(),
             Value::Number(count) if count.as_u64().is_some_and(|count| count <= 1 << 20) => {
-                (0..count.as_u64().unwrap_or_default()).map(|at| (Value::from(at), Value::from(at))).collect()
+                (0..count.as_u64().unwrap_or_default())
+                    .map(|at| (Value::from(at), Value::from(at)))
+                    .collect()
             }
             other => return fail(format!("range can't iterate over {}", funcs::display(&other))),
         };
@@ -171,7 +186,9 @@ impl Run<'_> {
             Expr::Function(name) => self.function(name, &command[1..], dot, piped),
             Expr::Fields(start, names) if command.len() > 1 || piped.is_some() => {
                 let args = self.arguments(&command[1..], dot, piped)?;
-                let Some((last, path)) = names.split_last() else { return fail("a method needs a name") };
+                let Some((last, path)) = names.split_last() else {
+                    return fail("a method needs a name");
+                };
                 let mut receiver = self.expr(start, dot)?;
                 for name in path {
                     receiver = self.field(&receiver, name)?;
@@ -204,7 +221,8 @@ impl Run<'_> {
             };
         }
         let args = self.arguments(args, dot, piped)?;
-        funcs::call(name, &args).map_err(|TemplateError(reason)| TemplateError(format!("error calling {name}: {reason}")))
+        funcs::call(name, &args)
+            .map_err(|TemplateError(reason)| TemplateError(format!("error calling {name}: {reason}")))
     }
 
     fn arguments(&mut self, args: &[Expr], dot: &Value, piped: Option<Value>) -> Result<Vec<Value>> {
@@ -252,13 +270,17 @@ impl Run<'_> {
                 Some(field) => Ok(field.clone()),
                 None => match self.methods.missing(value, name) {
                     Some(value) => Ok(value),
-                    None => fail(format!("executing \"\" at <.{name}>: map has no entry for key {name:?}")),
+                    None => fail(format!(
+                        "executing \"\" at <.{name}>: map has no entry for key {name:?}"
+                    )),
                 },
             },
             Value::Null => fail(format!("executing \"\" at <.{name}>: nil pointer evaluating {name}")),
             other => {
                 let kind = funcs::kind(other);
-                fail(format!("executing \"\" at <.{name}>: can't evaluate field {name} in type {kind}"))
+                fail(format!(
+                    "executing \"\" at <.{name}>: can't evaluate field {name} in type {kind}"
+                ))
             }
         }
     }

@@ -34,7 +34,9 @@ pub fn call(name: &str, args: &[Value]) -> Result<Value> {
         ("index", [value, keys @ ..]) => index(value, keys),
         ("slice", [value, bounds @ ..]) if bounds.len() <= 2 => slice(value, bounds),
         ("print", args) => Ok(Value::from(print(args))),
-        ("println", args) => Ok(Value::from(args.iter().map(display).collect::<Vec<_>>().join(" ") + "\n")),
+        ("println", args) => Ok(Value::from(
+            args.iter().map(display).collect::<Vec<_>>().join(" ") + "\n",
+        )),
         ("printf", [format, args @ ..]) => match format {
             Value::String(format) => Ok(Value::from(printf::format(format, args))),
             other => fail(format!("wrong type for value; expected string; got {}", kind(other))),
@@ -80,7 +82,10 @@ fn inner(value: &Value) -> String {
         Value::String(text) => text.clone(),
         Value::Array(list) => format!("[{}]", list.iter().map(inner).collect::<Vec<_>>().join(" ")),
         Value::Object(map) => {
-            let entries: Vec<_> = sorted(map).into_iter().map(|(key, value)| format!("{key}:{}", inner(value))).collect();
+            let entries: Vec<_> = sorted(map)
+                .into_iter()
+                .map(|(key, value)| format!("{key}:{}", inner(value)))
+                .collect();
             format!("map[{}]", entries.join(" "))
         }
     }
@@ -167,10 +172,12 @@ fn index(value: &Value, keys: &[Value]) -> Result<Value> {
                 Some(found) => found.clone(),
                 None => return fail(format!("index out of range: {at}")),
             },
-            (Value::String(text), Value::Number(at)) => match at.as_u64().and_then(|at| text.as_bytes().get(at as usize)) {
-                Some(byte) => Value::from(*byte),
-                None => return fail(format!("index out of range: {at}")),
-            },
+            (Value::String(text), Value::Number(at)) => {
+                match at.as_u64().and_then(|at| text.as_bytes().get(at as usize)) {
+                    Some(byte) => Value::from(*byte),
+                    None => return fail(format!("index out of range: {at}")),
+                }
+            }
             (Value::Object(map), Value::String(key)) => match map.get(key) {
                 Some(found) => found.clone(),
                 // Labels, options and the like: a missing one is the empty string, as Go's map of strings has it.
@@ -179,7 +186,9 @@ fn index(value: &Value, keys: &[Value]) -> Result<Value> {
             },
             (Value::Null, Value::String(_)) => Value::Null,
             (Value::Null, _) => return fail("index of untyped nil"),
-            (Value::Array(_) | Value::String(_), key) => return fail(format!("cannot index slice/array with type {}", kind(key))),
+            (Value::Array(_) | Value::String(_), key) => {
+                return fail(format!("cannot index slice/array with type {}", kind(key)));
+            }
             (other, _) => return fail(format!("can't index item of type {}", kind(other))),
         };
     }
@@ -199,14 +208,18 @@ fn slice(value: &Value, bounds: &[Value]) -> Result<Value> {
     }
     match value {
         Value::Array(list) => Ok(Value::Array(list[from..to].to_vec())),
-        Value::String(text) => Ok(Value::from(String::from_utf8_lossy(&text.as_bytes()[from..to]).into_owned())),
+        Value::String(text) => Ok(Value::from(
+            String::from_utf8_lossy(&text.as_bytes()[from..to]).into_owned(),
+        )),
         _ => Ok(Value::Null),
     }
 }
 
 fn join(list: &Value, separator: &str) -> Result<Value> {
     match list {
-        Value::Array(list) => Ok(Value::from(list.iter().map(display).collect::<Vec<_>>().join(separator))),
+        Value::Array(list) => Ok(Value::from(
+            list.iter().map(display).collect::<Vec<_>>().join(separator),
+        )),
         Value::Null => Ok(Value::from("")),
         other => fail(format!("expected a list; got {}", kind(other))),
     }
@@ -232,14 +245,22 @@ fn pad(text: &str, before: &Value, after: &Value) -> Result<Value> {
     if text.is_empty() {
         return Ok(Value::from(""));
     }
-    Ok(Value::from(format!("{}{text}{}", " ".repeat(count(before)?), " ".repeat(count(after)?))))
+    Ok(Value::from(format!(
+        "{}{text}{}",
+        " ".repeat(count(before)?),
+        " ".repeat(count(after)?)
+    )))
 }
 
 fn title(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut start = true;
     for c in text.chars() {
-        if start { out.extend(c.to_uppercase()) } else { out.push(c) }
+        if start {
+            out.extend(c.to_uppercase())
+        } else {
+            out.push(c)
+        }
         start = !(c.is_alphanumeric() || c == '_' || c == '\'');
     }
     out

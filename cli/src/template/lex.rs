@@ -47,7 +47,9 @@ pub fn lex(text: &str) -> Result<Vec<Token>> {
         push_text(&mut tokens, plain);
         let comment = rest.trim_start_matches(SPACE);
         if let Some(body) = comment.strip_prefix("/*") {
-            let Some(end) = body.find("*/") else { return fail("unclosed comment") };
+            let Some(end) = body.find("*/") else {
+                return fail("unclosed comment");
+            };
             (rest, trim) = match closing(&body[end + 2..]) {
                 Some(closed) => closed,
                 None => return fail("comment ends before closing delimiter"),
@@ -74,7 +76,10 @@ fn closing(text: &str) -> Option<(&str, bool)> {
         return Some((rest, false));
     }
     let inner = text.trim_start_matches(SPACE);
-    (inner.len() < text.len()).then(|| inner.strip_prefix("-}}")).flatten().map(|rest| (rest, true))
+    (inner.len() < text.len())
+        .then(|| inner.strip_prefix("-}}"))
+        .flatten()
+        .map(|rest| (rest, true))
 }
 
 /// The inside of `{{…}}`. Returns what follows it, and whether that is to be trimmed.
@@ -83,7 +88,9 @@ fn action<'a>(mut rest: &'a str, tokens: &mut Vec<Token>) -> Result<(&'a str, bo
         if let Some(closed) = closing(rest) {
             return Ok(closed);
         }
-        let Some(first) = rest.chars().next() else { return fail("unclosed action") };
+        let Some(first) = rest.chars().next() else {
+            return fail("unclosed action");
+        };
         let (token, length) = match first {
             c if SPACE.contains(&c) => (Token::Space, rest.len() - rest.trim_start_matches(SPACE).len()),
             '|' => (Token::Pipe, 1),
@@ -103,7 +110,9 @@ fn action<'a>(mut rest: &'a str, tokens: &mut Vec<Token>) -> Result<(&'a str, bo
             }
             '"' => quoted(rest)?,
             '`' => {
-                let Some(end) = rest[1..].find('`') else { return fail("unterminated raw quoted string") };
+                let Some(end) = rest[1..].find('`') else {
+                    return fail("unterminated raw quoted string");
+                };
                 (Token::Str(rest[1..1 + end].to_owned()), end + 2)
             }
             '\'' => character(rest)?,
@@ -120,7 +129,9 @@ fn action<'a>(mut rest: &'a str, tokens: &mut Vec<Token>) -> Result<(&'a str, bo
 }
 
 fn word(text: &str) -> &str {
-    let end = text.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(text.len());
+    let end = text
+        .find(|c: char| !(c.is_alphanumeric() || c == '_'))
+        .unwrap_or(text.len());
     &text[..end]
 }
 
@@ -140,9 +151,14 @@ fn number(text: &str) -> Result<(Token, usize)> {
         None => (1, digits.strip_prefix('+').unwrap_or(&digits)),
     };
     let radix = |prefix: [&str; 2], radix| {
-        prefix.iter().find_map(|p| plain.strip_prefix(p)).and_then(|rest| i64::from_str_radix(rest, radix).ok())
+        prefix
+            .iter()
+            .find_map(|p| plain.strip_prefix(p))
+            .and_then(|rest| i64::from_str_radix(rest, radix).ok())
     };
-    let whole = radix(["0x", "0X"], 16).or_else(|| radix(["0o", "0O"], 8)).or_else(|| radix(["0b", "0B"], 2));
+    let whole = radix(["0x", "0X"], 16)
+        .or_else(|| radix(["0o", "0O"], 8))
+        .or_else(|| radix(["0b", "0B"], 2));
     if let Some(value) = whole.or_else(|| plain.parse().ok()) {
         return Ok((Token::Int(sign * value), end));
     }
@@ -157,7 +173,9 @@ fn quoted(text: &str) -> Result<(Token, usize)> {
     let mut value = String::new();
     let mut at = 1;
     loop {
-        let Some(c) = text[at..].chars().next() else { return fail("unterminated quoted string") };
+        let Some(c) = text[at..].chars().next() else {
+            return fail("unterminated quoted string");
+        };
         match c {
             '"' => return Ok((Token::Str(value), at + 1)),
             '\n' => return fail("unterminated quoted string"),
@@ -176,8 +194,14 @@ fn quoted(text: &str) -> Result<(Token, usize)> {
 
 /// `'x'`: a number, as in Go.
 fn character(text: &str) -> Result<(Token, usize)> {
-    let Some(c) = text[1..].chars().next() else { return fail("unterminated character constant") };
-    let (c, length) = if c == '\\' { escape(&text[1..])? } else { (c, c.len_utf8()) };
+    let Some(c) = text[1..].chars().next() else {
+        return fail("unterminated character constant");
+    };
+    let (c, length) = if c == '\\' {
+        escape(&text[1..])?
+    } else {
+        (c, c.len_utf8())
+    };
     if !text[1 + length..].starts_with('\'') {
         return fail("unterminated character constant");
     }
@@ -186,7 +210,9 @@ fn character(text: &str) -> Result<(Token, usize)> {
 
 /// A backslash escape: the character and how many bytes it took.
 fn escape(text: &str) -> Result<(char, usize)> {
-    let Some(c) = text[1..].chars().next() else { return fail("unterminated escape") };
+    let Some(c) = text[1..].chars().next() else {
+        return fail("unterminated escape");
+    };
     let simple = match c {
         'n' => '\n',
         't' => '\t',

@@ -60,7 +60,9 @@ impl Template {
     /// # Errors
     /// The text is not a template.
     pub fn parse(text: &str) -> Result<Template> {
-        Ok(Template { nodes: parse::parse(lex::lex(text)?)? })
+        Ok(Template {
+            nodes: parse::parse(lex::lex(text)?)?,
+        })
     }
 
     /// Fills the template in.

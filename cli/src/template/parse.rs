@@ -49,7 +49,7 @@ struct Parser {
 
 /// What ended a list of nodes.
 #[derive(PartialEq)]
-enum End {
+enum Stop {
     Text,
     End,
     Else,
@@ -58,17 +58,21 @@ enum End {
 }
 
 pub fn parse(tokens: Vec<Token>) -> Result<Vec<Node>> {
-    let mut parser = Parser { tokens: tokens.into_iter().peekable(), depth: 0, ranges: 0 };
+    let mut parser = Parser {
+        tokens: tokens.into_iter().peekable(),
+        depth: 0,
+        ranges: 0,
+    };
     let (nodes, end) = parser.list()?;
     match end {
-        End::Text => Ok(nodes),
-        End::End => fail("unexpected {{end}}"),
-        End::Else | End::ElseWith(_) => fail("unexpected {{else}}"),
+        Stop::Text => Ok(nodes),
+        Stop::End => fail("unexpected {{end}}"),
+        Stop::Else | Stop::ElseWith(_) => fail("unexpected {{else}}"),
     }
 }
 
 impl Parser {
-    fn list(&mut self) -> Result<(Vec<Node>, End)> {
+    fn list(&mut self) -> Result<(Vec<Node>, Stop)> {
         self.depth += 1;
         if self.depth > MAX_DEPTH {
             return fail("too many nested blocks");
@@ -76,7 +80,7 @@ impl Parser {
         let mut nodes = Vec::new();
         let end = loop {
             match self.tokens.next() {
-                None => break End::Text,
+                None => break Stop::Text,
                 Some(Token::Text(text)) => nodes.push(Node::Text(text)),
                 Some(_open) => {
                     if let Some(end) = self.action(&mut nodes)? {
@@ -90,7 +94,7 @@ impl Parser {
     }
 
     /// One `{{…}}`, after its opening.
-    fn action(&mut self, nodes: &mut Vec<Node>) -> Result<Option<End>> {
+    fn action(&mut self, nodes: &mut Vec<Node>) -> Result<Option<Stop>> {
         self.spaces();
         let keyword = match self.tokens.peek() {
             Some(Token::Word(word)) => word.clone(),
@@ -99,7 +103,7 @@ impl Parser {
         match keyword.as_str() {
             "end" => {
                 self.keyword()?;
-                return Ok(Some(End::End));
+                return Ok(Some(Stop::End));
             }
             "else" => {
                 self.tokens.next();
@@ -107,11 +111,11 @@ impl Parser {
                 for chained in ["if", "with"] {
                     if self.tokens.peek() == Some(&Token::Word(chained.to_owned())) {
                         self.tokens.next();
-                        return Ok(Some(End::ElseWith(chained)));
+                        return Ok(Some(Stop::ElseWith(chained)));
                     }
                 }
                 self.close()?;
-                return Ok(Some(End::Else));
+                return Ok(Some(Stop::Else));
             }
             "if" => nodes.push(self.branches("if")?),
             "with" => nodes.push(self.branches("with")?),
@@ -121,7 +125,11 @@ impl Parser {
                     return fail(format!("{{{{{keyword}}}}} outside {{{{range}}}}"));
                 }
                 self.keyword()?;
-                nodes.push(if keyword == "break" { Node::Break } else { Node::Continue });
+                nodes.push(if keyword == "break" {
+                    Node::Break
+                } else {
+                    Node::Continue
+                });
             }
             "define" | "template" | "block" => {
                 return fail(format!("{{{{{keyword}}}}} is not supported in --format"));
@@ -142,14 +150,20 @@ impl Parser {
             let (body, end) = self.list()?;
             arms.push((condition, body));
             match end {
-                End::End => break Vec::new(),
-                End::Else => break self.last(keyword)?,
-                End::ElseWith(chained) if chained == keyword => {}
-                End::ElseWith(chained) => return fail(format!("unexpected {{{{else {chained}}}}} in {{{{{keyword}}}}}")),
-                End::Text => return fail(format!("{{{{{keyword}}}}} without {{{{end}}}}")),
+                Stop::End => break Vec::new(),
+                Stop::Else => break self.last(keyword)?,
+                Stop::ElseWith(chained) if chained == keyword => {}
+                Stop::ElseWith(chained) => {
+                    return fail(format!("unexpected {{{{else {chained}}}}} in {{{{{keyword}}}}}"));
+                }
+                Stop::Text => return fail(format!("{{{{{keyword}}}}} without {{{{end}}}}")),
             }
         };
-        Ok(if keyword == "if" { Node::If(arms, otherwise) } else { Node::With(arms, otherwise) })
+        Ok(if keyword == "if" {
+            Node::If(arms, otherwise)
+        } else {
+            Node::With(arms, otherwise)
+        })
     }
 
     fn range(&mut self) -> Result<Node> {
@@ -159,10 +173,10 @@ impl Parser {
         let (body, end) = self.list()?;
         self.ranges -= 1;
         let otherwise = match end {
-            End::End => Vec::new(),
-            End::Else => self.last("range")?,
-            End::ElseWith(_) => return fail("unexpected {{else if}} in {{range}}"),
-            End::Text => return fail("{{range}} without {{end}}"),
+            Stop::End => Vec::new(),
+            Stop::Else => self.last("range")?,
+            Stop::ElseWith(_) => return fail("unexpected {{else if}} in {{range}}"),
+            Stop::Text => return fail("{{range}} without {{end}}"),
         };
         Ok(Node::Range(over, body, otherwise))
     }
@@ -170,8 +184,8 @@ impl Parser {
     /// The list after a plain `else`, which only `end` may close.
     fn last(&mut self, keyword: &str) -> Result<Vec<Node>> {
         match self.list()? {
-            (nodes, End::End) => Ok(nodes),
-            (_, End::Text) => fail(format!("{{{{{keyword}}}}} without {{{{end}}}}")),
+            (nodes, Stop::End) => Ok(nodes),
+            (_, Stop::Text) => fail(format!("{{{{{keyword}}}}} without {{{{end}}}}")),
             _ => fail(format!("{{{{{keyword}}}}} has two {{{{else}}}}")),
         }
     }
@@ -220,7 +234,11 @@ impl Parser {
             }
         }
         if command.is_empty() {
-            return fail(if commands.is_empty() { "missing value for command" } else { "missing value after |" });
+            return fail(if commands.is_empty() {
+                "missing value for command"
+            } else {
+                "missing value after |"
+            });
         }
         commands.push(command);
         for later in &commands[1..] {
@@ -229,7 +247,11 @@ impl Parser {
             }
         }
         self.depth -= 1;
-        Ok(Pipe { variables, declare, commands })
+        Ok(Pipe {
+            variables,
+            declare,
+            commands,
+        })
     }
 
     /// `$a :=`, `$a =` or `$k, $v :=`. A variable that is none of them is the first operand.
@@ -291,7 +313,11 @@ impl Parser {
     fn chain(&mut self, start: Expr) -> Result<Expr> {
         let mut names = Vec::new();
         self.fields(&mut names)?;
-        Ok(if names.is_empty() { start } else { Expr::Fields(Box::new(start), names) })
+        Ok(if names.is_empty() {
+            start
+        } else {
+            Expr::Fields(Box::new(start), names)
+        })
     }
 
     fn fields(&mut self, names: &mut Vec<String>) -> Result<()> {

@@ -57,7 +57,9 @@ pub fn format(format: &str, args: &[Value]) -> String {
             },
         }
     }
-    let extra: Vec<_> = args.map(|arg| format!("{}={}", funcs::kind(arg), funcs::display(arg))).collect();
+    let extra: Vec<_> = args
+        .map(|arg| format!("{}={}", funcs::kind(arg), funcs::display(arg)))
+        .collect();
     if !extra.is_empty() {
         out.push_str(&format!("%!(EXTRA {})", extra.join(", ")));
     }
@@ -76,7 +78,10 @@ impl Spec {
             ('q', Value::String(text)) => (quote(&self.cut(text)), false),
             ('d', Value::Number(number)) if !number.is_f64() => (self.sign(arg, number.to_string()), true),
             ('c', Value::Number(number)) => {
-                let c = number.as_u64().and_then(|code| u32::try_from(code).ok()).and_then(char::from_u32);
+                let c = number
+                    .as_u64()
+                    .and_then(|code| u32::try_from(code).ok())
+                    .and_then(char::from_u32);
                 (c.unwrap_or('\u{fffd}').to_string(), false)
             }
             ('x' | 'X' | 'o' | 'b', Value::Number(number)) if !number.is_f64() => (self.radix(verb, number), true),

@@ -38,8 +38,14 @@ fn templates_print_what_go_prints() {
         ("plain", "plain"),
         ("{{.Name}}", "/web"),
         ("{{ .State.Pid }}x", "42x"),
-        ("{{.Null}} {{.Empty}} {{.List}} {{.Map}}", "<no value> [] [a b c] map[a:1 z:26]"),
-        ("{{json .Map}} {{json .Name}} {{.List | json}}", r#"{"z":"26","a":"1"} "/web" ["a","b","c"]"#),
+        (
+            "{{.Null}} {{.Empty}} {{.List}} {{.Map}}",
+            "<no value> [] [a b c] map[a:1 z:26]",
+        ),
+        (
+            "{{json .Map}} {{json .Name}} {{.List | json}}",
+            r#"{"z":"26","a":"1"} "/web" ["a","b","c"]"#,
+        ),
         ("{{if .Yes}}y{{else}}n{{end}}{{if .Null}}y{{else}}n{{end}}", "yn"),
         ("{{if eq .N 1}}1{{else if eq .N 3}}3{{else}}?{{end}}", "3"),
         ("{{range .List}}{{.}},{{end}}", "a,b,c,"),
@@ -49,28 +55,48 @@ fn templates_print_what_go_prints() {
         ("{{range .List}}{{if eq . \"b\"}}{{continue}}{{end}}{{.}}{{end}}", "ac"),
         ("{{range .List}}{{if eq . \"b\"}}{{break}}{{end}}{{.}}{{end}}", "a"),
         ("{{range 3}}{{.}}{{end}}", "012"),
-        ("{{with .State}}{{.Status}}{{end}}{{with .Null}}x{{else}}-{{end}}", "running-"),
+        (
+            "{{with .State}}{{.Status}}{{end}}{{with .Null}}x{{else}}-{{end}}",
+            "running-",
+        ),
         ("{{with $x := .Name}}{{$x}}{{end}}", "/web"),
         ("{{$x := 1}}{{if true}}{{$x = 2}}{{end}}{{$x}}", "2"),
         ("{{range .List}}{{$.Name}}{{end}}", "/web/web/web"),
-        ("{{index .List 1}} {{index .Map \"z\"}} [{{index .Map \"q\"}}]", "b 26 []"),
+        (
+            "{{index .List 1}} {{index .Map \"z\"}} [{{index .Map \"q\"}}]",
+            "b 26 []",
+        ),
         ("{{(index (index .Ports \"80/tcp\") 0).HostPort}}", "8080"),
         ("{{len .List}} {{len .Map}} {{len .Name}}", "3 2 4"),
-        ("{{printf \"%s-%d|%5s|%-5s|%05d|%q|%v|%x|%.2f\" .Name .N \"a\" \"b\" 42 \"c\" .List 255 .F}}",
-         "/web-3|    a|b    |00042|\"c\"|[a b c]|ff|1.50"),
-        ("{{printf \"%d\" \"x\"}} {{printf \"%d\"}} {{printf \"a\" 1}}", "%!d(string=x) %!d(MISSING) a%!(EXTRA int=1)"),
-        ("{{upper .Name}} {{lower \"ABC\"}} {{title \"hello world\"}}", "/WEB abc Hello World"),
+        (
+            "{{printf \"%s-%d|%5s|%-5s|%05d|%q|%v|%x|%.2f\" .Name .N \"a\" \"b\" 42 \"c\" .List 255 .F}}",
+            "/web-3|    a|b    |00042|\"c\"|[a b c]|ff|1.50",
+        ),
+        (
+            "{{printf \"%d\" \"x\"}} {{printf \"%d\"}} {{printf \"a\" 1}}",
+            "%!d(string=x) %!d(MISSING) a%!(EXTRA int=1)",
+        ),
+        (
+            "{{upper .Name}} {{lower \"ABC\"}} {{title \"hello world\"}}",
+            "/WEB abc Hello World",
+        ),
         ("{{join .List \"-\"}} {{index (split \"a/b\" \"/\") 1}}", "a-b-c b"),
         ("{{truncate .Name 2}}|{{pad \"x\" 1 2}}|{{pad \"\" 1 1}}|", "/w| x  ||"),
         ("{{and .Yes .N}} {{or .Null .Name}} {{not .Yes}}", "3 /web false"),
-        ("{{eq .N 1 2 3}} {{ne .N 3}} {{lt 1 2}} {{ge \"b\" \"a\"}}", "true false true true"),
+        (
+            "{{eq .N 1 2 3}} {{ne .N 3}} {{lt 1 2}} {{ge \"b\" \"a\"}}",
+            "true false true true",
+        ),
         ("{{println .Name .N}}|{{print 1 2 \"a\" \"b\" 3}}", "/web 3\n|1 2ab3"),
         ("{{.Name | printf \"%s%s\" \"a\" | upper}}", "A/WEB"),
         ("{{slice .Name 1 3}} {{slice .List 1}}", "we [b c]"),
         ("a {{- .N -}} b {{/* note */}}{{- /* x */ -}} c", "a3b c"),
         ("{{`raw \\n`}} {{\"q\\t\\u00e9\"}} {{'a'}}", "raw \\n q\té 97"),
         ("{{1.5}} {{0x10}} {{-3}} {{1e3}}", "1.5 16 -3 1000"),
-        ("{{html \"<a&'>\"}} {{urlquery \"a b/c\"}}", "&lt;a&amp;&#39;&gt; a+b%2Fc"),
+        (
+            "{{html \"<a&'>\"}} {{urlquery \"a b/c\"}}",
+            "&lt;a&amp;&#39;&gt; a+b%2Fc",
+        ),
         ("{{.Label \"x.y\"}}", "v"),
         ("{{range $n, $c := .Net}}{{$n}} {{$c.IP}}{{end}}", "bridge 172.17.0.2"),
     ] {
@@ -102,7 +128,10 @@ fn wrong_templates_are_refused_with_a_reason() {
         ("{{range .N}}{{end}}{{range .Name}}{{end}}", "can't iterate"),
     ] {
         let got = render(template);
-        assert!(got.starts_with("! template parsing error: ") && got.contains(reason), "{template}: {got}");
+        assert!(
+            got.starts_with("! template parsing error: ") && got.contains(reason),
+            "{template}: {got}"
+        );
     }
     let deep = "{{".to_owned() + &"(".repeat(5000) + "1" + &")".repeat(5000) + "}}";
     assert!(render(&deep).contains("too many nested"));

@@ -9,7 +9,9 @@ pub fn fields(line: &str) -> Result<Vec<String>, String> {
         let mut field = String::new();
         if let Some(mut inner) = rest.strip_prefix('"') {
             loop {
-                let Some(end) = inner.find('"') else { return Err(format!("a quote is not closed in {line:?}")) };
+                let Some(end) = inner.find('"') else {
+                    return Err(format!("a quote is not closed in {line:?}"));
+                };
                 field.push_str(&inner[..end]);
                 inner = &inner[end + 1..];
                 // A doubled quote is one.

@@ -15,10 +15,14 @@ pub fn parse(text: &str) -> Result<Duration, String> {
     }
     let mut nanos = 0f64;
     while !rest.is_empty() {
-        let end = rest.find(|c: char| !(c.is_ascii_digit() || c == '.')).ok_or_else(|| format!("missing unit in duration {text:?}"))?;
+        let end = rest
+            .find(|c: char| !(c.is_ascii_digit() || c == '.'))
+            .ok_or_else(|| format!("missing unit in duration {text:?}"))?;
         let number: f64 = rest[..end].parse().map_err(|_| wrong())?;
         rest = &rest[end..];
-        let end = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
+        let end = rest
+            .find(|c: char| c.is_ascii_digit() || c == '.')
+            .unwrap_or(rest.len());
         let unit = match &rest[..end] {
             "ns" => 1.0,
             "us" | "µs" | "μs" => 1e3,
@@ -31,7 +35,11 @@ pub fn parse(text: &str) -> Result<Duration, String> {
         nanos += number * unit;
         rest = &rest[end..];
     }
-    if nanos > i64::MAX as f64 { Err(wrong()) } else { Ok(Duration::from_nanos(nanos.round() as u64)) }
+    if nanos > i64::MAX as f64 {
+        Err(wrong())
+    } else {
+        Ok(Duration::from_nanos(nanos.round() as u64))
+    }
 }
 
 /// As the API carries it.
@@ -49,7 +57,14 @@ mod tests {
 
     #[test]
     fn durations_parse() {
-        for (text, want) in [("0", 0), ("300ms", 300), ("1.5s", 1500), ("1h30m", 5_400_000), ("1m0.5s", 60_500), ("+2s", 2000)] {
+        for (text, want) in [
+            ("0", 0),
+            ("300ms", 300),
+            ("1.5s", 1500),
+            ("1h30m", 5_400_000),
+            ("1m0.5s", 60_500),
+            ("+2s", 2000),
+        ] {
             assert_eq!(parse(text).unwrap().as_millis(), want, "{text}");
         }
         for bad in ["", "5", "-1s", "1x", "s", "1s2", ".", "1..2s", "99999999999h"] {

@@ -6,8 +6,22 @@ use super::{csv, size};
 
 /// Names the kernel has a limit for.
 const ULIMITS: &[&str] = &[
-    "as", "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss", "rtprio",
-    "rttime", "sigpending", "stack",
+    "as",
+    "core",
+    "cpu",
+    "data",
+    "fsize",
+    "locks",
+    "memlock",
+    "msgqueue",
+    "nice",
+    "nofile",
+    "nproc",
+    "rss",
+    "rtprio",
+    "rttime",
+    "sigpending",
+    "stack",
 ];
 
 /// `name=soft[:hard]`; -1 is without limit.
@@ -15,7 +29,9 @@ const ULIMITS: &[&str] = &[
 /// # Errors
 /// An unknown name, or numbers that make no limit.
 pub fn ulimit(text: &str) -> Result<Ulimit, String> {
-    let Some((name, values)) = text.split_once('=') else { return Err(format!("invalid ulimit argument: {text}")) };
+    let Some((name, values)) = text.split_once('=') else {
+        return Err(format!("invalid ulimit argument: {text}"));
+    };
     if !ULIMITS.contains(&name) {
         return Err(format!("invalid ulimit type: {name}"));
     }
@@ -28,9 +44,15 @@ pub fn ulimit(text: &str) -> Result<Ulimit, String> {
         None => (number(values)?, number(values)?),
     };
     if hard != -1 && (soft == -1 || soft > hard) {
-        return Err(format!("ulimit soft limit must be less than or equal to hard limit: {soft} > {hard}"));
+        return Err(format!(
+            "ulimit soft limit must be less than or equal to hard limit: {soft} > {hard}"
+        ));
     }
-    Ok(Ulimit { name: name.to_owned(), hard, soft })
+    Ok(Ulimit {
+        name: name.to_owned(),
+        hard,
+        soft,
+    })
 }
 
 /// `--cpus 1.5` → billionths of a CPU, exactly.
@@ -48,9 +70,16 @@ pub fn cpus(text: &str) -> Result<i64, String> {
     if fraction.len() > 9 {
         return Err("value is too precise".to_owned());
     }
-    let whole: i64 = if whole.is_empty() { 0 } else { whole.parse().map_err(|_| wrong())? };
+    let whole: i64 = if whole.is_empty() {
+        0
+    } else {
+        whole.parse().map_err(|_| wrong())?
+    };
     let billionths: i64 = format!("{fraction:0<9}").parse().map_err(|_| wrong())?;
-    whole.checked_mul(1_000_000_000).and_then(|n| n.checked_add(billionths)).ok_or_else(wrong)
+    whole
+        .checked_mul(1_000_000_000)
+        .and_then(|n| n.checked_add(billionths))
+        .ok_or_else(wrong)
 }
 
 /// `no`, `always`, `unless-stopped`, `on-failure[:n]`.
@@ -75,14 +104,19 @@ pub fn restart(text: &str) -> Result<RestartPolicy, String> {
     }
     let maximum_retry_count = match count {
         None => 0,
-        Some(count) => {
-            count.parse().map_err(|_| "invalid restart policy format: maximum retry count must be an integer".to_owned())?
-        }
+        Some(count) => count
+            .parse()
+            .map_err(|_| "invalid restart policy format: maximum retry count must be an integer".to_owned())?,
     };
     if name != "on-failure" && maximum_retry_count != 0 {
-        return Err(format!("invalid restart policy: maximum retry count can only be used with on-failure, not {name}"));
+        return Err(format!(
+            "invalid restart policy: maximum retry count can only be used with on-failure, not {name}"
+        ));
     }
-    Ok(RestartPolicy { name: name.to_owned(), maximum_retry_count })
+    Ok(RestartPolicy {
+        name: name.to_owned(),
+        maximum_retry_count,
+    })
 }
 
 /// `/dev/x:500`.
@@ -93,7 +127,9 @@ pub fn weight(text: &str) -> Result<WeightDevice, String> {
     let (path, weight) = device_and(text)?;
     match weight.parse::<u16>() {
         Ok(weight) if weight == 0 || (10..=1000).contains(&weight) => Ok(WeightDevice { path, weight }),
-        _ => Err(format!("invalid weight for device: {text}: expected 10 to 1000, or 0 for none")),
+        _ => Err(format!(
+            "invalid weight for device: {text}: expected 10 to 1000, or 0 for none"
+        )),
     }
 }
 
@@ -103,9 +139,13 @@ pub fn weight(text: &str) -> Result<WeightDevice, String> {
 /// No device path, or no size.
 pub fn bytes_per_second(text: &str) -> Result<ThrottleDevice, String> {
     let (path, rate) = device_and(text)?;
-    let rate = size::parse(rate)
-        .map_err(|_| format!("invalid rate for device: {text}. The correct format is <device-path>:<number>[<unit>]"))?;
-    Ok(ThrottleDevice { path, rate: rate as u64 })
+    let rate = size::parse(rate).map_err(|_| {
+        format!("invalid rate for device: {text}. The correct format is <device-path>:<number>[<unit>]")
+    })?;
+    Ok(ThrottleDevice {
+        path,
+        rate: rate as u64,
+    })
 }
 
 /// `/dev/x:1000`.
@@ -123,7 +163,9 @@ pub fn operations_per_second(text: &str) -> Result<ThrottleDevice, String> {
 fn device_and(text: &str) -> Result<(String, &str), String> {
     match text.split_once(':') {
         Some((path, rest)) if path.starts_with("/dev/") => Ok((path.to_owned(), rest)),
-        Some((path, _)) if !path.is_empty() => Err(format!("bad format for device path: {text}: it must begin with /dev/")),
+        Some((path, _)) if !path.is_empty() => {
+            Err(format!("bad format for device path: {text}: it must begin with /dev/"))
+        }
         _ => Err(format!("bad format: {text}: expected <device-path>:<value>")),
     }
 }
@@ -150,11 +192,17 @@ pub fn device(text: &str) -> Result<Device, String> {
         [host, mode] if is_mode(mode) => (*host, *host, *mode),
         [host, container] => (*host, *container, "rwm"),
         [host, container, mode] if is_mode(mode) => (*host, *container, *mode),
-        [_, _, mode] => return Err(format!("bad mode specified: {mode}: expected a combination of r, w and m")),
+        [_, _, mode] => {
+            return Err(format!(
+                "bad mode specified: {mode}: expected a combination of r, w and m"
+            ));
+        }
         _ => return Err(format!("invalid device specification: {text}")),
     };
     if host.is_empty() || !container.starts_with('/') {
-        return Err(format!("invalid device specification: {text}: expected HOST[:CONTAINER][:rwm]"));
+        return Err(format!(
+            "invalid device specification: {text}: expected HOST[:CONTAINER][:rwm]"
+        ));
     }
     Ok(Device::Node(DeviceMapping {
         path_on_host: host.to_owned(),
@@ -170,7 +218,9 @@ pub fn device(text: &str) -> Result<Device, String> {
 pub fn device_rule(text: &str) -> Result<String, String> {
     let wrong = || format!("invalid device cgroup format '{text}': expected TYPE MAJOR:MINOR MODE, e.g. 'c 1:3 rwm'");
     let number = |part: &str| part == "*" || (!part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()));
-    let [kind, numbers, mode] = text.split(' ').collect::<Vec<_>>()[..] else { return Err(wrong()) };
+    let [kind, numbers, mode] = text.split(' ').collect::<Vec<_>>()[..] else {
+        return Err(wrong());
+    };
     let (major, minor) = numbers.split_once(':').ok_or_else(wrong)?;
     let valid = matches!(kind, "a" | "b" | "c")
         && number(major)
@@ -189,7 +239,9 @@ pub fn gpus(text: &str) -> Result<DeviceRequest, String> {
     let mut seen = Vec::new();
     let count = |value: &str| match value {
         "all" => Ok(-1),
-        value => value.parse().map_err(|_| format!("invalid count ({value}): value must be either \"all\" or an integer")),
+        value => value
+            .parse()
+            .map_err(|_| format!("invalid count ({value}): value must be either \"all\" or an integer")),
     };
     for field in csv::fields(text)? {
         let (key, value) = field.split_once('=').unwrap_or(("count", &field));
@@ -228,16 +280,45 @@ mod tests {
 
     #[test]
     fn ulimits_parse() {
-        assert_eq!(ulimit("nofile=1:2").unwrap(), Ulimit { name: "nofile".into(), soft: 1, hard: 2 });
-        assert_eq!(ulimit("core=-1").unwrap(), Ulimit { name: "core".into(), soft: -1, hard: -1 });
-        for bad in ["nofile", "nope=1", "nofile=2:1", "nofile=x", "nofile=", "nofile=-1:5", "nofile=-2", "nofile=1:2:3"] {
+        assert_eq!(
+            ulimit("nofile=1:2").unwrap(),
+            Ulimit {
+                name: "nofile".into(),
+                soft: 1,
+                hard: 2
+            }
+        );
+        assert_eq!(
+            ulimit("core=-1").unwrap(),
+            Ulimit {
+                name: "core".into(),
+                soft: -1,
+                hard: -1
+            }
+        );
+        for bad in [
+            "nofile",
+            "nope=1",
+            "nofile=2:1",
+            "nofile=x",
+            "nofile=",
+            "nofile=-1:5",
+            "nofile=-2",
+            "nofile=1:2:3",
+        ] {
             assert!(ulimit(bad).is_err(), "{bad}");
         }
     }
 
     #[test]
     fn cpus_parse_exactly() {
-        for (text, want) in [("1", 1_000_000_000), ("0.5", 500_000_000), (".1", 100_000_000), ("1.000000001", 1_000_000_001), ("2.", 2_000_000_000)] {
+        for (text, want) in [
+            ("1", 1_000_000_000),
+            ("0.5", 500_000_000),
+            (".1", 100_000_000),
+            ("1.000000001", 1_000_000_001),
+            ("2.", 2_000_000_000),
+        ] {
             assert_eq!(cpus(text), Ok(want), "{text}");
         }
         for bad in ["", ".", "-1", "x", "0.0000000001", "99999999999", "1e3"] {

@@ -17,7 +17,11 @@ pub enum Volume {
 /// Nothing is specified, or there are too many parts.
 pub fn volume(spec: &str) -> Result<Volume, String> {
     let Some((source, rest)) = spec.split_once(':') else {
-        return if spec.is_empty() { Err("invalid empty volume spec".to_owned()) } else { Ok(Volume::Anonymous(spec.to_owned())) };
+        return if spec.is_empty() {
+            Err("invalid empty volume spec".to_owned())
+        } else {
+            Ok(Volume::Anonymous(spec.to_owned()))
+        };
     };
     if source.is_empty() {
         return Err(format!("invalid spec: {spec}: empty section between colons"));
@@ -41,7 +45,10 @@ pub fn tmpfs(spec: &str) -> (String, String) {
 /// # Errors
 /// A key is not known, a value not understood, or two of them exclude each other.
 pub fn mount(spec: &str) -> Result<Mount, String> {
-    let mut mount = Mount { kind: "volume".to_owned(), ..Mount::default() };
+    let mut mount = Mount {
+        kind: "volume".to_owned(),
+        ..Mount::default()
+    };
     let mut unless_bind = Vec::new();
     for field in csv::fields(spec)? {
         let (key, value) = match field.split_once('=') {
@@ -66,9 +73,15 @@ fn switch_or_value(mount: &mut Mount, key: &str, value: Option<&str>, field: &st
             mount.read_only = true;
             mount.bind_options.get_or_insert_default().read_only_force_recursive = true;
         }
-        ("volume-nocopy", value) => mount.volume_options.get_or_insert_default().no_copy = on(value).ok_or_else(wrong)?,
-        ("bind-nonrecursive", value) => mount.bind_options.get_or_insert_default().non_recursive = on(value).ok_or_else(wrong)?,
-        ("bind-create-src", value) => mount.bind_options.get_or_insert_default().create_mountpoint = on(value).ok_or_else(wrong)?,
+        ("volume-nocopy", value) => {
+            mount.volume_options.get_or_insert_default().no_copy = on(value).ok_or_else(wrong)?
+        }
+        ("bind-nonrecursive", value) => {
+            mount.bind_options.get_or_insert_default().non_recursive = on(value).ok_or_else(wrong)?
+        }
+        ("bind-create-src", value) => {
+            mount.bind_options.get_or_insert_default().create_mountpoint = on(value).ok_or_else(wrong)?
+        }
         (_, None) => return Err(format!("invalid field '{field}' must be a key=value pair")),
         (_, Some(value)) => self::value(mount, key, value, field)?,
     }
@@ -90,7 +103,11 @@ fn value(mount: &mut Mount, key: &str, value: &str, field: &str) -> Result<(), S
         "type" => mount.kind = value.to_lowercase(),
         "source" | "src" => {
             // As with -v: a leading dot is a path relative to where the command runs.
-            mount.source = if value.starts_with('.') { absolute(value)? } else { value.to_owned() };
+            mount.source = if value.starts_with('.') {
+                absolute(value)?
+            } else {
+                value.to_owned()
+            };
         }
         "target" | "dst" | "destination" => mount.target = value.to_owned(),
         "consistency" => mount.consistency = value.to_lowercase(),
@@ -114,12 +131,18 @@ fn value(mount: &mut Mount, key: &str, value: &str, field: &str) -> Result<(), S
             if key == "volume-opt" {
                 driver(mount).options.get_or_insert_default().extend([entry]);
             } else {
-                mount.volume_options.get_or_insert_with(VolumeOptions::default).labels.get_or_insert_default().extend([entry]);
+                mount
+                    .volume_options
+                    .get_or_insert_with(VolumeOptions::default)
+                    .labels
+                    .get_or_insert_default()
+                    .extend([entry]);
             }
         }
         "image-subpath" => mount.image_options.get_or_insert_with(ImageOptions::default).subpath = value.to_owned(),
         "tmpfs-size" => {
-            mount.tmpfs_options.get_or_insert_with(TmpfsOptions::default).size_bytes = size::parse(value).map_err(|_| wrong())?;
+            mount.tmpfs_options.get_or_insert_with(TmpfsOptions::default).size_bytes =
+                size::parse(value).map_err(|_| wrong())?;
         }
         "tmpfs-mode" => {
             let mode = u32::from_str_radix(value, 8).map_err(|_| wrong())?;
@@ -131,7 +154,11 @@ fn value(mount: &mut Mount, key: &str, value: &str, field: &str) -> Result<(), S
 }
 
 fn driver(mount: &mut Mount) -> &mut DriverConfig {
-    mount.volume_options.get_or_insert_default().driver_config.get_or_insert_default()
+    mount
+        .volume_options
+        .get_or_insert_default()
+        .driver_config
+        .get_or_insert_default()
 }
 
 /// What the parts say together.
@@ -139,13 +166,24 @@ fn check(mount: &Mount, bind_keys: &[String]) -> Result<(), String> {
     if mount.kind.is_empty() {
         return Err("type is required".to_owned());
     }
-    if !matches!(mount.kind.as_str(), "bind" | "volume" | "tmpfs" | "image" | "cluster" | "npipe") {
-        return Err(format!("invalid mount type {:?}: expected bind, volume, tmpfs or image", mount.kind));
+    if !matches!(
+        mount.kind.as_str(),
+        "bind" | "volume" | "tmpfs" | "image" | "cluster" | "npipe"
+    ) {
+        return Err(format!(
+            "invalid mount type {:?}: expected bind, volume, tmpfs or image",
+            mount.kind
+        ));
     }
     if mount.target.is_empty() {
         return Err("target is required".to_owned());
     }
-    let mismatch = |options: &str| Err(format!("cannot mix '{options}' options with mount type '{}'", mount.kind));
+    let mismatch = |options: &str| {
+        Err(format!(
+            "cannot mix '{options}' options with mount type '{}'",
+            mount.kind
+        ))
+    };
     if mount.volume_options.is_some() && mount.kind != "volume" {
         return mismatch("volume-*");
     }
@@ -160,14 +198,23 @@ fn check(mount: &Mount, bind_keys: &[String]) -> Result<(), String> {
     }
     if let Some(bind) = &mount.bind_options {
         if bind.read_only_non_recursive && !mount.read_only {
-            return Err("option 'bind-recursive=writable' requires 'readonly' to be specified in conjunction".to_owned());
+            return Err(
+                "option 'bind-recursive=writable' requires 'readonly' to be specified in conjunction".to_owned(),
+            );
         }
         if bind.read_only_force_recursive && !mount.read_only {
-            return Err("option 'bind-recursive=readonly' requires 'readonly' to be specified in conjunction".to_owned());
-        }
-        if bind.read_only_force_recursive && mount.kind == "bind" && bind.propagation != "rprivate" && bind_keys.iter().any(|key| key == "bind-recursive") {
             return Err(
-                "option 'bind-recursive=readonly' requires 'bind-propagation=rprivate' to be specified in conjunction".to_owned()
+                "option 'bind-recursive=readonly' requires 'readonly' to be specified in conjunction".to_owned(),
+            );
+        }
+        if bind.read_only_force_recursive
+            && mount.kind == "bind"
+            && bind.propagation != "rprivate"
+            && bind_keys.iter().any(|key| key == "bind-recursive")
+        {
+            return Err(
+                "option 'bind-recursive=readonly' requires 'bind-propagation=rprivate' to be specified in conjunction"
+                    .to_owned(),
             );
         }
     }
@@ -186,7 +233,10 @@ fn absolute(path: &str) -> Result<String, String> {
             other => clean.push(other),
         }
     }
-    clean.into_os_string().into_string().map_err(|_| format!("the path {path:?} is not valid UTF-8"))
+    clean
+        .into_os_string()
+        .into_string()
+        .map_err(|_| format!("the path {path:?} is not valid UTF-8"))
 }
 
 #[cfg(test)]
@@ -198,9 +248,15 @@ mod tests {
     #[test]
     fn volumes_parse() {
         assert_eq!(volume("/data").unwrap(), Volume::Anonymous("/data".to_owned()));
-        assert_eq!(volume("name:/data:ro").unwrap(), Volume::Bind("name:/data:ro".to_owned()));
+        assert_eq!(
+            volume("name:/data:ro").unwrap(),
+            Volume::Bind("name:/data:ro".to_owned())
+        );
         let here = std::env::current_dir().unwrap();
-        assert_eq!(volume("./x:/data").unwrap(), Volume::Bind(format!("{}/x:/data", here.display())));
+        assert_eq!(
+            volume("./x:/data").unwrap(),
+            Volume::Bind(format!("{}/x:/data", here.display()))
+        );
         for bad in ["", ":/data", "a:b:c:d"] {
             assert!(volume(bad).is_err(), "{bad}");
         }
@@ -213,8 +269,14 @@ mod tests {
 
     #[test]
     fn mounts_parse() {
-        assert_eq!(json("type=bind,src=/a,dst=/b,ro"), r#"{"Type":"bind","Source":"/a","Target":"/b","ReadOnly":true}"#);
-        assert_eq!(json("src=v,target=/b"), r#"{"Type":"volume","Source":"v","Target":"/b"}"#);
+        assert_eq!(
+            json("type=bind,src=/a,dst=/b,ro"),
+            r#"{"Type":"bind","Source":"/a","Target":"/b","ReadOnly":true}"#
+        );
+        assert_eq!(
+            json("src=v,target=/b"),
+            r#"{"Type":"volume","Source":"v","Target":"/b"}"#
+        );
         assert_eq!(
             json(r#"type=volume,dst=/b,volume-driver=d,"volume-opt=o=a,b",volume-label=k=v,volume-nocopy"#),
             r#"{"Type":"volume","Target":"/b","VolumeOptions":{"NoCopy":true,"Labels":{"k":"v"},"DriverConfig":{"Name":"d","Options":{"o":"a,b"}}}}"#

@@ -86,7 +86,10 @@ fn lines(path: &str) -> Result<Vec<String>, String> {
             return Err(format!("{path}, line {}: no variable name in {line:?}", number + 1));
         }
         if name.contains(char::is_whitespace) {
-            return Err(format!("{path}, line {}: variable '{name}' contains whitespaces", number + 1));
+            return Err(format!(
+                "{path}, line {}: variable '{name}' contains whitespaces",
+                number + 1
+            ));
         }
         list.push(line.to_owned());
     }
@@ -103,11 +106,19 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("env");
         std::fs::write(&file, "\u{feff}# note\n\n  A=1 \nHOME\nNOT_SET_ANYWHERE\nB=x=y\n").unwrap();
-        let list = environment(&[file.display().to_string()], &["A=2".to_owned(), "ALSO_NOT_SET".to_owned()]).unwrap();
+        let list = environment(
+            &[file.display().to_string()],
+            &["A=2".to_owned(), "ALSO_NOT_SET".to_owned()],
+        )
+        .unwrap();
         let home = format!("HOME={}", std::env::var("HOME").unwrap());
         assert_eq!(list, ["A=1 ", &home, "B=x=y", "A=2", "ALSO_NOT_SET"]);
         std::fs::write(&file, "A B=1\n").unwrap();
-        assert!(environment(&[file.display().to_string()], &[]).unwrap_err().contains("whitespaces"));
+        assert!(
+            environment(&[file.display().to_string()], &[])
+                .unwrap_err()
+                .contains("whitespaces")
+        );
         std::fs::write(&file, "=1\n").unwrap();
         assert!(environment(&[file.display().to_string()], &[]).is_err());
         assert!(environment(&[], &["=x".to_owned()]).is_err());
@@ -116,10 +127,13 @@ mod tests {
 
     #[test]
     fn labels_and_maps() {
-        assert_eq!(labels(&[], &["a=b=c".to_owned(), "d".to_owned()]).unwrap().into_iter().collect::<Vec<_>>(), [
-            ("a".to_owned(), "b=c".to_owned()),
-            ("d".to_owned(), String::new())
-        ]);
+        assert_eq!(
+            labels(&[], &["a=b=c".to_owned(), "d".to_owned()])
+                .unwrap()
+                .into_iter()
+                .collect::<Vec<_>>(),
+            [("a".to_owned(), "b=c".to_owned()), ("d".to_owned(), String::new())]
+        );
         assert!(map("--log-opt", &["a".to_owned()]).is_err());
         assert!(map("--log-opt", &["=a".to_owned()]).is_err());
     }

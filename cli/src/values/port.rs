@@ -32,7 +32,9 @@ pub fn publish(spec: &str, exposed: &mut Set, bindings: &mut PortMap) -> Result<
         // One container port may take any of a range of host ports.
         && first != last
     {
-        return Err(format!("invalid ranges specified for container and host Ports: {container} and {host}"));
+        return Err(format!(
+            "invalid ranges specified for container and host Ports: {container} and {host}"
+        ));
     }
     for port in first..=last {
         let host_port = match host_range {
@@ -42,7 +44,10 @@ pub fn publish(spec: &str, exposed: &mut Set, bindings: &mut PortMap) -> Result<
         };
         let key = format!("{port}/{protocol}");
         exposed.insert(key.clone(), agent_api::Empty {});
-        let binding = PortBinding { host_ip: ip.clone().unwrap_or_default(), host_port };
+        let binding = PortBinding {
+            host_ip: ip.clone().unwrap_or_default(),
+            host_port,
+        };
         bindings.entry(key).or_default().get_or_insert_default().push(binding);
     }
     Ok(())
@@ -54,7 +59,8 @@ pub fn publish(spec: &str, exposed: &mut Set, bindings: &mut PortMap) -> Result<
 /// The text is no port or range.
 pub fn expose(spec: &str, exposed: &mut Set) -> Result<(), String> {
     let (ports, protocol) = protocol(spec)?;
-    let (first, last) = range(ports).map_err(|reason| format!("invalid range format for --expose: {spec}, error: {reason}"))?;
+    let (first, last) =
+        range(ports).map_err(|reason| format!("invalid range format for --expose: {spec}, error: {reason}"))?;
     exposed.extend((first..=last).map(|port| (format!("{port}/{protocol}"), agent_api::Empty {})));
     Ok(())
 }
@@ -77,7 +83,11 @@ fn long_form(spec: &str) -> Result<String, String> {
 
 fn protocol(spec: &str) -> Result<(&str, String), String> {
     let (ports, protocol) = spec.split_once('/').unwrap_or((spec, "tcp"));
-    let protocol = if protocol.is_empty() { "tcp".to_owned() } else { protocol.to_ascii_lowercase() };
+    let protocol = if protocol.is_empty() {
+        "tcp".to_owned()
+    } else {
+        protocol.to_ascii_lowercase()
+    };
     if matches!(protocol.as_str(), "tcp" | "udp" | "sctp") {
         Ok((ports, protocol))
     } else {
@@ -87,10 +97,16 @@ fn protocol(spec: &str) -> Result<(&str, String), String> {
 
 /// `[ip:]host:container` from behind, because an address may contain colons.
 fn parts<'a>(text: &'a str, spec: &str) -> Result<(Option<String>, &'a str, &'a str), String> {
-    let Some((rest, container)) = text.rsplit_once(':') else { return Ok((None, "", text)) };
-    let Some((ip, host)) = rest.rsplit_once(':') else { return Ok((None, rest, container)) };
+    let Some((rest, container)) = text.rsplit_once(':') else {
+        return Ok((None, "", text));
+    };
+    let Some((ip, host)) = rest.rsplit_once(':') else {
+        return Ok((None, rest, container));
+    };
     let ip = match ip.strip_prefix('[') {
-        Some(inner) => inner.strip_suffix(']').ok_or_else(|| format!("invalid IP address: {spec}"))?,
+        Some(inner) => inner
+            .strip_suffix(']')
+            .ok_or_else(|| format!("invalid IP address: {spec}"))?,
         None => ip,
     };
     Ok(((!ip.is_empty()).then(|| ip.to_owned()), host, container))
@@ -100,13 +116,21 @@ fn parts<'a>(text: &'a str, spec: &str) -> Result<(Option<String>, &'a str, &'a 
 fn range(text: &str) -> Result<(u32, u32), String> {
     let number = |part: &str| {
         let plain = !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
-        plain.then(|| part.parse::<u16>().ok()).flatten().map(u32::from).ok_or_else(|| format!("invalid port {part:?}"))
+        plain
+            .then(|| part.parse::<u16>().ok())
+            .flatten()
+            .map(u32::from)
+            .ok_or_else(|| format!("invalid port {part:?}"))
     };
     let (first, last) = match text.split_once('-') {
         Some((first, last)) => (number(first)?, number(last)?),
         None => (number(text)?, number(text)?),
     };
-    if last < first { Err(format!("invalid range specified for port: {text}")) } else { Ok((first, last)) }
+    if last < first {
+        Err(format!("invalid range specified for port: {text}"))
+    } else {
+        Ok((first, last))
+    }
 }
 
 #[cfg(test)]
@@ -121,7 +145,11 @@ mod tests {
         assert!(exposed.keys().eq(bindings.keys()));
         Ok(bindings
             .into_iter()
-            .flat_map(|(key, ends)| ends.unwrap().into_iter().map(move |end| (key.clone(), end.host_ip, end.host_port)))
+            .flat_map(|(key, ends)| {
+                ends.unwrap()
+                    .into_iter()
+                    .map(move |end| (key.clone(), end.host_ip, end.host_port))
+            })
             .collect())
     }
 
@@ -141,12 +169,28 @@ mod tests {
             ("0:80", vec![("80/tcp", "", "0")]),
             ("published=5,target=6,protocol=udp", vec![("6/udp", "", "5")]),
         ] {
-            let want: Vec<_> = want.into_iter().map(|(a, b, c)| (a.to_owned(), b.to_owned(), c.to_owned())).collect();
+            let want: Vec<_> = want
+                .into_iter()
+                .map(|(a, b, c)| (a.to_owned(), b.to_owned(), c.to_owned()))
+                .collect();
             assert_eq!(parse(spec).unwrap(), want, "{spec}");
         }
-        for bad in
-            ["", ":", "80:", "x", "80/icmp", "80-70", "1-2:3-5", "70000", "1.2.3:1:2", "[::1:1:2", "-1", "+1", "80-", "a=b"]
-        {
+        for bad in [
+            "",
+            ":",
+            "80:",
+            "x",
+            "80/icmp",
+            "80-70",
+            "1-2:3-5",
+            "70000",
+            "1.2.3:1:2",
+            "[::1:1:2",
+            "-1",
+            "+1",
+            "80-",
+            "a=b",
+        ] {
             assert!(parse(bad).is_err(), "{bad}");
         }
     }

@@ -63,12 +63,15 @@ mod tests {
         .to_vec();
         let found = options(&texts).unwrap();
         assert!(found.unconfined_paths);
-        assert_eq!(found.options, [
-            r#"seccomp={"defaultAction":"SCMP_ACT_ALLOW"}"#,
-            "seccomp=unconfined",
-            "no-new-privileges",
-            "apparmor=x"
-        ]);
+        assert_eq!(
+            found.options,
+            [
+                r#"seccomp={"defaultAction":"SCMP_ACT_ALLOW"}"#,
+                "seccomp=unconfined",
+                "no-new-privileges",
+                "apparmor=x"
+            ]
+        );
         for bad in ["nope", "seccomp=/does/not/exist"] {
             assert!(options(&[bad.to_owned()]).is_err(), "{bad}");
         }

@@ -15,7 +15,10 @@ pub fn parse(text: &str) -> Result<i64, String> {
     let power = match unit.as_str() {
         "" | "b" => 0,
         unit => {
-            let power = "kmgtp".find(&unit[..unit.chars().next().map_or(0, char::len_utf8)]).ok_or_else(wrong)? + 1;
+            let power = "kmgtp"
+                .find(&unit[..unit.chars().next().map_or(0, char::len_utf8)])
+                .ok_or_else(wrong)?
+                + 1;
             if !matches!(&unit[1..], "" | "b" | "ib") {
                 return Err(format!("invalid suffix: '{unit}'"));
             }
@@ -23,7 +26,11 @@ pub fn parse(text: &str) -> Result<i64, String> {
         }
     };
     let bytes = number * 1024f64.powi(power as i32);
-    if bytes >= i64::MAX as f64 { Err(format!("size '{text}' is too large")) } else { Ok(bytes as i64) }
+    if bytes >= i64::MAX as f64 {
+        Err(format!("size '{text}' is too large"))
+    } else {
+        Ok(bytes as i64)
+    }
 }
 
 /// A size where `-1` means without limit.
@@ -56,7 +63,23 @@ mod tests {
         ] {
             assert_eq!(parse(text), Ok(want), "{text}");
         }
-        for bad in ["", "b", "k", "-1", "1x", "1kk", "1kib1", "0x10", "1e3", "1.2.3", "999999999p", "é", "1é", "1  k", "NaN"] {
+        for bad in [
+            "",
+            "b",
+            "k",
+            "-1",
+            "1x",
+            "1kk",
+            "1kib1",
+            "0x10",
+            "1e3",
+            "1.2.3",
+            "999999999p",
+            "é",
+            "1é",
+            "1  k",
+            "NaN",
+        ] {
             assert!(parse(bad).is_err(), "{bad}");
         }
         assert_eq!(parse_or_unlimited("-1"), Ok(-1));

@@ -1,8 +1,8 @@
 //! `--since` and `--until`: a Unix time, an RFC 3339 time (whole or cut short), or a duration back from now.
 
+use jiff::Timestamp;
 use jiff::civil;
 use jiff::tz::TimeZone;
-use jiff::Timestamp;
 
 /// The moment as the API wants it: Unix seconds with a fraction.
 ///
@@ -13,7 +13,9 @@ pub fn parse(text: &str) -> Result<String, String> {
 }
 
 fn parse_at(text: &str, now: Timestamp) -> Result<String, String> {
-    let unix = text.split_once('.').map_or((text, "0"), |(whole, fraction)| (whole, fraction));
+    let unix = text
+        .split_once('.')
+        .map_or((text, "0"), |(whole, fraction)| (whole, fraction));
     let digits = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
     if digits(unix.0) && digits(unix.1) {
         return Ok(text.to_owned());
@@ -44,7 +46,12 @@ fn moment(text: &str) -> Option<Timestamp> {
     };
     let date: civil::Date = day.parse().ok()?;
     let time: civil::Time = clock.parse().ok()?;
-    Some(date.to_datetime(time).to_zoned_datetime(TimeZone::system()).ok()?.timestamp())
+    Some(
+        date.to_datetime(time)
+            .to_zoned_datetime(TimeZone::system())
+            .ok()?
+            .timestamp(),
+    )
 }
 
 #[cfg(test)]

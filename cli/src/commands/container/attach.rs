@@ -73,7 +73,15 @@ pub async fn run(cli: &Cli, args: Args) -> Result {
         })
     });
     let detach = raw.is_some().then_some(keys);
-    let end = Session { tty, stdin, stdout: true, stderr: true, detach }.run(connection).await;
+    let end = Session {
+        tty,
+        stdin,
+        stdout: true,
+        stderr: true,
+        detach,
+    }
+    .run(connection)
+    .await;
     drop((raw, guarded, proxied, resized));
     if end? == End::Detached {
         output::warn("read escape sequence");

@@ -18,7 +18,9 @@ pub use super::options::Options as Args;
 
 pub async fn run(cli: &Cli, args: Args) -> Result {
     let request = request::build(&args, false, cli.socket()?.as_deref())?;
-    let created = create(cli, &args, &request).await.map_err(|failure| failure.with_code(1))?;
+    let created = create(cli, &args, &request)
+        .await
+        .map_err(|failure| failure.with_code(1))?;
     output::line(created);
     Ok(())
 }
@@ -43,12 +45,20 @@ pub async fn create(cli: &Cli, options: &Options, request: &CreateRequest) -> Re
     }
     let name = options.name.as_deref();
     let response = match client.create_container(name, platform, request).await {
-        Err(error) if error.is_not_found() && no_such_image(&error) && matches!(options.pull.as_str(), "missing" | "") => {
+        Err(error)
+            if error.is_not_found() && no_such_image(&error) && matches!(options.pull.as_str(), "missing" | "") =>
+        {
             if !options.quiet {
-                output::warn(format!("Unable to find image '{}' locally", with_tag(&request.config.image)));
+                output::warn(format!(
+                    "Unable to find image '{}' locally",
+                    with_tag(&request.config.image)
+                ));
             }
             pull(cli, client, options, &request.config.image, platform).await?;
-            client.create_container(name, platform, request).await.map_err(refused)?
+            client
+                .create_container(name, platform, request)
+                .await
+                .map_err(refused)?
         }
         other => other.map_err(refused)?,
     };
@@ -70,7 +80,12 @@ fn no_such_image(error: &client::Error) -> bool {
 async fn pull(cli: &Cli, client: &Client, options: &Options, image: &str, platform: Option<&str>) -> Result {
     let (name, tag) = split(image);
     let auth = credentials::for_image(cli.config()?, image)?;
-    let pull = Pull { image: name, tag: if tag.is_empty() { "latest" } else { tag }, platform, auth: auth.as_ref() };
+    let pull = Pull {
+        image: name,
+        tag: if tag.is_empty() { "latest" } else { tag },
+        platform,
+        auth: auth.as_ref(),
+    };
     let mut progress = Progress::new(Out::Stderr);
     let show = |message: Message| {
         if !options.quiet {
@@ -103,7 +118,11 @@ fn name_of(name: &str) -> &str {
 
 /// The name with the tag that is meant when none is said.
 pub fn with_tag(image: &str) -> String {
-    if split(image).1.is_empty() { format!("{image}:latest") } else { image.to_owned() }
+    if split(image).1.is_empty() {
+        format!("{image}:latest")
+    } else {
+        image.to_owned()
+    }
 }
 
 /// `--cidfile`: made before anything is created, removed again when nothing was.
@@ -114,13 +133,20 @@ struct IdFile {
 
 impl IdFile {
     fn open(path: Option<&str>) -> Result<IdFile> {
-        let Some(path) = path.filter(|path| !path.is_empty()) else { return Ok(IdFile { file: None, written: false }) };
+        let Some(path) = path.filter(|path| !path.is_empty()) else {
+            return Ok(IdFile {
+                file: None,
+                written: false,
+            });
+        };
         match std::fs::OpenOptions::new().write(true).create_new(true).open(path) {
-            Ok(file) => Ok(IdFile { file: Some((file, path.to_owned())), written: false }),
+            Ok(file) => Ok(IdFile {
+                file: Some((file, path.to_owned())),
+                written: false,
+            }),
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-                let words = format!(
-                    "container ID file found, make sure the other container isn't running or delete {path}"
-                );
+                let words =
+                    format!("container ID file found, make sure the other container isn't running or delete {path}");
                 Err(Failure::new(words).with_code(REFUSED))
             }
             Err(error) => {
@@ -131,8 +157,9 @@ impl IdFile {
 
     fn write(&mut self, id: &str) -> Result {
         if let Some((file, path)) = &mut self.file {
-            file.write_all(id.as_bytes())
-                .map_err(|error| Failure::new(format!("failed to write the container ID to {path}: {error}")).with_code(REFUSED))?;
+            file.write_all(id.as_bytes()).map_err(|error| {
+                Failure::new(format!("failed to write the container ID to {path}: {error}")).with_code(REFUSED)
+            })?;
             self.written = true;
         }
         Ok(())

@@ -56,13 +56,17 @@ pub struct Args {
 
 pub async fn run(cli: &Cli, args: Args) -> Result {
     let client = cli.client()?;
-    let Some((container, command)) = args.words.split_first() else { fail!("a container is needed") };
+    let Some((container, command)) = args.words.split_first() else {
+        fail!("a container is needed")
+    };
     let keys = run::detach_keys(cli, args.detach_keys.as_deref())?;
     let attached = !args.detach;
     if attached && args.interactive && args.tty && !terminal::stdin_is_terminal() {
         fail!("the input device is not a TTY");
     }
-    let size = terminal::size().filter(|_| args.tty).map(|(rows, columns)| [u32::from(rows), u32::from(columns)]);
+    let size = terminal::size()
+        .filter(|_| args.tty)
+        .map(|(rows, columns)| [u32::from(rows), u32::from(columns)]);
     let request = ExecCreate {
         user: args.user.clone(),
         privileged: args.privileged,
@@ -81,7 +85,11 @@ pub async fn run(cli: &Cli, args: Args) -> Result {
     if id.is_empty() {
         fail!("exec ID empty");
     }
-    let start = ExecStart { detach: args.detach, tty: args.tty, console_size: size };
+    let start = ExecStart {
+        detach: args.detach,
+        tty: args.tty,
+        console_size: size,
+    };
     if args.detach {
         return Ok(client.start_exec_detached(&id, &start).await?);
     }
@@ -94,7 +102,11 @@ async fn attach(client: &Client, id: &str, start: &ExecStart, args: &Args, keys:
         let code = start_code(&error.message());
         Failure::from(error).with_code(code)
     })?;
-    let raw = if args.tty && args.interactive { Raw::stdin()? } else { None };
+    let raw = if args.tty && args.interactive {
+        Raw::stdin()?
+    } else {
+        None
+    };
     let guarded = raw.is_some().then(signals::guard);
     let resized = (args.tty && terminal::size().is_some()).then(|| {
         let (client, id) = (client.clone(), id.to_owned());
@@ -104,7 +116,13 @@ async fn attach(client: &Client, id: &str, start: &ExecStart, args: &Args, keys:
         })
     });
     let detach = raw.is_some().then_some(keys);
-    let session = Session { tty: args.tty, stdin: args.interactive, stdout: true, stderr: true, detach };
+    let session = Session {
+        tty: args.tty,
+        stdin: args.interactive,
+        stdout: true,
+        stderr: true,
+        detach,
+    };
     let end = session.run(connection).await;
     drop((raw, guarded, resized));
     if end? == End::Detached {
@@ -129,7 +147,13 @@ async fn exit(client: &Client, id: &str) -> Result {
     loop {
         let exec = client.inspect_exec(id).await?;
         match exec.exit_code {
-            Some(code) if !exec.running => return if code == 0 { Ok(()) } else { Err(Failure::code(code as u8)) },
+            Some(code) if !exec.running => {
+                return if code == 0 {
+                    Ok(())
+                } else {
+                    Err(Failure::code(code as u8))
+                };
+            }
             _ if !exec.running => return Ok(()),
             // It closed its output and lives on: docker's client returns here, with the code that is known.
             _ if pause > std::time::Duration::from_millis(500) => return Ok(()),

@@ -67,7 +67,10 @@ pub async fn run(cli: &Cli, args: Args) -> Result {
         for (target, bytes) in pieces.drain(..) {
             if target == Target::Daemon {
                 writer.finish().await?;
-                return Err(Failure::new(format!("error from daemon in stream: {}", String::from_utf8_lossy(&bytes))));
+                return Err(Failure::new(format!(
+                    "error from daemon in stream: {}",
+                    String::from_utf8_lossy(&bytes)
+                )));
             }
             if !writer.send(target, bytes).await {
                 return writer.finish().await;

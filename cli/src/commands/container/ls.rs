@@ -54,18 +54,28 @@ pub async fn run(cli: &Cli, args: Args) -> Result {
         filters.parse(text).map_err(Failure::new)?;
     }
     let limit = if args.latest && args.last == -1 { 1 } else { args.last };
-    let format = args.format.as_deref().or(cli.config()?.ps_format.as_deref().filter(|_| !args.quiet));
+    let format = args
+        .format
+        .as_deref()
+        .or(cli.config()?.ps_format.as_deref().filter(|_| !args.quiet));
     // Sizes cost the daemon a walk through the files: only if they are shown.
     let size = args.size || format.is_some_and(|format| format.contains(".Size"));
-    let containers = cli.client()?.containers(args.all, (limit > 0).then_some(limit), size, &filters).await?;
+    let containers = cli
+        .client()?
+        .containers(args.all, (limit > 0).then_some(limit), size, &filters)
+        .await?;
     if args.quiet && args.format.is_none() {
         for container in &containers {
             output::line(id(container, args.no_trunc));
         }
         return Ok(());
     }
-    let rows: Vec<Row> = containers.iter().map(|container| row(container, args.no_trunc)).collect();
-    let mut table = "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}".to_owned();
+    let rows: Vec<Row> = containers
+        .iter()
+        .map(|container| row(container, args.no_trunc))
+        .collect();
+    let mut table =
+        "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}".to_owned();
     if args.size {
         table.push_str("\t{{.Size}}");
     }
@@ -95,26 +105,54 @@ pub async fn run(cli: &Cli, args: Args) -> Result {
 }
 
 fn id(container: &Summary, whole: bool) -> String {
-    if whole { container.id.clone() } else { container.id.chars().take(ID_WIDTH).collect() }
+    if whole {
+        container.id.clone()
+    } else {
+        container.id.chars().take(ID_WIDTH).collect()
+    }
 }
 
 fn row(container: &Summary, whole: bool) -> Row {
     // Names with a second slash are links of other containers.
-    let names: Vec<&str> = container.names.iter().map(|name| name.strip_prefix('/').unwrap_or(name)).collect();
-    let names: Vec<&str> = if whole { names } else { names.into_iter().filter(|name| !name.contains('/')).collect() };
-    let command = if whole { container.command.clone() } else { shorten(&container.command, COMMAND_WIDTH) };
+    let names: Vec<&str> = container
+        .names
+        .iter()
+        .map(|name| name.strip_prefix('/').unwrap_or(name))
+        .collect();
+    let names: Vec<&str> = if whole {
+        names
+    } else {
+        names.into_iter().filter(|name| !name.contains('/')).collect()
+    };
+    let command = if whole {
+        container.command.clone()
+    } else {
+        shorten(&container.command, COMMAND_WIDTH)
+    };
     let mounts: Vec<String> = container
         .mounts
         .iter()
         .map(|mount| {
-            let name = if mount.name.is_empty() { &mount.source } else { &mount.name };
+            let name = if mount.name.is_empty() {
+                &mount.source
+            } else {
+                &mount.name
+            };
             if whole { name.clone() } else { shorten(name, 15) }
         })
         .collect();
-    let labels: Vec<String> = container.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let labels: Vec<String> = container
+        .labels
+        .iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
     let networks: Vec<&str> = container.network_settings.networks.keys().map(String::as_str).collect();
     let volumes = container.mounts.iter().filter(|mount| mount.driver == "local").count();
-    let image = if container.image.is_empty() { "<no image>".to_owned() } else { image(container, whole) };
+    let image = if container.image.is_empty() {
+        "<no image>".to_owned()
+    } else {
+        image(container, whole)
+    };
     let size = units::size(container.size_rw, 3);
     let size = match container.size_root_fs {
         virtual_size if virtual_size > 0 => format!("{size} (virtual {})", units::size(virtual_size, 3)),
@@ -200,7 +238,13 @@ fn ports(ports: &[Port]) -> String {
             }),
         }
     }
-    let range = |(first, last): (u16, u16)| if first == last { first.to_string() } else { format!("{first}-{last}") };
+    let range = |(first, last): (u16, u16)| {
+        if first == last {
+            first.to_string()
+        } else {
+            format!("{first}-{last}")
+        }
+    };
     let texts: Vec<String> = runs
         .iter()
         .map(|run| {
@@ -221,7 +265,12 @@ mod tests {
     use super::*;
 
     fn port(ip: &str, public: u16, private: u16, kind: &str) -> Port {
-        Port { ip: ip.to_owned(), private_port: private, public_port: public, kind: kind.to_owned() }
+        Port {
+            ip: ip.to_owned(),
+            private_port: private,
+            public_port: public,
+            kind: kind.to_owned(),
+        }
     }
 
     #[test]
@@ -234,7 +283,10 @@ mod tests {
             port("0.0.0.0", 1000, 1000, "tcp"),
             port("0.0.0.0", 1001, 1001, "tcp"),
         ];
-        assert_eq!(ports(&list), "0.0.0.0:8080->80/tcp, [::]:8080->80/tcp, 90-91/udp, 0.0.0.0:1000-1001->1000-1001/tcp");
+        assert_eq!(
+            ports(&list),
+            "0.0.0.0:8080->80/tcp, [::]:8080->80/tcp, 90-91/udp, 0.0.0.0:1000-1001->1000-1001/tcp"
+        );
     }
 
     #[test]

@@ -39,9 +39,16 @@ pub async fn run(cli: &Cli, args: Args) -> Result {
     }
     let mut lines = Vec::new();
     for (port, ends) in ports {
-        let number: u16 = port.split('/').next().and_then(|number| number.parse().ok()).unwrap_or(0);
+        let number: u16 = port
+            .split('/')
+            .next()
+            .and_then(|number| number.parse().ok())
+            .unwrap_or(0);
         for binding in ends.unwrap_or_default() {
-            lines.push((number, format!("{port} -> {}", end(&binding.host_ip, &binding.host_port))));
+            lines.push((
+                number,
+                format!("{port} -> {}", end(&binding.host_ip, &binding.host_port)),
+            ));
         }
     }
     lines.sort();

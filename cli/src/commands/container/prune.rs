@@ -19,7 +19,8 @@ pub struct Args {
 
 pub async fn run(cli: &Cli, args: Args) -> Result {
     let filters = filters(&args.filter)?;
-    if !args.force && !confirm("WARNING! This will remove all stopped containers.\nAre you sure you want to continue?")? {
+    if !args.force && !confirm("WARNING! This will remove all stopped containers.\nAre you sure you want to continue?")?
+    {
         return Ok(());
     }
     let report = cli.client()?.prune_containers(&filters).await?;
@@ -29,6 +30,9 @@ pub async fn run(cli: &Cli, args: Args) -> Result {
         gone.iter().for_each(output::line);
         output::line("");
     }
-    output::line(format!("Total reclaimed space: {}", units::size(report.space_reclaimed as i64, 4)));
+    output::line(format!(
+        "Total reclaimed space: {}",
+        units::size(report.space_reclaimed as i64, 4)
+    ));
     Ok(())
 }

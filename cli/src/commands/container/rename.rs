@@ -16,5 +16,8 @@ pub async fn run(cli: &Cli, args: Args) -> Result {
     if args.container.trim().is_empty() || args.name.trim().is_empty() {
         fail!("neither the old nor the new name may be empty");
     }
-    Ok(cli.client()?.rename_container(args.container.trim(), args.name.trim()).await?)
+    Ok(cli
+        .client()?
+        .rename_container(args.container.trim(), args.name.trim())
+        .await?)
 }

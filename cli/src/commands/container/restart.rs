@@ -21,7 +21,9 @@ pub async fn run(cli: &Cli, args: Args) -> Result {
     let client = cli.client()?;
     let mut tally = Tally::default();
     for name in &args.containers {
-        let outcome = client.restart_container(name, args.signal.as_deref(), args.timeout).await;
+        let outcome = client
+            .restart_container(name, args.signal.as_deref(), args.timeout)
+            .await;
         if tally.note(outcome).is_some() {
             output::line(name);
         }

@@ -24,7 +24,10 @@ pub async fn run(cli: &Cli, args: Args) -> Result {
     let client = cli.client()?;
     let mut tally = Tally::default();
     for name in &args.containers {
-        match client.remove_container(name.trim_start_matches('/'), args.force, args.volumes, args.link).await {
+        match client
+            .remove_container(name.trim_start_matches('/'), args.force, args.volumes, args.link)
+            .await
+        {
             // What is to be gone is gone: said, but no failure.
             Err(error) if args.force && error.is_not_found() => output::warn(error.to_string()),
             outcome => {

@@ -82,7 +82,11 @@ async fn execute(cli: &Cli, args: &Args) -> Result {
     };
     let condition = if options.rm { "removed" } else { "next-exit" };
     let waiting = client.wait_container(&id, condition).await.map_err(refused)?;
-    let raw = if options.tty && request.config.attach_stdin { Raw::stdin()? } else { None };
+    let raw = if options.tty && request.config.attach_stdin {
+        Raw::stdin()?
+    } else {
+        None
+    };
     let guarded = (raw.is_some() && proxied.is_none()).then(signals::guard);
     let detach = (options.tty && request.config.attach_stdin && raw.is_some()).then_some(keys);
     let session = connection.map(|connection| {
@@ -129,7 +133,12 @@ async fn follow(
         return Ok(());
     }
     drop(resized);
-    exit(waiting.finish().await.map_err(|error| Failure::from(error).with_code(REFUSED))?)
+    exit(
+        waiting
+            .finish()
+            .await
+            .map_err(|error| Failure::from(error).with_code(REFUSED))?,
+    )
 }
 
 /// The container's exit code as ours.

@@ -43,7 +43,11 @@ pub async fn run(cli: &Cli, args: Args) -> Result {
         }
     }
     tally.end().map_err(|failure| {
-        Failure::new(format!("{}\nError: failed to start containers: {}", failure.message, failed.join(", ")))
+        Failure::new(format!(
+            "{}\nError: failed to start containers: {}",
+            failure.message,
+            failed.join(", ")
+        ))
     })
 }
 
@@ -68,7 +72,11 @@ async fn attached(cli: &Cli, args: &Args, name: &str) -> Result {
         detach_keys: args.detach_keys.clone(),
     };
     let connection = client.attach_container(id, &attach).await?;
-    let condition = if container.host_config.auto_remove { "removed" } else { "next-exit" };
+    let condition = if container.host_config.auto_remove {
+        "removed"
+    } else {
+        "next-exit"
+    };
     let waiting = client.wait_container(id, condition).await?;
     let raw = if tty && stdin { Raw::stdin()? } else { None };
     let guarded = (raw.is_some() && proxied.is_none()).then(signals::guard);
@@ -77,7 +85,9 @@ async fn attached(cli: &Cli, args: &Args, name: &str) -> Result {
         drop(raw);
         fail!("container {name} is running already; use `iechor attach {name}`");
     }
-    run::start(client, id, args.detach_keys.as_deref()).await.map_err(|failure| failure.with_code(1))?;
+    run::start(client, id, args.detach_keys.as_deref())
+        .await
+        .map_err(|failure| failure.with_code(1))?;
     let resized = (tty && terminal::size().is_some()).then(|| {
         let (client, id) = (client.clone(), id.to_owned());
         signals::follow_size(move |rows, columns| {
@@ -86,7 +96,15 @@ async fn attached(cli: &Cli, args: &Args, name: &str) -> Result {
         })
     });
     let detach = raw.is_some().then_some(keys);
-    let end = Session { tty, stdin, stdout: true, stderr: true, detach }.run(connection).await;
+    let end = Session {
+        tty,
+        stdin,
+        stdout: true,
+        stderr: true,
+        detach,
+    }
+    .run(connection)
+    .await;
     drop((raw, guarded, proxied, resized));
     if end? == End::Detached {
         return Ok(());

@@ -15,7 +15,9 @@ pub struct Args {
 }
 
 pub async fn run(cli: &Cli, args: Args) -> Result {
-    let Some((container, options)) = args.words.split_first() else { fail!("a container is needed") };
+    let Some((container, options)) = args.words.split_first() else {
+        fail!("a container is needed")
+    };
     let options = options.join(" ");
     let top = cli.client()?.container_top(container, Some(&options)).await?;
     let mut text = top.titles.join("\t") + "\n";

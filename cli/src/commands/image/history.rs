@@ -62,13 +62,24 @@ pub async fn run(cli: &Cli, args: Args) -> Result {
 fn row(item: &HistoryItem, args: &Args) -> Row {
     let by = item.created_by.replace('\t', " ");
     // Rows of old images have no date of their own.
-    let since = if item.created <= 0 { "N/A".to_owned() } else { units::ago(item.created) };
+    let since = if item.created <= 0 {
+        "N/A".to_owned()
+    } else {
+        units::ago(item.created)
+    };
     Row::new(vec![
         ("ID", json!(short(&item.id, args.no_trunc))),
         ("CreatedAt", json!(units::rfc3339(item.created))),
         ("CreatedSince", json!(since)),
         ("CreatedBy", json!(if args.no_trunc { by } else { shorten(&by, 45) })),
-        ("Size", json!(if args.human { units::size(item.size, 3) } else { item.size.to_string() })),
+        (
+            "Size",
+            json!(if args.human {
+                units::size(item.size, 3)
+            } else {
+                item.size.to_string()
+            }),
+        ),
         ("Comment", json!(item.comment)),
     ])
 }

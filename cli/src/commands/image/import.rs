@@ -35,7 +35,14 @@ pub async fn run(cli: &Cli, args: Args) -> Result {
     };
     let mut progress = Progress::new(Out::Stdout);
     cli.client()?
-        .import_image(source, tar, split(&args.name), &args.message, &args.change, args.platform.as_deref())
+        .import_image(
+            source,
+            tar,
+            split(&args.name),
+            &args.message,
+            &args.change,
+            args.platform.as_deref(),
+        )
         .await?
         .drain(|message| progress.show(&message))
         .await?;

@@ -47,7 +47,10 @@ pub async fn run(cli: &Cli, args: Args) -> Result {
     if let Some(name) = &args.name {
         filters.add("reference", name.clone());
     }
-    let format = args.format.as_deref().or(cli.config()?.images_format.as_deref().filter(|_| !args.quiet));
+    let format = args
+        .format
+        .as_deref()
+        .or(cli.config()?.images_format.as_deref().filter(|_| !args.quiet));
     let images = cli.client()?.images(args.all, &filters).await?;
     let digests = args.digests || format.is_some_and(|format| format.contains(".Digest"));
     if args.quiet && args.format.is_none() {
@@ -95,11 +98,19 @@ fn names(image: &Summary, digests: bool) -> Vec<(String, String, String)> {
         Some((repository, tag)) if !tag.contains('/') => (repository.to_owned(), tag.to_owned()),
         _ => (name.to_owned(), NONE.to_owned()),
     };
-    let known: Vec<(&str, &str)> = image.repo_digests.iter().filter_map(|name| name.split_once('@')).collect();
+    let known: Vec<(&str, &str)> = image
+        .repo_digests
+        .iter()
+        .filter_map(|name| name.split_once('@'))
+        .collect();
     let mut rows = Vec::new();
     for name in image.repo_tags.iter().filter(|name| *name != "<none>:<none>") {
         let (repository, tag) = split(name);
-        let own: Vec<&str> = known.iter().filter(|(of, _)| *of == repository).map(|(_, digest)| *digest).collect();
+        let own: Vec<&str> = known
+            .iter()
+            .filter(|(of, _)| *of == repository)
+            .map(|(_, digest)| *digest)
+            .collect();
         match (digests, own.as_slice()) {
             (true, [_, ..]) => rows.extend(own.iter().map(|d| (repository.clone(), tag.clone(), (*d).to_owned()))),
             _ => rows.push((repository, tag, NONE.to_owned())),
@@ -107,10 +118,16 @@ fn names(image: &Summary, digests: bool) -> Vec<(String, String, String)> {
     }
     // Known only by what was pulled: the name without a tag.
     if rows.is_empty() {
-        let mut repositories: Vec<(String, String)> =
-            known.iter().map(|(of, digest)| ((*of).to_owned(), (*digest).to_owned())).collect();
+        let mut repositories: Vec<(String, String)> = known
+            .iter()
+            .map(|(of, digest)| ((*of).to_owned(), (*digest).to_owned()))
+            .collect();
         repositories.dedup_by(|a, b| !digests && a.0 == b.0);
-        rows.extend(repositories.into_iter().map(|(of, digest)| (of, NONE.to_owned(), if digests { digest } else { NONE.to_owned() })));
+        rows.extend(
+            repositories
+                .into_iter()
+                .map(|(of, digest)| (of, NONE.to_owned(), if digests { digest } else { NONE.to_owned() })),
+        );
     }
     if rows.is_empty() {
         rows.push((NONE.to_owned(), NONE.to_owned(), NONE.to_owned()));
@@ -119,7 +136,13 @@ fn names(image: &Summary, digests: bool) -> Vec<(String, String, String)> {
 }
 
 fn row(image: &Summary, repository: &str, tag: &str, digest: &str, whole: bool) -> Row {
-    let unknown = |value: i64| if value < 0 { "N/A".to_owned() } else { units::size(value, 3) };
+    let unknown = |value: i64| {
+        if value < 0 {
+            "N/A".to_owned()
+        } else {
+            units::size(value, 3)
+        }
+    };
     Row::new(vec![
         ("ID", json!(short(&image.id, whole))),
         ("Repository", json!(repository)),
@@ -132,6 +155,13 @@ fn row(image: &Summary, repository: &str, tag: &str, digest: &str, whole: bool) 
         ("Containers", json!("N/A")),
         ("VirtualSize", json!(units::size(image.size, 4))),
         ("SharedSize", json!(unknown(image.shared_size))),
-        ("UniqueSize", json!(unknown(if image.shared_size < 0 { -1 } else { image.size - image.shared_size }))),
+        (
+            "UniqueSize",
+            json!(unknown(if image.shared_size < 0 {
+                -1
+            } else {
+                image.size - image.shared_size
+            })),
+        ),
     ])
 }

@@ -19,5 +19,9 @@ pub(crate) fn short(id: &str, whole: bool) -> String {
     if whole {
         return id.to_owned();
     }
-    id.strip_prefix("sha256:").unwrap_or(id).chars().take(ID_WIDTH).collect()
+    id.strip_prefix("sha256:")
+        .unwrap_or(id)
+        .chars()
+        .take(ID_WIDTH)
+        .collect()
 }

@@ -41,7 +41,10 @@ pub async fn run(cli: &Cli, args: Args) -> Result {
         print(&gone);
         output::line("");
     }
-    output::line(format!("Total reclaimed space: {}", units::size(report.space_reclaimed as i64, 4)));
+    output::line(format!(
+        "Total reclaimed space: {}",
+        units::size(report.space_reclaimed as i64, 4)
+    ));
     Ok(())
 }
 

@@ -42,7 +42,12 @@ pub async fn run(cli: &Cli, args: Args) -> Result {
     };
     let auth = credentials::for_image(cli.config()?, &args.image)?;
     let platform = args.platform.clone().or_else(|| cli::env("DEFAULT_PLATFORM"));
-    let pull = Pull { image, tag, platform: platform.as_deref(), auth: auth.as_ref() };
+    let pull = Pull {
+        image,
+        tag,
+        platform: platform.as_deref(),
+        auth: auth.as_ref(),
+    };
     let mut progress = Progress::new(Out::Stdout);
     let messages = cli.client()?.pull_image(&pull).await?;
     let show = |message| {

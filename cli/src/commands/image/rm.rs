@@ -21,7 +21,10 @@ pub async fn run(cli: &Cli, args: Args) -> Result {
     let client = cli.client()?;
     let mut tally = Tally::default();
     for name in &args.images {
-        for item in tally.note(client.remove_image(name, args.force, args.no_prune).await).unwrap_or_default() {
+        for item in tally
+            .note(client.remove_image(name, args.force, args.no_prune).await)
+            .unwrap_or_default()
+        {
             match item.deleted.as_str() {
                 "" => output::line(format!("Untagged: {}", item.untagged)),
                 id => output::line(format!("Deleted: {id}")),

@@ -27,7 +27,10 @@ pub struct Args {
 pub async fn run(cli: &Cli, args: Args) -> Result {
     let client = cli.client()?;
     let platform = args.platform.as_deref().map(platform_json).transpose()?;
-    write(args.output.as_deref(), || client.save_images(&args.images, platform.as_deref())).await
+    write(args.output.as_deref(), || {
+        client.save_images(&args.images, platform.as_deref())
+    })
+    .await
 }
 
 /// Writes a download to a file (whole or not at all) or to stdout.
@@ -81,7 +84,8 @@ impl Partial {
 
     fn write(&mut self, bytes: &[u8]) -> Result {
         let Some(file) = &mut self.file else { return Ok(()) };
-        file.write_all(bytes).map_err(|error| Failure::new(format!("cannot write {}: {error}", self.path.display())))
+        file.write_all(bytes)
+            .map_err(|error| Failure::new(format!("cannot write {}: {error}", self.path.display())))
     }
 
     fn finish(mut self, target: &Path) -> Result {

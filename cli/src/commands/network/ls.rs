@@ -33,7 +33,13 @@ pub async fn run(cli: &Cli, args: Args) -> Result {
     }
     let mut networks = cli.client()?.networks(&filters).await?;
     networks.sort_by(|a, b| a.name.cmp(&b.name));
-    let id = |id: &str| if args.no_trunc { id.to_owned() } else { id.chars().take(12).collect() };
+    let id = |id: &str| {
+        if args.no_trunc {
+            id.to_owned()
+        } else {
+            id.chars().take(12).collect()
+        }
+    };
     if args.quiet && args.format.is_none() {
         networks.iter().for_each(|network| output::line(id(&network.id)));
         return Ok(());
@@ -41,7 +47,11 @@ pub async fn run(cli: &Cli, args: Args) -> Result {
     let rows: Vec<Row> = networks
         .iter()
         .map(|network| {
-            let labels: Vec<String> = network.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+            let labels: Vec<String> = network
+                .labels
+                .iter()
+                .map(|(key, value)| format!("{key}={value}"))
+                .collect();
             Row::new(vec![
                 ("ID", json!(id(&network.id))),
                 ("Name", json!(network.name)),

@@ -39,13 +39,20 @@ pub async fn run(cli: &Cli, args: Args) -> Result {
     let rows: Vec<Row> = summary(&usage)
         .iter()
         .map(|kind| {
-            let share = if kind.size > 0 { format!(" ({}%)", kind.reclaimable * 100 / kind.size) } else { String::new() };
+            let share = if kind.size > 0 {
+                format!(" ({}%)", kind.reclaimable * 100 / kind.size)
+            } else {
+                String::new()
+            };
             Row::new(vec![
                 ("Type", json!(kind.name)),
                 ("TotalCount", json!(kind.total.to_string())),
                 ("Active", json!(kind.active.to_string())),
                 ("Size", json!(units::size(kind.size, 4))),
-                ("Reclaimable", json!(format!("{}{share}", units::size(kind.reclaimable, 4)))),
+                (
+                    "Reclaimable",
+                    json!(format!("{}{share}", units::size(kind.reclaimable, 4))),
+                ),
             ])
         })
         .collect();
@@ -82,15 +89,29 @@ fn summary(usage: &DiskUsage) -> Vec<Kind> {
     let images = || {
         let list = usage.images.as_deref().unwrap_or_default();
         let size = usage.layers_size.unwrap_or_default();
-        let used: i64 =
-            list.iter().filter(|image| image.containers > 0).map(|image| image.size - image.shared_size.max(0)).sum();
+        let used: i64 = list
+            .iter()
+            .filter(|image| image.containers > 0)
+            .map(|image| image.size - image.shared_size.max(0))
+            .sum();
         let active = list.iter().filter(|image| image.containers > 0).count() as i64;
-        Kind { name: "Images", total: list.len() as i64, active, size, reclaimable: (size - used).max(0) }
+        Kind {
+            name: "Images",
+            total: list.len() as i64,
+            active,
+            size,
+            reclaimable: (size - used).max(0),
+        }
     };
     let containers = || {
         let list = usage.containers.as_deref().unwrap_or_default();
         let active = |state: &str| matches!(state, "running" | "paused" | "restarting");
-        let sum = |wanted: bool| list.iter().filter(|one| wanted || !active(&one.state)).map(|one| one.size_rw).sum::<i64>();
+        let sum = |wanted: bool| {
+            list.iter()
+                .filter(|one| wanted || !active(&one.state))
+                .map(|one| one.size_rw)
+                .sum::<i64>()
+        };
         Kind {
             name: "Containers",
             total: list.len() as i64,
@@ -101,13 +122,20 @@ fn summary(usage: &DiskUsage) -> Vec<Kind> {
     };
     let volumes = || {
         let list = usage.volumes.as_deref().unwrap_or_default();
-        let known = || list.iter().filter_map(|volume| volume.usage_data.as_ref()).filter(|usage| usage.size >= 0);
+        let known = || {
+            list.iter()
+                .filter_map(|volume| volume.usage_data.as_ref())
+                .filter(|usage| usage.size >= 0)
+        };
         Kind {
             name: "Local Volumes",
             total: list.len() as i64,
             active: known().filter(|usage| usage.ref_count > 0).count() as i64,
             size: known().map(|usage| usage.size).sum(),
-            reclaimable: known().filter(|usage| usage.ref_count == 0).map(|usage| usage.size).sum(),
+            reclaimable: known()
+                .filter(|usage| usage.ref_count == 0)
+                .map(|usage| usage.size)
+                .sum(),
         }
     };
     let cache = || {
@@ -115,7 +143,7 @@ fn summary(usage: &DiskUsage) -> Vec<Kind> {
         let of = |key: &str, record: &serde_json::Value| record[key].as_bool() == Some(true);
         let sum = |unused: bool| {
             list.iter()
-                .filter(|record| !of("Shared", record) && !(unused && of("InUse", record)))
+                .filter(|record| !(of("Shared", record) || unused && of("InUse", record)))
                 .filter_map(|record| record["Size"].as_i64())
                 .sum()
         };
@@ -139,7 +167,11 @@ fn summary(usage: &DiskUsage) -> Vec<Kind> {
 fn verbose(usage: &DiskUsage) -> Result {
     let none = "<none>";
 
-    let images = usage.images.clone().or_else(|| usage.image_usage.as_ref()?.items.clone()).unwrap_or_default();
+    let images = usage
+        .images
+        .clone()
+        .or_else(|| usage.image_usage.as_ref()?.items.clone())
+        .unwrap_or_default();
     crate::output::line("Images space usage:\n");
     let rows: Vec<Row> = images
         .iter()
@@ -173,7 +205,11 @@ fn verbose(usage: &DiskUsage) -> Result {
             ("Containers", "CONTAINERS"),
         ],
     )?;
-    let containers = usage.containers.clone().or_else(|| usage.container_usage.as_ref()?.items.clone()).unwrap_or_default();
+    let containers = usage
+        .containers
+        .clone()
+        .or_else(|| usage.container_usage.as_ref()?.items.clone())
+        .unwrap_or_default();
     crate::output::line("\nContainers space usage:\n");
     let rows: Vec<Row> = containers
         .iter()
@@ -183,7 +219,13 @@ fn verbose(usage: &DiskUsage) -> Result {
             Row::new(vec![
                 ("ID", json!(crate::commands::image::short(&container.id, false))),
                 ("Image", json!(crate::commands::container::ls::image(container, false))),
-                ("Command", json!(format!("{:?}", crate::commands::container::ls::shorten(&container.command, 20)))),
+                (
+                    "Command",
+                    json!(format!(
+                        "{:?}",
+                        crate::commands::container::ls::shorten(&container.command, 20)
+                    )),
+                ),
                 ("LocalVolumes", json!(volumes.to_string())),
                 ("Size", json!(units::size(container.size_rw, 3))),
                 ("RunningFor", json!(units::ago(container.created))),
@@ -206,7 +248,11 @@ fn verbose(usage: &DiskUsage) -> Result {
             ("Names", "NAMES"),
         ],
     )?;
-    let volumes = usage.volumes.clone().or_else(|| usage.volume_usage.as_ref()?.items.clone()).unwrap_or_default();
+    let volumes = usage
+        .volumes
+        .clone()
+        .or_else(|| usage.volume_usage.as_ref()?.items.clone())
+        .unwrap_or_default();
     crate::output::line("\nLocal Volumes space usage:\n");
     let rows: Vec<Row> = volumes
         .iter()
@@ -219,9 +265,18 @@ fn verbose(usage: &DiskUsage) -> Result {
             ])
         })
         .collect();
-    list(&rows, "{{.Name}}\t{{.Links}}\t{{.Size}}", &[("Name", "VOLUME NAME"), ("Links", "LINKS"), ("Size", "SIZE")])
+    list(
+        &rows,
+        "{{.Name}}\t{{.Links}}\t{{.Size}}",
+        &[("Name", "VOLUME NAME"), ("Links", "LINKS"), ("Size", "SIZE")],
+    )
 }
 
 fn list(rows: &[Row], table: &str, headings: &[(&str, &str)]) -> Result {
-    List { format: None, table, headings }.print(rows)
+    List {
+        format: None,
+        table,
+        headings,
+    }
+    .print(rows)
 }

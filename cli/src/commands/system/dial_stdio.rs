@@ -29,8 +29,15 @@ pub async fn run(cli: &Cli, _: Args) -> Result {
     let writer = Writer::start();
     let mut buffer = vec![0; 64 << 10];
     loop {
-        let count = from.read(&mut buffer).await.map_err(|error| Failure::new(format!("the connection broke: {error}")))?;
-        if count == 0 || !writer.send(Target::Stdout, bytes::Bytes::copy_from_slice(&buffer[..count])).await {
+        let count = from
+            .read(&mut buffer)
+            .await
+            .map_err(|error| Failure::new(format!("the connection broke: {error}")))?;
+        if count == 0
+            || !writer
+                .send(Target::Stdout, bytes::Bytes::copy_from_slice(&buffer[..count]))
+                .await
+        {
             break;
         }
     }

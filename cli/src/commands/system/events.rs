@@ -39,7 +39,11 @@ pub async fn run(cli: &Cli, args: Args) -> Result {
         None | Some("" | "json") => None,
         Some(format) => Some(Template::parse(format)?),
     };
-    let query = EventQuery { since: args.since, until: args.until, filters };
+    let query = EventQuery {
+        since: args.since,
+        until: args.until,
+        filters,
+    };
     let mut events = cli.client()?.events::<Value>(&query).await?;
     while let Some(event) = events.next().await? {
         match (&template, args.format.as_deref()) {
@@ -54,9 +58,14 @@ pub async fn run(cli: &Cli, args: Args) -> Result {
 /// Templates use Go's names of the members, which differ from JSON's for a few.
 fn named(mut event: Value) -> Value {
     if let Some(map) = event.as_object_mut() {
-        for (wire, name) in
-            [("time", "Time"), ("timeNano", "TimeNano"), ("scope", "Scope"), ("status", "Status"), ("id", "ID"), ("from", "From")]
-        {
+        for (wire, name) in [
+            ("time", "Time"),
+            ("timeNano", "TimeNano"),
+            ("scope", "Scope"),
+            ("status", "Status"),
+            ("id", "ID"),
+            ("from", "From"),
+        ] {
             if let Some(value) = map.get(wire).cloned() {
                 map.insert(name.to_owned(), value);
             }
@@ -68,11 +77,23 @@ fn named(mut event: Value) -> Value {
 /// `2026-01-02T15:04:05.000000000Z container start ID (image=…, name=…)`
 fn plain(event: &Value) -> String {
     let nanos = event["timeNano"].as_i64().unwrap_or_default();
-    let mut line = units::nano_time(if nanos != 0 { nanos } else { event["time"].as_i64().unwrap_or_default() * 1_000_000_000 });
+    let mut line = units::nano_time(if nanos != 0 {
+        nanos
+    } else {
+        event["time"].as_i64().unwrap_or_default() * 1_000_000_000
+    });
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    line.push_str(&format!(" {} {} {}", text(&event["Type"]), text(&event["Action"]), text(&event["Actor"]["ID"])));
+    line.push_str(&format!(
+        " {} {} {}",
+        text(&event["Type"]),
+        text(&event["Action"]),
+        text(&event["Actor"]["ID"])
+    ));
     if let Some(attributes) = event["Actor"]["Attributes"].as_object().filter(|map| !map.is_empty()) {
-        let mut pairs: Vec<String> = attributes.iter().map(|(key, value)| format!("{key}={}", text(value))).collect();
+        let mut pairs: Vec<String> = attributes
+            .iter()
+            .map(|(key, value)| format!("{key}={}", text(value)))
+            .collect();
         pairs.sort();
         line.push_str(&format!(" ({})", pairs.join(", ")));
     }

@@ -22,15 +22,20 @@ pub async fn run(cli: &Cli, args: Args) -> Result {
     let raw = cli.client()?.info_raw().await;
     if let Some(format) = args.format.as_deref().filter(|format| !format.is_empty()) {
         let mut value: Value = serde_json::from_slice(&raw?)?;
-        value["ClientInfo"] = json!({ "Context": cli.context(), "Version": env!("CARGO_PKG_VERSION"), "Os": std::env::consts::OS });
+        value["ClientInfo"] =
+            json!({ "Context": cli.context(), "Version": env!("CARGO_PKG_VERSION"), "Os": std::env::consts::OS });
         output::line(match format {
             "json" => value.to_string(),
             format => Template::parse(format)?.render(&value, &Inspected)?,
         });
         return Ok(());
     }
-    output::print(&format!("Client: iEchor\n Version:    {}\n Context:    {}\n\nServer:\n", env!("CARGO_PKG_VERSION"), cli.context()));
-    let raw = raw.map_err(|error| Failure::from(error))?;
+    output::print(&format!(
+        "Client: iEchor\n Version:    {}\n Context:    {}\n\nServer:\n",
+        env!("CARGO_PKG_VERSION"),
+        cli.context()
+    ));
+    let raw = raw.map_err(Failure::from)?;
     let info: Info = client::api::json::from_slice(&raw)?;
     output::print(&text(&info));
     for warning in info.warnings.unwrap_or_default() {
@@ -69,7 +74,9 @@ fn text(info: &Info) -> String {
     }
     if let Some(folders) = info.cdi_spec_dirs.as_ref().filter(|folders| !folders.is_empty()) {
         text.push_str(" CDI spec directories:\n");
-        folders.iter().for_each(|folder| text.push_str(&format!("  {folder}\n")));
+        folders
+            .iter()
+            .for_each(|folder| text.push_str(&format!("  {folder}\n")));
     }
     let runtimes: Vec<&str> = info.runtimes.keys().map(String::as_str).collect();
     let mut line = |indent: usize, name: &str, value: &str| {
@@ -142,7 +149,11 @@ fn text(info: &Info) -> String {
     }
     line(1, "Product License", &info.product_license);
     for pool in info.default_address_pools.iter().flatten() {
-        line(1, "Default Address Pool", &format!("Base: {}, Size: {}", pool.base, pool.size));
+        line(
+            1,
+            "Default Address Pool",
+            &format!("Base: {}, Size: {}", pool.base, pool.size),
+        );
     }
     // Headings have no value, list items no colon.
     text.replace(": \0\0\n", "\n").replace(": \0\n", ":\n")
@@ -150,5 +161,7 @@ fn text(info: &Info) -> String {
 
 fn capital(word: &str) -> String {
     let mut chars = word.chars();
-    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
+    chars
+        .next()
+        .map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
 }

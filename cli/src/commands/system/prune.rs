@@ -52,7 +52,9 @@ pub async fn run(cli: &Cli, args: Args) -> Result {
         section("Deleted Volumes", &volumes.volumes_deleted.unwrap_or_default());
         space += volumes.space_reclaimed;
     }
-    let images = client.prune_images(&filters.clone().with("dangling", (!args.all).to_string())).await?;
+    let images = client
+        .prune_images(&filters.clone().with("dangling", (!args.all).to_string()))
+        .await?;
     let gone = images.images_deleted.unwrap_or_default();
     if !gone.is_empty() {
         output::line("Deleted Images:");
@@ -79,7 +81,9 @@ fn warning(args: &Args, filters: &Filters) -> String {
         .collect();
     if !conditions.is_empty() {
         text.push_str("\n  Items to be pruned will be filtered with:\n");
-        conditions.iter().for_each(|condition| text.push_str(&format!("  - {condition}\n")));
+        conditions
+            .iter()
+            .for_each(|condition| text.push_str(&format!("  - {condition}\n")));
     }
     text + "\nAre you sure you want to continue?"
 }

@@ -29,7 +29,9 @@ pub struct Args {
 
 pub async fn run(cli: &Cli, args: Args) -> Result {
     let name = match (args.name, args.flag) {
-        (Some(_), Some(_)) => fail!("conflicting options: cannot specify a volume-name through both --name and as a positional arg"),
+        (Some(_), Some(_)) => {
+            fail!("conflicting options: cannot specify a volume-name through both --name and as a positional arg")
+        }
         (name, flag) => name.or(flag).unwrap_or_default(),
     };
     let request = VolumeCreate {

@@ -46,8 +46,14 @@ pub async fn run(cli: &Cli, args: Args) -> Result {
                 ("Scope", json!(volume.scope)),
                 ("Mountpoint", json!(volume.mountpoint)),
                 ("Labels", json!(text.join(","))),
-                ("Links", json!(usage.map_or("N/A".to_owned(), |usage| usage.ref_count.to_string()))),
-                ("Size", json!(usage.map_or("N/A".to_owned(), |usage| units::size(usage.size, 4)))),
+                (
+                    "Links",
+                    json!(usage.map_or("N/A".to_owned(), |usage| usage.ref_count.to_string())),
+                ),
+                (
+                    "Size",
+                    json!(usage.map_or("N/A".to_owned(), |usage| units::size(usage.size, 4))),
+                ),
                 // Swarm volumes only; docker prints the columns for all.
                 ("Group", json!("N/A")),
                 ("Availability", json!("N/A")),

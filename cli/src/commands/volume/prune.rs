@@ -42,6 +42,9 @@ pub async fn run(cli: &Cli, args: Args) -> Result {
         gone.iter().for_each(output::line);
         output::line("");
     }
-    output::line(format!("Total reclaimed space: {}", units::size(report.space_reclaimed as i64, 4)));
+    output::line(format!(
+        "Total reclaimed space: {}",
+        units::size(report.space_reclaimed as i64, 4)
+    ));
     Ok(())
 }

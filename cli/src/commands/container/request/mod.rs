@@ -53,17 +53,22 @@ fn request(options: &Options, detached: bool, socket: Option<&str>) -> Said<Crea
     ulimits.sort_by(|a, b| a.name.cmp(&b.name));
     let (cap_add, cap_drop) = capabilities(&options.cap_add, &options.cap_drop);
     let tmpfs: StringMap = options.tmpfs.iter().map(|spec| mount::tmpfs(spec)).collect();
-    let restart_policy = options.restart.clone().unwrap_or_else(|| agent_api::host_config::RestartPolicy {
-        name: "no".to_owned(),
-        ..Default::default()
-    });
+    let restart_policy = options
+        .restart
+        .clone()
+        .unwrap_or_else(|| agent_api::host_config::RestartPolicy {
+            name: "no".to_owned(),
+            ..Default::default()
+        });
     if options.rm && !matches!(restart_policy.name.as_str(), "" | "no") {
         return Err("conflicting options: cannot specify both --restart and --rm".to_owned());
     }
     if let Some(swappiness) = options.memory_swappiness
         && !(-1..=100).contains(&swappiness)
     {
-        return Err(format!("invalid value: {swappiness}. Valid memory swappiness range is 0-100"));
+        return Err(format!(
+            "invalid value: {swappiness}. Valid memory swappiness range is 0-100"
+        ));
     }
     let mut config = config(options, detached)?;
     config.exposed_ports = some(exposed);
@@ -140,7 +145,11 @@ fn request(options: &Options, detached: bool, socket: Option<&str>) -> Said<Crea
         device_requests: (!requests.is_empty()).then_some(requests),
         ..HostConfig::default()
     };
-    Ok(CreateRequest { config, host_config: Some(host), networking_config: Some(networking_config) })
+    Ok(CreateRequest {
+        config,
+        host_config: Some(host),
+        networking_config: Some(networking_config),
+    })
 }
 
 fn config(options: &Options, detached: bool) -> Said<Config> {
@@ -196,7 +205,11 @@ fn attached(options: &Options, detached: bool) -> Said<(bool, bool, bool)> {
             "stdin" => stdin = true,
             "stdout" => stdout = true,
             "stderr" => stderr = true,
-            _ => return Err(format!("invalid argument \"{stream}\" for \"-a, --attach\" flag: valid streams are STDIN, STDOUT and STDERR")),
+            _ => {
+                return Err(format!(
+                    "invalid argument \"{stream}\" for \"-a, --attach\" flag: valid streams are STDIN, STDOUT and STDERR"
+                ));
+            }
         }
     }
     Ok((stdin || options.interactive, stdout, stderr))
@@ -204,9 +217,11 @@ fn attached(options: &Options, detached: bool) -> Said<(bool, bool, bool)> {
 
 fn health(options: &Options) -> Said<Option<HealthConfig>> {
     let health = HealthConfig {
-        test: options.health_cmd.as_ref().filter(|command| !command.is_empty()).map(|command| {
-            vec!["CMD-SHELL".to_owned(), command.clone()]
-        }),
+        test: options
+            .health_cmd
+            .as_ref()
+            .filter(|command| !command.is_empty())
+            .map(|command| vec!["CMD-SHELL".to_owned(), command.clone()]),
         interval: options.health_interval.unwrap_or_default(),
         timeout: options.health_timeout.unwrap_or_default(),
         start_period: options.health_start_period.unwrap_or_default(),
@@ -218,7 +233,10 @@ fn health(options: &Options) -> Said<Option<HealthConfig>> {
     }
     match (options.no_healthcheck, health != HealthConfig::default()) {
         (true, true) => Err("--no-healthcheck conflicts with --health-* options".to_owned()),
-        (true, false) => Ok(Some(HealthConfig { test: Some(vec!["NONE".to_owned()]), ..HealthConfig::default() })),
+        (true, false) => Ok(Some(HealthConfig {
+            test: Some(vec!["NONE".to_owned()]),
+            ..HealthConfig::default()
+        })),
         (false, true) => Ok(Some(health)),
         (false, false) => Ok(None),
     }
@@ -230,7 +248,10 @@ fn log_config(options: &Options) -> Said<LogConfig> {
     if kind == "none" && !config.is_empty() {
         return Err(format!("invalid logging opts for driver {kind}"));
     }
-    Ok(LogConfig { kind, config: Some(config) })
+    Ok(LogConfig {
+        kind,
+        config: Some(config),
+    })
 }
 
 fn devices(options: &Options) -> (Vec<DeviceMapping>, Vec<DeviceRequest>) {
@@ -241,26 +262,52 @@ fn devices(options: &Options) -> (Vec<DeviceMapping>, Vec<DeviceRequest>) {
             Device::Cdi(name) => names.push(name.clone()),
         }
     }
-    let request = DeviceRequest { driver: "cdi".to_owned(), device_ids: Some(names), ..DeviceRequest::default() };
-    let requests = if request.device_ids.as_ref().is_some_and(|names| names.is_empty()) { Vec::new() } else { vec![request] };
+    let request = DeviceRequest {
+        driver: "cdi".to_owned(),
+        device_ids: Some(names),
+        ..DeviceRequest::default()
+    };
+    let requests = if request.device_ids.as_ref().is_some_and(|names| names.is_empty()) {
+        Vec::new()
+    } else {
+        vec![request]
+    };
     (nodes, requests)
 }
 
 /// The network mode (the first network), and how the container joins each one.
 fn networks(options: &Options) -> Said<(String, NetworkingConfig)> {
     let mut first = options.network.first().cloned().unwrap_or_default();
-    let mode = if first.name.is_empty() { DEFAULT_NETWORK.to_owned() } else { first.name.clone() };
+    let mode = if first.name.is_empty() {
+        DEFAULT_NETWORK.to_owned()
+    } else {
+        first.name.clone()
+    };
     let own = own_endpoint(options);
     let flagged = own != EndpointSettings::default();
     if flagged {
         // Addresses and names given by flags of their own belong to the first network; said twice they contradict.
         for (flag, given, again) in [
-            ("--network-alias", own.aliases.is_some(), first.endpoint.aliases.is_some()),
-            ("--ip, --ip6 or --link-local-ip", own.ipam_config.is_some(), first.endpoint.ipam_config.is_some()),
-            ("--mac-address", !own.mac_address.is_empty(), !first.endpoint.mac_address.is_empty()),
+            (
+                "--network-alias",
+                own.aliases.is_some(),
+                first.endpoint.aliases.is_some(),
+            ),
+            (
+                "--ip, --ip6 or --link-local-ip",
+                own.ipam_config.is_some(),
+                first.endpoint.ipam_config.is_some(),
+            ),
+            (
+                "--mac-address",
+                !own.mac_address.is_empty(),
+                !first.endpoint.mac_address.is_empty(),
+            ),
         ] {
             if given && again {
-                return Err(format!("conflicting options: cannot specify both {flag} and per-network settings in --network"));
+                return Err(format!(
+                    "conflicting options: cannot specify both {flag} and per-network settings in --network"
+                ));
             }
         }
         merge(&mut first.endpoint, own);
@@ -272,13 +319,23 @@ fn networks(options: &Options) -> Said<(String, NetworkingConfig)> {
     }
     for network in options.network.iter().skip(1) {
         if mode.starts_with("container:") || mode == "host" || mode == "none" {
-            return Err(format!("conflicting options: cannot attach both {mode} and other networks"));
+            return Err(format!(
+                "conflicting options: cannot attach both {mode} and other networks"
+            ));
         }
-        if endpoints.insert(network.name.clone(), Some(network.endpoint.clone())).is_some() {
+        if endpoints
+            .insert(network.name.clone(), Some(network.endpoint.clone()))
+            .is_some()
+        {
             return Err(format!("network {:?} is specified multiple times", network.name));
         }
     }
-    Ok((mode, NetworkingConfig { endpoints_config: Some(endpoints) }))
+    Ok((
+        mode,
+        NetworkingConfig {
+            endpoints_config: Some(endpoints),
+        },
+    ))
 }
 
 fn own_endpoint(options: &Options) -> EndpointSettings {
@@ -310,10 +367,18 @@ fn capabilities(add: &[String], drop: &[String]) -> (Vec<String>, Vec<String>) {
             .iter()
             .map(|name| {
                 let name = name.trim().to_uppercase();
-                if name == "ALL" || name.starts_with("CAP_") { name } else { format!("CAP_{name}") }
+                if name == "ALL" || name.starts_with("CAP_") {
+                    name
+                } else {
+                    format!("CAP_{name}")
+                }
             })
             .collect();
-        if names.contains("ALL") { BTreeSet::from(["ALL".to_owned()]) } else { names }
+        if names.contains("ALL") {
+            BTreeSet::from(["ALL".to_owned()])
+        } else {
+            names
+        }
     };
     let add = names(add);
     let drop = names(drop).difference(&add).cloned().collect();
@@ -324,7 +389,11 @@ fn capabilities(add: &[String], drop: &[String]) -> (Vec<String>, Vec<String>) {
 fn namespace(kind: &str, mode: &Option<String>, known: &[&str], joins: bool) -> Said<String> {
     let mode = text(mode);
     let joined = joins && mode.strip_prefix("container:").is_some_and(|name| !name.is_empty());
-    if joined || known.contains(&mode.as_str()) { Ok(mode) } else { Err(format!("--{kind}: invalid {} mode", kind.to_uppercase())) }
+    if joined || known.contains(&mode.as_str()) {
+        Ok(mode)
+    } else {
+        Err(format!("--{kind}: invalid {} mode", kind.to_uppercase()))
+    }
 }
 
 fn text(value: &Option<String>) -> String {

@@ -9,7 +9,9 @@ use crate::parse::prepare;
 
 fn parse(line: &str) -> std::result::Result<Value, String> {
     let command = prepare(<Options as clap::Args>::augment_args(clap::Command::new("create"))).no_binary_name(true);
-    let matches = command.try_get_matches_from(line.split(' ')).map_err(|error| error.to_string())?;
+    let matches = command
+        .try_get_matches_from(line.split(' '))
+        .map_err(|error| error.to_string())?;
     let options = Options::from_arg_matches(&matches).map_err(|error| error.to_string())?;
     let request = build(&options, false, Some("/run/x.sock")).map_err(|failure| failure.message)?;
     Ok(serde_json::to_value(request).unwrap())
@@ -33,10 +35,16 @@ fn check(line: &str, want: Value) {
 
 #[test]
 fn words_behind_the_image_are_the_command() {
-    check("-i img -i --rm -- -x", json!({"Image": "img", "Cmd": ["-i", "--rm", "--", "-x"], "OpenStdin": true, "StdinOnce": true}));
+    check(
+        "-i img -i --rm -- -x",
+        json!({"Image": "img", "Cmd": ["-i", "--rm", "--", "-x"], "OpenStdin": true, "StdinOnce": true}),
+    );
     check("-- img -t", json!({"Image": "img", "Cmd": ["-t"], "Tty": false}));
     check("-it=false img", json!({"OpenStdin": true, "Tty": false}));
-    check("--rm --rm=0 -t -t img", json!({"Tty": true, "HostConfig": {"AutoRemove": false}}));
+    check(
+        "--rm --rm=0 -t -t img",
+        json!({"Tty": true, "HostConfig": {"AutoRemove": false}}),
+    );
 }
 
 #[test]
@@ -64,25 +72,44 @@ fn every_part_of_the_request_is_filled() {
         json!({"HostConfig": {"CapAdd": ["ALL"], "CapDrop": ["CAP_CHOWN", "CAP_KILL"]}}),
     );
     check("--init=false img", json!({"HostConfig": {"Init": false}}));
-    check("--health-cmd true --health-interval 5s img", json!({"Healthcheck": {"Test": ["CMD-SHELL", "true"], "Interval": 5_000_000_000i64}}));
+    check(
+        "--health-cmd true --health-interval 5s img",
+        json!({"Healthcheck": {"Test": ["CMD-SHELL", "true"], "Interval": 5_000_000_000i64}}),
+    );
     check("--no-healthcheck img", json!({"Healthcheck": {"Test": ["NONE"]}}));
-    check("--security-opt systempaths=unconfined img", json!({"HostConfig": {"MaskedPaths": [], "ReadonlyPaths": []}}));
-    check("--use-api-socket img", json!({"HostConfig": {"Binds": ["/run/x.sock:/var/run/docker.sock"]}}));
-    check("--restart on-failure:3 img", json!({"HostConfig": {"RestartPolicy": {"Name": "on-failure", "MaximumRetryCount": 3}}}));
+    check(
+        "--security-opt systempaths=unconfined img",
+        json!({"HostConfig": {"MaskedPaths": [], "ReadonlyPaths": []}}),
+    );
+    check(
+        "--use-api-socket img",
+        json!({"HostConfig": {"Binds": ["/run/x.sock:/var/run/docker.sock"]}}),
+    );
+    check(
+        "--restart on-failure:3 img",
+        json!({"HostConfig": {"RestartPolicy": {"Name": "on-failure", "MaximumRetryCount": 3}}}),
+    );
 }
 
 #[test]
 fn the_first_network_is_the_mode() {
     let endpoints = |line: &str| {
         let request = parse(line).unwrap();
-        let names: Vec<String> =
-            request["NetworkingConfig"]["EndpointsConfig"].as_object().unwrap().keys().cloned().collect();
+        let names: Vec<String> = request["NetworkingConfig"]["EndpointsConfig"]
+            .as_object()
+            .unwrap()
+            .keys()
+            .cloned()
+            .collect();
         (request["HostConfig"]["NetworkMode"].as_str().unwrap().to_owned(), names)
     };
     assert_eq!(endpoints("img"), ("default".to_owned(), vec!["default".to_owned()]));
     assert_eq!(endpoints("--network host img"), ("host".to_owned(), vec![]));
     assert_eq!(endpoints("--net container:x img"), ("container:x".to_owned(), vec![]));
-    assert_eq!(endpoints("--network a --network b img"), ("a".to_owned(), vec!["a".to_owned(), "b".to_owned()]));
+    assert_eq!(
+        endpoints("--network a --network b img"),
+        ("a".to_owned(), vec!["a".to_owned(), "b".to_owned()])
+    );
     check(
         "--network a --network-alias x --ip 10.0.0.2 img",
         json!({"NetworkingConfig": {"EndpointsConfig": {"a": {"Aliases": ["x"], "IPAMConfig": {"IPv4Address": "10.0.0.2"}}}}}),
