@@ -9,8 +9,9 @@ use serde::Deserialize;
 use crate::challenge::{self, Challenge};
 use crate::digest::Digest;
 use crate::error::Error;
+use crate::redirect::request_name;
 use crate::reference::Reference;
-use crate::transport::{Answer, Transport, request_name};
+use crate::transport::{Answer, Transport};
 
 /// Of an error's body, no more is read.
 const MAX_BODY: u64 = 64 << 10;

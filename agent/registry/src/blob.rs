@@ -11,7 +11,6 @@
 //!
 //! Dropping the stream cancels it: the connection is closed, the place in the download queue is given back.
 
-use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,8 +21,7 @@ use http::{Method, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
-use tokio::task::AbortHandle;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
 use crate::answer::Subject;
@@ -32,16 +30,16 @@ use crate::client::Shared;
 use crate::digest::{Digest, Hasher};
 use crate::endpoint::Endpoint;
 use crate::error::{Error, Result};
+use crate::reader::BlobReader;
+use crate::redirect::request_name;
 use crate::reference::Reference;
 use crate::session::Ask;
-use crate::transport::{body_error, request_name};
+use crate::transport::body_error;
 
 /// Progress after which earlier failures are forgiven. A server that sends a byte and hangs up gets no endless patience.
 const PROGRESS: u64 = 256 << 10;
 /// Reconnections of one blob at most, whatever the progress.
 const MAX_RECONNECTS: u32 = 1000;
-/// Chunks on the way between the network and a blocking reader; hyper's are up to some 400 KiB.
-const READER_QUEUE: usize = 8;
 /// A server that sends less than this within twice the stall timeout is taken for stalled: one that drips a byte now and
 /// then could otherwise hold a download for ever.
 const LEAST: u64 = 4 << 10;
@@ -222,22 +220,9 @@ impl BlobStream {
 
     /// As a blocking reader for another thread, while a task on `runtime` reads ahead a few chunks.
     ///
-    /// Dropping the reader cancels the download. Errors come as [`io::Error`] holding an [`Error`].
-    pub fn into_reader(mut self, runtime: &Handle) -> BlobReader {
-        let (sender, chunks) = mpsc::channel(READER_QUEUE);
-        let task = runtime.spawn(async move {
-            while let Some(item) = self.next().await {
-                if sender.send(item).await.is_err() {
-                    return;
-                }
-            }
-        });
-        BlobReader {
-            chunks,
-            current: Bytes::new(),
-            task: task.abort_handle(),
-            done: false,
-        }
+    /// Dropping the reader cancels the download. Errors come as [`std::io::Error`] holding an [`Error`].
+    pub fn into_reader(self, runtime: &Handle) -> BlobReader {
+        BlobReader::start(self, runtime)
     }
 
     async fn advance(&mut self) -> Result<Option<Bytes>> {
@@ -504,64 +489,6 @@ fn content_range(headers: &HeaderMap) -> Option<(u64, Option<u64>)> {
         Some(total.trim().parse().ok()?)
     };
     Some((start.trim().parse().ok()?, total))
-}
-
-/// A download as [`io::Read`]; see [`BlobStream::into_reader`]. Not to be read on an async thread.
-pub struct BlobReader {
-    chunks: mpsc::Receiver<Result<Bytes>>,
-    current: Bytes,
-    task: AbortHandle,
-    done: bool,
-}
-
-impl BlobReader {
-    /// The next bytes as they came from the network, without copying; `None` at the end.
-    ///
-    /// # Errors
-    /// As for [`BlobStream::next`].
-    pub fn chunk(&mut self) -> Result<Option<Bytes>> {
-        if !self.current.is_empty() {
-            return Ok(Some(std::mem::take(&mut self.current)));
-        }
-        if self.done {
-            return Ok(None);
-        }
-        match self.chunks.blocking_recv() {
-            Some(Ok(bytes)) => Ok(Some(bytes)),
-            Some(Err(error)) => {
-                self.done = true;
-                Err(error)
-            }
-            None => {
-                self.done = true;
-                Ok(None)
-            }
-        }
-    }
-}
-
-impl io::Read for BlobReader {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if buffer.is_empty() {
-            return Ok(0);
-        }
-        while self.current.is_empty() {
-            match self.chunk() {
-                Ok(Some(bytes)) => self.current = bytes,
-                Ok(None) => return Ok(0),
-                Err(error) => return Err(io::Error::other(error)),
-            }
-        }
-        let length = buffer.len().min(self.current.len());
-        self.current.copy_to_slice(&mut buffer[..length]);
-        Ok(length)
-    }
-}
-
-impl Drop for BlobReader {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
 }
 
 #[cfg(test)]

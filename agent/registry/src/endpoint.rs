@@ -9,8 +9,9 @@ use url::Url;
 use crate::auth::Credentials;
 use crate::config::{Mirror, mirror_url};
 use crate::error::{Error, Result};
+use crate::redirect::host_and_port;
 use crate::reference::{DOCKER_IO, Reference};
-use crate::transport::{Scheme, host_and_port};
+use crate::transport::Scheme;
 
 /// The host behind the name `docker.io`.
 const DOCKER_IO_HOST: &str = "registry-1.docker.io";

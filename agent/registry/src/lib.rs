@@ -6,10 +6,11 @@
 //!                                      ▼
 //!                    PullPlan / Client::blob ──► BlobStream ──► bytes, size and digest checked, resumed when broken
 //!
-//! client    what to ask: manifests by platform            blob       one download        plan   a pull and its progress
-//! session   one request: challenge, token, retry          auth       credentials, tokens
-//! transport one exchange: redirects, HTTPS or HTTP        connect    one connection: proxy, TLS (tls)
-//! endpoint  where: mirrors, then the registry             error      everything that can go wrong, in Docker's words
+//! client    what can be asked             resolve   tag → index → manifest → config         blob     one download
+//! session   one request: challenge, retry auth      credentials, tokens (challenge)         reader   … for a thread
+//! transport one exchange: HTTPS or HTTP   redirect  where an answer may lead                plan     a pull, its progress
+//! connect   one connection: proxy, TLS    dial      name → TCP                              tls      whom to trust
+//! endpoint  where: mirrors, registry      error     all that can go wrong, in Docker's words (answer)
 //! ```
 //!
 //! Registries are taken for hostile: every document and every wait has a limit, every byte is checked against its digest
@@ -27,6 +28,7 @@ mod challenge;
 mod client;
 mod config;
 mod connect;
+mod dial;
 mod digest;
 mod endpoint;
 mod error;
@@ -34,15 +36,18 @@ mod manifest;
 mod plan;
 mod platform;
 mod proxy;
+mod reader;
+mod redirect;
 mod reference;
+mod resolve;
 mod session;
 mod tags;
 mod tls;
 mod transport;
 
 pub use auth::{BadCredentials, Credentials};
-pub use blob::{BlobEvent, BlobReader, BlobStream};
-pub use client::{Client, Resolved};
+pub use blob::{BlobEvent, BlobStream};
+pub use client::Client;
 pub use config::{ClientConfig, Mirror};
 pub use connect::ConnectError;
 pub use digest::{Digest, DigestError};
@@ -51,4 +56,6 @@ pub use manifest::{Compression, LayerDesc, ManifestError, media};
 pub use plan::{Board, LayerState, PullPlan};
 pub use platform::{Platform, PlatformError};
 pub use proxy::Proxies;
+pub use reader::BlobReader;
 pub use reference::{DOCKER_IO, Defaults, LATEST, Reference, ReferenceError};
+pub use resolve::Resolved;

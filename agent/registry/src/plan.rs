@@ -11,9 +11,10 @@ use tokio::sync::watch;
 
 use crate::auth::Credentials;
 use crate::blob::{BlobEvent, BlobStream};
-use crate::client::{Client, Resolved};
+use crate::client::Client;
 use crate::manifest::LayerDesc;
 use crate::reference::Reference;
+use crate::resolve::Resolved;
 
 /// Where a layer stands. The words are those of `docker pull`.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,7 +11,8 @@ use crate::auth::{Authenticator, Credentials, Key};
 use crate::config::ClientConfig;
 use crate::endpoint::Endpoint;
 use crate::error::{Error, Result};
-use crate::transport::{Answer, Call, Transport, same_origin};
+use crate::redirect::same_origin;
+use crate::transport::{Answer, Call, Transport};
 
 /// Everything that requests share.
 pub(crate) struct Session {

@@ -437,7 +437,7 @@ pub fn ranged(request: &Request, content: &[u8]) -> Reply {
 /// Settings with short waits.
 pub fn quick() -> ClientConfig {
     ClientConfig {
-        stall_timeout: Duration::from_millis(400),
+        stall_timeout: Duration::from_secs(5),
         connect_timeout: Duration::from_secs(5),
         attempts: 4,
         backoff: Duration::from_millis(4),
