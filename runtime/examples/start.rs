@@ -188,6 +188,7 @@ async fn main() {
         drop(shim);
         tokio::time::sleep(pause).await;
     }
+    execs(&launcher, folder.path(), rootfs.as_ref(), runs, pause).await;
     report("request to exec", to_exec);
     report("request to exit told", to_exit);
     report("request to released", to_release);
@@ -196,6 +197,30 @@ async fn main() {
         let _ = std::fs::remove_dir(controller.path().join("iechor-bench"));
     }
     let _ = std::fs::remove_dir("/sys/fs/cgroup/iechor-bench");
+}
+
+/// Further processes in a running container.
+async fn execs(launcher: &Launcher, folder: &Path, rootfs: &Path, runs: usize, pause: Duration) {
+    let container = plan(99_999, folder, rootfs, &["/bin/sleep", "600"]);
+    let process = plan(0, folder, rootfs, &["/bin/true"]).process;
+    let netns: OwnedFd = std::fs::File::open("/proc/self/ns/net").expect("netns").into();
+    let fds = StartFds { joined: vec![netns], attach: Vec::new() };
+    let shim = launcher.start(container, fds).await.expect("start");
+    let (mut to_exec, mut to_exit) = (Vec::new(), Vec::new());
+    for _ in 0..runs {
+        let plan = ExecPlan { process: process.clone(), stdin: Stdin::Null, terminal: None };
+        let begin = Instant::now();
+        let exec = shim.exec(plan, None).await.expect("exec");
+        to_exec.push(begin.elapsed());
+        assert_eq!(exec.wait().await.code, 0);
+        to_exit.push(begin.elapsed());
+        tokio::time::sleep(pause).await;
+    }
+    report("exec: request to exec", to_exec);
+    report("exec: request to exit told", to_exit);
+    let _ = shim.signal(9).await;
+    shim.wait().await;
+    shim.release().await;
 }
 
 /// What shims of idle containers cost.

@@ -40,6 +40,11 @@ impl Connection {
         Ok(Connection { number, socket, queue: VecDeque::new() })
     }
 
+    /// Stops watching it, before it is dropped: a child in its set-up may still share it.
+    pub fn forget(&self, epoll: &Epoll) {
+        epoll.forget(self.socket.as_fd());
+    }
+
     /// The next request. A message that is none ends the connection: who speaks another language gets no further.
     pub fn receive(&self) -> Incoming {
         let length = match seqpacket::next_length(self.socket.as_fd()) {

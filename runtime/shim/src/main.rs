@@ -40,6 +40,8 @@ pub struct Shim {
     pub pid_namespace: OwnedFd,
     /// Readable when a child has ended.
     pub child_events: OwnedFd,
+    /// The shim protects itself from the OOM killer; its children must not inherit that.
+    pub oom_score_lowered: bool,
     /// The daemon that started us.
     pub daemon: OwnedFd,
 }
@@ -80,6 +82,6 @@ fn prepare() -> std::io::Result<Shim> {
     let single = SingleThread::claim()?;
     let child_events = signals::child_events()?;
     // What starts containers must not be the first to go when memory is short. Best effort: lowering takes a right.
-    let _ = std::fs::write("/proc/self/oom_score_adj", "-999");
-    Ok(Shim { single, proc, null, pid_namespace, child_events, daemon })
+    let oom_score_lowered = std::fs::write("/proc/self/oom_score_adj", "-999").is_ok();
+    Ok(Shim { single, proc, null, pid_namespace, child_events, daemon, oom_score_lowered })
 }

@@ -62,6 +62,8 @@ impl Process {
         let Some(sync) = self.sync.take() else {
             return Ok(());
         };
+        // A child in its set-up may still share our end, which would keep it watched.
+        epoll.forget(sync.as_fd());
         let mut running = false;
         let mut message = [0u8; 8192];
         loop {

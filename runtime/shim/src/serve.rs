@@ -185,7 +185,14 @@ impl Server {
     }
 
     fn drop_connection(&mut self, number: u32) {
-        self.connections.retain(|connection| connection.number != number);
+        let epoll = &self.epoll;
+        self.connections.retain(|connection| {
+            let keep = connection.number != number;
+            if !keep {
+                connection.forget(epoll);
+            }
+            keep
+        });
     }
 
     fn send(&mut self, number: u32, event: &Event) {

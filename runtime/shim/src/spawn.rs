@@ -113,6 +113,7 @@ impl Spawn<'_> {
                 streams: pipes.theirs.each_ref().map(|end| end.as_ref().map(AsFd::as_fd)),
                 proc: shim.proc.as_fd(),
                 null: shim.null.as_fd(),
+                oom_score_lowered: shim.oom_score_lowered,
                 single: &shim.single,
             };
             drop(ours);

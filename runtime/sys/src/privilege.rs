@@ -216,3 +216,13 @@ pub fn load_seccomp(program: &[u8], flags: u32) -> io::Result<()> {
     // SAFETY: `program` points to `filter`, and both live across the call; the kernel checks the instructions.
     check(unsafe { libc::syscall(libc::SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &raw const program) }).map(drop)
 }
+
+/// Begins an empty session keyring, so that the keys of whoever started us are not possessed any more: `keyctl(2)`.
+///
+/// # Errors
+/// As `keyctl(2)`; `ENOSYS` on kernels without keys.
+pub fn leave_session_keyring() -> io::Result<()> {
+    let anonymous = std::ptr::null::<libc::c_char>();
+    // SAFETY: a null name asks for an anonymous keyring.
+    check(unsafe { libc::syscall(libc::SYS_keyctl, libc::KEYCTL_JOIN_SESSION_KEYRING, anonymous) }).map(drop)
+}

@@ -25,11 +25,11 @@ use nix::mount::{MntFlags, MsFlags};
 use nix::sched::CloneFlags;
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Uid, fchdir, fchown, setsid};
-use runtime::plan::{CgroupJoin, ConsoleSize, ExecPlan, JoinedNamespace, MountSource, Namespaces, Plan, ProcessPlan};
+use runtime::plan::{CgroupJoin, ConsoleSize, ExecPlan, JoinedNamespace, MountSource, Namespaces, OomScoreAdj, Plan, ProcessPlan};
 use runtime::proto::{Failure, Step};
 use runtime::wire::Wire;
 use runtime_sys::clone::{SingleThread, exit_now};
-use runtime_sys::{fd, mount, openat2, seqpacket, signals};
+use runtime_sys::{fd, mount, openat2, privilege, seqpacket, signals};
 
 pub use nodes::is_null;
 
@@ -47,6 +47,8 @@ pub struct Inherited<'a> {
     pub proc: BorrowedFd<'a>,
     /// The host's null device.
     pub null: BorrowedFd<'a>,
+    /// The shim protects itself from the OOM killer, which its children inherit.
+    pub oom_score_lowered: bool,
     /// The shim has one thread.
     pub single: &'a SingleThread,
 }
@@ -97,7 +99,11 @@ fn set_up(inherited: &Inherited<'_>, plan: &Plan, joined: &[OwnedFd]) -> Result<
     let mut cgroups = Some(Cgroups { inherited, plan });
     for (mount, cloned) in plan.mounts.iter().zip(shared) {
         // What a cgroup mount shows depends on the cgroup of the process; everything else need not wait for it.
-        if matches!(&mount.source, MountSource::Fs { fstype, .. } if fstype.starts_with("cgroup")) {
+        let needs_cgroups = match &mount.source {
+            MountSource::Fs { fstype, .. } => fstype.starts_with("cgroup"),
+            MountSource::Bind { path, .. } => plan.head.cgroup.own.iter().any(|own| path.starts_with(own)),
+        };
+        if needs_cgroups {
             cgroups.take().map_or(Ok(()), Cgroups::join)?;
         }
         mounts::add(&root, mount, cloned)?;
@@ -126,9 +132,7 @@ fn set_up(inherited: &Inherited<'_>, plan: &Plan, joined: &[OwnedFd]) -> Result<
         sysctl(inherited.proc, "kernel/domainname", &plan.domainname)
             .map_err(|failure| Failure { step: Step::Hostname, ..failure })?;
     }
-    if let Some(score) = &plan.process.oom_score_adj {
-        privileges::oom_score(inherited.proc, score)?;
-    }
+    oom_score(inherited, &plan.process)?;
     cgroups.take().map_or(Ok(()), Cgroups::join)?;
 
     if plan.readonly_root {
@@ -148,9 +152,7 @@ fn enter(
     tasks: &[PathBuf],
 ) -> Result<Infallible> {
     join_tasks(tasks)?;
-    if let Some(score) = &plan.process.oom_score_adj {
-        privileges::oom_score(inherited.proc, score)?;
-    }
+    oom_score(inherited, &plan.process)?;
     // The pid namespace was chosen by the shim before the clone. One call for the rest: all or nothing.
     let kinds = CloneFlags::CLONE_NEWNS
         | CloneFlags::CLONE_NEWUTS
@@ -172,6 +174,10 @@ fn run(
     init: bool,
 ) -> Result<Infallible> {
     setsid().at(Step::Streams, "session")?;
+    match privilege::leave_session_keyring() {
+        Err(error) if error.raw_os_error() != Some(libc::ENOSYS) => Err(error).at(Step::Identity, "session keyring")?,
+        _ => {}
+    }
     let need_home = !plan.env.iter().any(|entry| {
         use std::os::unix::ffi::OsStrExt;
         entry.as_bytes().starts_with(b"HOME=") && entry.len() > 5
@@ -195,6 +201,17 @@ fn run(
     seqpacket::send(inherited.sync, &[report::RUNNING], &[]).at(Step::Exec, "shim")?;
     signals::block_all(false).at(Step::Exec, "signal mask")?;
     program.run()
+}
+
+/// The score of the plan; without one that of any process, not that of the shim.
+fn oom_score(inherited: &Inherited<'_>, plan: &ProcessPlan) -> Result<()> {
+    match &plan.oom_score_adj {
+        Some(score) => privileges::oom_score(inherited.proc, score),
+        None if inherited.oom_score_lowered => {
+            privileges::oom_score(inherited.proc, &OomScoreAdj { value: 0, strict: false })
+        }
+        None => Ok(()),
+    }
 }
 
 fn join_namespaces(namespaces: &Namespaces, fds: &[OwnedFd]) -> Result<()> {

@@ -185,7 +185,7 @@ fn add_fs(root: &Root, mount: &Mount, fstype: &str, source: &str, data: &str, co
         Err(error) if mount.optional && error.raw_os_error() == Some(libc::ENODEV) => return Ok(()),
         other => other.at(Step::Mount, subject)?,
     };
-    let made = configure(&fs, source, data).and_then(|()| fs.mount(attributes(mount.flags)));
+    let made = configure(&fs, source, data, mount.flags).and_then(|()| fs.mount(attributes(mount.flags)));
     let made = match made {
         Ok(made) => made,
         Err(error) => {
@@ -200,7 +200,20 @@ fn add_fs(root: &Root, mount: &Mount, fstype: &str, source: &str, data: &str, co
     mount::attach(made.as_fd(), target.as_fd()).at(Step::Mount, subject)
 }
 
-fn configure(fs: &Filesystem, source: &str, data: &str) -> io::Result<()> {
+/// Flags of the file system rather than of the mount.
+const OF_FILE_SYSTEM: [(MsFlags, &str); 4] = [
+    (MsFlags::MS_SYNCHRONOUS, "sync"),
+    (MsFlags::MS_DIRSYNC, "dirsync"),
+    (MsFlags::MS_MANDLOCK, "mand"),
+    (MsFlags::MS_LAZYTIME, "lazytime"),
+];
+
+fn configure(fs: &Filesystem, source: &str, data: &str, flags: u64) -> io::Result<()> {
+    for (flag, name) in OF_FILE_SYSTEM {
+        if flags & flag.bits() != 0 {
+            fs.flag(name)?;
+        }
+    }
     if !source.is_empty() {
         fs.string("source", source.as_bytes())?;
     }

@@ -211,3 +211,45 @@ async fn memory_that_is_not_there_is_an_oom() {
     let (exit, _, _) = rig.run(plan).await;
     assert_eq!((exit.code, exit.signal, exit.oom), (137, Some(9), true), "{exit:?}");
 }
+
+#[tokio::test]
+async fn v2_groups_are_joined_by_the_clone() {
+    use runtime::plan::{CgroupJoin, CgroupPlan};
+    let rig = crate::new_rig!();
+    let Some(mount) = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"]
+        .iter()
+        .map(std::path::Path::new)
+        .find(|mount| mount.join("cgroup.procs").exists() && mount.join("cgroup.controllers").exists())
+    else {
+        println!("skipped: no v2 hierarchy");
+        return;
+    };
+    let own = mount.join(format!("iechor-test-clone-{}", std::process::id()));
+    let mut plan = rig.plan("v2", &["sh", "-c", "grep ^0:: /proc/self/cgroup; sleep 1000"]);
+    plan.head.cgroup = CgroupPlan {
+        own: vec![own.clone()],
+        join: CgroupJoin::Into { dir: own.clone() },
+        ..CgroupPlan::none()
+    };
+    plan.head.namespaces.new &= !(libc::CLONE_NEWPID as u64); // so that the group has to be killed
+    let shim = rig.start(plan).await.unwrap();
+    let exec = shim.exec(crate::rig::exec(&["sleep", "1000"]), None).await.unwrap();
+    let procs = std::fs::read_to_string(own.join("cgroup.procs")).unwrap();
+    for pid in [shim.pid(), exec.pid()] {
+        assert!(procs.lines().any(|line| line == pid.to_string()), "{pid} is not in {procs}");
+    }
+    assert!(!procs.lines().any(|line| line == shim.shim_pid().to_string()));
+    shim.signal(libc::SIGKILL).await.unwrap();
+    assert_eq!(shim.wait().await.code, 137);
+    shim.release().await;
+    assert_eq!(exec.wait().await.code, 137, "what else was in the group");
+    assert!(!own.exists());
+}
+
+#[tokio::test]
+async fn the_shims_protection_is_not_inherited() {
+    let rig = crate::new_rig!();
+    let own: i32 = std::fs::read_to_string("/proc/self/oom_score_adj").unwrap().trim().parse().unwrap();
+    let seen: i32 = rig.sh("score", "cat /proc/self/oom_score_adj").await.trim().parse().unwrap();
+    assert!(seen == 0 || seen == own, "{seen}");
+}

@@ -184,3 +184,29 @@ async fn roots_of_many_layers_and_long_paths() {
     }
     assert_eq!(rig.run(plan).await.1, "40\n");
 }
+
+#[tokio::test]
+async fn a_plain_folder_can_be_the_root() {
+    let rig = crate::new_rig!();
+    let root = rig.root.clone();
+    let seen = rig
+        .sh_with("dir", "touch /made; grep -c ' / ' /proc/self/mounts; ls /proc/1/root/bin | wc -l", |plan| {
+            plan.root = runtime::plan::Root::Dir { path: root.clone() };
+            plan.root_propagation = libc::MS_SHARED | libc::MS_REC;
+        })
+        .await;
+    assert!(seen.starts_with("1\n"), "{seen}");
+    assert!(root.join("made").exists(), "writes go through");
+}
+
+#[tokio::test]
+async fn the_containers_own_cgroup_can_be_bound() {
+    let rig = crate::new_rig!();
+    let mut plan = rig.plan("groupbind", &["cat", "/mnt/cgroup.procs"]);
+    let Some(own) = plan.head.cgroup.own.first().cloned() else {
+        println!("skipped: no cgroups");
+        return;
+    };
+    plan.mounts.push(bind(&own, "/mnt", libc::MS_RDONLY));
+    assert_eq!(rig.run(plan).await.1, "1\n");
+}
