@@ -26,6 +26,8 @@ pub(super) struct Tree {
     pub v2: Option<PathBuf>,
     /// Controllers that the root of the v2 tree offers.
     pub v2_controllers: HashSet<String>,
+    /// Whether v1 accounts memory and swap together.
+    pub v1_swap: bool,
 }
 
 /// Which limits can be held here: the fields of `docker info`, and what decides between an error and a warning.
@@ -74,6 +76,7 @@ impl Tree {
             v1: Vec::new(),
             v2: None,
             v2_controllers: HashSet::new(),
+            v1_swap: false,
         };
         for line in mountinfo.lines() {
             let Some((mount, fs)) = line.split_once(" - ") else {
@@ -108,6 +111,9 @@ impl Tree {
             let text = fs::read_to_string(&file).unwrap_or_default();
             tree.v2_controllers = text.split_whitespace().map(str::to_owned).collect();
         }
+        tree.v1_swap = tree
+            .hierarchy("memory")
+            .is_some_and(|memory| memory.mount.join("memory.memsw.limit_in_bytes").exists());
         if tree.v1.is_empty() && tree.v2.is_none() {
             return Err(CgroupError::NoneMounted);
         }
@@ -185,7 +191,7 @@ impl Tree {
         };
         Support {
             memory: file("memory", "memory.limit_in_bytes"),
-            swap: file("memory", "memory.memsw.limit_in_bytes"),
+            swap: self.v1_swap,
             memory_reservation: file("memory", "memory.soft_limit_in_bytes"),
             swappiness: file("memory", "memory.swappiness"),
             oom_kill_disable: file("memory", "memory.oom_control"),

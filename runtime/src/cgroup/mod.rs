@@ -177,23 +177,17 @@ impl Cgroups {
     /// # Errors
     /// When folders cannot be made or controllers not be enabled.
     pub fn prepare(&self, parent: &CgroupPath) -> Result<()> {
-        let known = self
-            .prepared
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .contains(parent);
-        // An administrator may have removed an empty parent since.
-        if known && self.tree.groups(parent).iter().all(|folder| folder.is_dir()) {
+        let mut prepared = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
+        // Not looked at again at every start: should an administrator have removed the group since, the shim fails to
+        // make the container's below it, makes it anew from the plan's `parents`, and tries again.
+        if prepared.contains(parent) {
             return Ok(());
         }
         match self.mode() {
             Mode::V2 => v2::prepare(&self.tree, parent)?,
             Mode::V1 | Mode::Hybrid => v1::prepare(&self.tree, parent)?,
         }
-        self.prepared
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(parent.clone());
+        prepared.insert(parent.clone());
         Ok(())
     }
 
@@ -205,6 +199,10 @@ impl Cgroups {
     pub fn plan(&self, parent: &CgroupPath, id: &str, resources: &Resources) -> Result<CgroupPlan> {
         let path = parent.child(id)?;
         resources.validate()?;
+        if self.mode() != Mode::V2 && resources.wants_cpuset() {
+            // The set of a parent that was made anew is empty, and the shim does not know what to put there.
+            v1::prepare(&self.tree, parent)?;
+        }
         self.prepare(parent)?;
         match self.mode() {
             Mode::V2 => v2::plan(&self.tree, &path, resources),

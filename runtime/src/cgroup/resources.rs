@@ -29,6 +29,8 @@ pub struct Resources {
     pub memory: Option<i64>,
     /// Bytes of memory and swap together; -1 is unlimited, 0 not set.
     pub memory_swap: Option<i64>,
+    /// `memory_swap` is a default rather than the user's wish: left out where swap is not accounted.
+    pub swap_is_default: bool,
     /// Bytes of memory that are left alone under pressure (v2: `memory.low`); -1 none, 0 not set.
     pub memory_reservation: Option<i64>,
     /// 0 to 100 (v1).

@@ -1,6 +1,6 @@
 //! Plans and limits on v1.
 
-use super::detect::Tree;
+use super::detect::{Hierarchy, Tree};
 use super::{CgroupError, CgroupPath, Resources, Result, devices, io_error};
 use crate::plan::{CgroupJoin, CgroupPlan, CgroupWrite};
 use crate::wire::Blob;
@@ -40,10 +40,8 @@ fn inherit(from: &Path, to: &Path, name: &str) -> Result<()> {
 }
 
 pub(super) fn plan(tree: &Tree, path: &CgroupPath, resources: &Resources) -> Result<CgroupPlan> {
-    let joined: Vec<PathBuf> = tree
-        .joined(resources.wants_cpuset())
-        .map(|hierarchy| path.under(&hierarchy.mount))
-        .collect();
+    let joined: Vec<&Hierarchy> = tree.joined(resources.wants_cpuset()).collect();
+    let own: Vec<PathBuf> = joined.iter().map(|hierarchy| path.under(&hierarchy.mount)).collect();
     let mut writes = limits(tree, path, resources, None)?;
     if resources.wants_cpuset() {
         // Both files need a value before anybody can join; what is not asked for comes from the parent.
@@ -70,18 +68,25 @@ pub(super) fn plan(tree: &Tree, path: &CgroupPath, resources: &Resources) -> Res
         );
     }
     Ok(CgroupPlan {
-        parents: Vec::new(),
+        parents: joined.iter().flat_map(|hierarchy| parents(hierarchy, path)).collect(),
         parent_writes: Vec::new(),
         join: CgroupJoin::Tasks {
-            files: joined.iter().map(|folder| folder.join("tasks")).collect(),
+            files: own.iter().map(|folder| folder.join("tasks")).collect(),
         },
-        own: joined,
+        own,
         writes,
         devices: Blob::default(),
         oom: tree
             .v1_group("memory", path)
             .map(|folder| folder.join("memory.oom_control")),
     })
+}
+
+/// The groups between the root of a hierarchy and the container's.
+fn parents(hierarchy: &Hierarchy, path: &CgroupPath) -> Vec<PathBuf> {
+    let mut chain = path.chain(&hierarchy.mount);
+    chain.pop();
+    chain
 }
 
 fn group(tree: &Tree, path: &CgroupPath, controller: &'static str, what: &'static str) -> Result<PathBuf> {
@@ -211,11 +216,8 @@ fn memory(
         swap = Some(-1);
     }
     // Without swap accounting the sum cannot be held; what the user asked for is refused, our own consequence dropped.
-    let accounted = tree
-        .hierarchy("memory")
-        .is_some_and(|h| h.mount.join("memory.memsw.limit_in_bytes").exists());
-    if !accounted && swap.is_some() {
-        if resources.memory_swap.is_some_and(|limit| limit > 0) {
+    if !tree.v1_swap && swap.is_some() {
+        if resources.memory_swap.is_some_and(|limit| limit > 0) && !resources.swap_is_default {
             return Err(CgroupError::Unsupported {
                 what: "a swap limit".into(),
                 place: "by this kernel",

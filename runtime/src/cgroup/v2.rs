@@ -101,10 +101,27 @@ fn evacuate(folder: &Path) -> Result<()> {
 }
 
 pub(super) fn plan(tree: &Tree, path: &CgroupPath, resources: &Resources) -> Result<CgroupPlan> {
-    let group = path.under(root(tree)?);
+    let root = root(tree)?;
+    let group = path.under(root);
+    let mut parents = path.chain(root);
+    parents.pop();
+    let wanted: Vec<String> = V2_WANTED
+        .iter()
+        .filter(|name| tree.v2_controllers.contains(**name))
+        .map(|name| format!("+{name}"))
+        .collect();
+    let parent_writes = parents
+        .iter()
+        .filter(|_| !wanted.is_empty())
+        .map(|parent| CgroupWrite {
+            path: parent.join("cgroup.subtree_control"),
+            value: wanted.join(" "),
+            optional: false,
+        })
+        .collect();
     Ok(CgroupPlan {
-        parents: Vec::new(),
-        parent_writes: Vec::new(),
+        parents,
+        parent_writes,
         writes: limits(tree, path, resources)?,
         join: CgroupJoin::Into { dir: group.clone() },
         devices: devices::program(&resources.devices).into(),
@@ -238,7 +255,7 @@ fn memory(
             .is_none_or(|parent| parent.join("memory.swap.max").exists() || !parent.join("memory.max").exists());
         if accounted {
             put("memory.swap.max", limit(alone));
-        } else if resources.memory_swap.is_some_and(|limit| limit > 0) {
+        } else if resources.memory_swap.is_some_and(|limit| limit > 0) && !resources.swap_is_default {
             return Err(CgroupError::Unsupported {
                 what: "a swap limit".into(),
                 place: "by this kernel",

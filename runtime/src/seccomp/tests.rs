@@ -38,7 +38,11 @@ fn run(program: &[u8], call: &Call) -> (u32, usize) {
                     4 => call.arch,
                     16..64 if k.is_multiple_of(4) => {
                         let word = call.args[(k as usize - 16) / 8];
-                        if k.is_multiple_of(8) { word as u32 } else { (word >> 32) as u32 }
+                        if k.is_multiple_of(8) {
+                            word as u32
+                        } else {
+                            (word >> 32) as u32
+                        }
                     }
                     _ => panic!("load of {k}"),
                 }
@@ -529,4 +533,25 @@ fn the_cache_shares_what_is_the_same() {
     assert!(Arc::ptr_eq(&first, &second));
     let third = cache.get(&Profile::docker(), capabilities::ALL).unwrap();
     assert!(!Arc::ptr_eq(&first, &third));
+}
+
+/// A filter is a matter of the thread, so one of the test's own can have it.
+#[test]
+fn the_kernel_takes_and_obeys_the_default_filter() {
+    use nix::sched::{CloneFlags, unshare};
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+    let filter = Profile::docker()
+        .compile(&Context::of_machine(capabilities::DEFAULT).unwrap())
+        .unwrap();
+    let outcome = std::thread::spawn(move || {
+        runtime_sys::privilege::no_new_privileges().unwrap();
+        let started = std::time::Instant::now();
+        runtime_sys::privilege::load_seccomp(&filter.program, filter.flags).unwrap();
+        println!("loading takes {:?}", started.elapsed());
+        let vsock = socket(AddressFamily::Vsock, SockType::Stream, SockFlag::SOCK_CLOEXEC, None);
+        let local = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None);
+        (unshare(CloneFlags::CLONE_NEWUTS), vsock.map(drop), local.map(drop))
+    });
+    use nix::errno::Errno::EPERM;
+    assert_eq!(outcome.join().unwrap(), (Err(EPERM), Err(EPERM), Ok(())));
 }

@@ -712,6 +712,7 @@ fn limits(resources: &Resources, privileged: bool, devices: &[Device]) -> Result
             (memory, 0) if memory > 0 => Some(memory.saturating_mul(2)),
             (_, swap) => some(swap),
         },
+        swap_is_default: resources.memory_swap == 0,
         memory_reservation: some(resources.memory_reservation),
         swappiness: resources.memory_swappiness.and_then(|value| u64::try_from(value).ok()),
         oom_kill_disable: resources.oom_kill_disable.unwrap_or(false),

@@ -71,6 +71,9 @@ fn v2_enables_controllers_down_to_the_parent() {
     assert_eq!(plan.join, CgroupJoin::Into { dir: own.clone() });
     assert_eq!(plan.oom, Some(own.join("memory.events")));
     assert!(plan.writes.is_empty() && plan.devices.is_empty());
+    // Should somebody remove the parent, the shim can make it again.
+    assert_eq!(plan.parents, [fake.root.path().join("iechor")]);
+    assert_eq!(plan.parent_writes[0].value, "+cpuset +cpu +io +memory +hugetlb +pids");
 }
 
 #[test]
