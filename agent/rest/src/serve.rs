@@ -83,6 +83,8 @@ fn builder() -> auto::Builder<TokioExecutor> {
         .http1()
         // A client that hijacks closes its writing side at the end of stdin and reads on.
         .half_close(true)
+        // As Go writes them: `Api-Version`, not `api-version`. Some scripts look for that.
+        .title_case_headers(true)
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT);
     builder.http2().timer(TokioTimer::new());

@@ -1,10 +1,13 @@
-//! Paths of the API that this daemon does not serve yet: a clear answer that names each, instead of "page not found".
+//! Paths of the API that this daemon does not serve yet: a clear answer that names each, instead of "page not found". Where
+//! "there are none" is the whole truth, that is the answer, so that `system prune` and the like work.
 
 use agent_engine::Engine;
 use axum::Router;
+use axum::response::Response;
 use axum::routing::{MethodRouter, any, delete, get, post, put};
 
 use crate::error::ApiError;
+use crate::reply;
 
 /// A route that answers 501 with the name of what is missing.
 macro_rules! missing {
@@ -38,7 +41,7 @@ pub fn routes(router: Router<Engine>) -> Router<Engine> {
         )
         .route("/commit", missing!(post, "committing a container to an image (commit)"))
         .route("/build", missing!(post, "building images"))
-        .route("/build/prune", missing!(post, "pruning the build cache"))
+        .route("/build/prune", post(nothing_cached))
         .route("/build/cancel", missing!(post, "building images"))
         .route("/grpc", missing!(post, "BuildKit"))
         .route("/session", missing!(post, "BuildKit sessions"))
@@ -49,7 +52,7 @@ pub fn routes(router: Router<Engine>) -> Router<Engine> {
             missing!(get, "inspecting an image at its registry"),
         )
         .route("/networks/create", missing!(post, "creating networks"))
-        .route("/networks/prune", missing!(post, "pruning networks"))
+        .route("/networks/prune", post(no_networks))
         .route(
             "/networks/{id}/connect",
             missing!(post, "connecting a container to a further network"),
@@ -58,7 +61,7 @@ pub fn routes(router: Router<Engine>) -> Router<Engine> {
             "/networks/{id}/disconnect",
             missing!(post, "disconnecting a container from a network"),
         )
-        .route("/plugins", missing!(get, "listing plugins"))
+        .route("/plugins", get(no_plugins))
         .route("/plugins/{*name}", missing!(any, "managing plugins"))
         .route("/volumes/{name}/update", missing!(put, "updating cluster volumes"))
         .route("/swarm", swarm())
@@ -73,6 +76,21 @@ pub fn routes(router: Router<Engine>) -> Router<Engine> {
         .route("/secrets/{*rest}", swarm())
         .route("/configs", swarm())
         .route("/configs/{*rest}", swarm())
+}
+
+/// There are no plugins, and saying so is the whole truth.
+async fn no_plugins() -> Response {
+    reply::ok(&serde_json::json!([]))
+}
+
+/// The default networks cannot be removed, and there are no others.
+async fn no_networks() -> Response {
+    reply::ok(&serde_json::json!({ "NetworksDeleted": null }))
+}
+
+/// Nothing builds, so nothing is cached.
+async fn nothing_cached() -> Response {
+    reply::ok(&serde_json::json!({ "CachesDeleted": null, "SpaceReclaimed": 0 }))
 }
 
 /// Making or joining a swarm is what is missing; the rest of `/swarm` asks for one that is not there.
