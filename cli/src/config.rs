@@ -57,6 +57,24 @@ impl std::fmt::Debug for Auth {
 }
 
 impl Config {
+    /// The proxy variables that new containers get, in both spellings, for the daemon at `host`.
+    pub fn proxy_environment(&self, host: &str) -> Vec<(String, String)> {
+        let Some(proxies) = self.proxies.get(host).or_else(|| self.proxies.get("default")) else {
+            return Vec::new();
+        };
+        [
+            ("HTTP_PROXY", &proxies.http_proxy),
+            ("HTTPS_PROXY", &proxies.https_proxy),
+            ("FTP_PROXY", &proxies.ftp_proxy),
+            ("NO_PROXY", &proxies.no_proxy),
+            ("ALL_PROXY", &proxies.all_proxy),
+        ]
+        .into_iter()
+        .filter(|(_, value)| !value.is_empty())
+        .flat_map(|(name, value)| [(name.to_owned(), value.clone()), (name.to_lowercase(), value.clone())])
+        .collect()
+    }
+
     /// Reads the file in `folder` (or in `~/.iechor`), and adds what docker's own file says about credentials.
     pub fn load(folder: Option<&Path>) -> Result<Config> {
         let home = std::env::var_os("HOME").map(PathBuf::from);

@@ -17,6 +17,7 @@ pub struct Progress {
     drawn: usize,
     live: bool,
     width: usize,
+    height: usize,
 }
 
 /// Where progress goes.
@@ -32,16 +33,19 @@ impl Progress {
             Out::Stdout => terminal::stdout_is_terminal(),
             Out::Stderr => terminal::stderr_is_terminal(),
         };
-        let width = match out {
-            Out::Stdout => terminal::size().map(|(_, columns)| usize::from(columns)),
-            Out::Stderr => terminal::stderr_width(),
+        let size = match out {
+            Out::Stdout => terminal::size(),
+            Out::Stderr => terminal::stderr_size(),
         };
+        let (rows, columns) = size.unwrap_or((24, 80));
+        let (width, height) = (usize::from(columns).max(20), usize::from(rows));
         Progress {
             out,
             lines: HashMap::new(),
             drawn: 0,
             live,
-            width: width.unwrap_or(80).max(20),
+            width,
+            height,
         }
     }
 
@@ -86,6 +90,8 @@ impl Progress {
             return;
         }
         match self.lines.get(&message.id) {
+            // A line that has scrolled away cannot be reached any more.
+            Some(&at) if self.drawn - at >= self.height => {}
             Some(&at) => {
                 let up = self.drawn - at;
                 self.write(&format!("\x1b[{up}A\x1b[2K\r{}\x1b[{up}B\r", clip(&line, self.width)));

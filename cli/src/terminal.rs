@@ -30,9 +30,9 @@ fn size_of(fd: BorrowedFd<'_>) -> Option<(u16, u16)> {
     terminal_size::terminal_size_of(fd).map(|(width, height)| (height.0, width.0))
 }
 
-/// Columns for progress output on stderr.
-pub fn stderr_width() -> Option<usize> {
-    size_of(io::stderr().as_fd()).map(|(_, columns)| usize::from(columns))
+/// The same for stderr, where progress goes when stdout carries data.
+pub fn stderr_size() -> Option<(u16, u16)> {
+    size_of(io::stderr().as_fd())
 }
 
 /// The terminal passes every key on. Dropping it goes back.

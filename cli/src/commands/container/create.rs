@@ -9,6 +9,7 @@ use client::{Client, Pull};
 use super::options::Options;
 use super::request;
 use crate::cli::{self, Cli};
+use crate::config::Config;
 use crate::credentials;
 use crate::failure::{Failure, REFUSED, Result};
 use crate::output;
@@ -31,6 +32,9 @@ pub async fn run(cli: &Cli, args: Args) -> Result {
 /// 125, with the daemon's words.
 pub async fn create(cli: &Cli, options: &Options, request: &CreateRequest) -> Result<String> {
     let client = cli.client()?;
+    let mut request = request.clone();
+    add_proxies(cli.config()?, &client.endpoint().to_string(), &mut request);
+    let request = &request;
     let mut id_file = IdFile::open(options.cidfile.as_deref())?;
     let platform = options.platform.clone().or_else(|| cli::env("DEFAULT_PLATFORM"));
     let platform = platform.as_deref();
@@ -68,6 +72,16 @@ pub async fn create(cli: &Cli, options: &Options, request: &CreateRequest) -> Re
     }
     id_file.write(&id)?;
     Ok(id)
+}
+
+/// The config file's proxies become variables of the container, where it does not set them itself.
+fn add_proxies(config: &Config, host: &str, request: &mut CreateRequest) {
+    for (name, value) in config.proxy_environment(host) {
+        let list = request.config.env.get_or_insert_default();
+        if !list.iter().any(|entry| entry.split('=').next() == Some(&name)) {
+            list.push(format!("{name}={value}"));
+        }
+    }
 }
 
 /// Another 404 (a network, a volume driver) is not cured by pulling.

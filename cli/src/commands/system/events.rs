@@ -55,21 +55,25 @@ pub async fn run(cli: &Cli, args: Args) -> Result {
     Ok(())
 }
 
-/// Templates use Go's names of the members, which differ from JSON's for a few.
+/// Templates use Go's names of the members. The three old ones are gone from API 1.52 on; templates may still ask for them.
 fn named(mut event: Value) -> Value {
+    let old = matches!(event["Type"].as_str(), Some("container" | "image"));
+    let of = |value: &Value| if old { value.clone() } else { Value::from("") };
+    let image = if event["Type"] == "container" {
+        &event["Actor"]["Attributes"]["image"]
+    } else {
+        &Value::Null
+    };
+    let members = [
+        ("Time", event["time"].clone()),
+        ("TimeNano", event["timeNano"].clone()),
+        ("Scope", event["scope"].clone()),
+        ("ID", of(&event["Actor"]["ID"])),
+        ("Status", of(&event["Action"])),
+        ("From", Value::from(image.as_str().unwrap_or_default())),
+    ];
     if let Some(map) = event.as_object_mut() {
-        for (wire, name) in [
-            ("time", "Time"),
-            ("timeNano", "TimeNano"),
-            ("scope", "Scope"),
-            ("status", "Status"),
-            ("id", "ID"),
-            ("from", "From"),
-        ] {
-            if let Some(value) = map.get(wire).cloned() {
-                map.insert(name.to_owned(), value);
-            }
-        }
+        map.extend(members.map(|(name, value)| (name.to_owned(), value)));
     }
     event
 }
