@@ -22,9 +22,9 @@ use crate::pump::Context;
 use crate::token::Token;
 use crate::{Shim, cgroup, spawn};
 
-/// How long a daemon has to record an exit before the shim does so itself. The daemon's record makes ours superfluous,
-/// and a synced file costs more than everything else at a container's end.
-const DAEMONS_TURN: Duration = Duration::from_millis(50);
+/// How long a daemon that is there has to record an exit before the shim does so too; one that goes away loses its turn
+/// at once. The daemon's record makes ours superfluous, and a synced file costs more than all else at a container's end.
+const DAEMONS_TURN: Duration = Duration::from_secs(1);
 
 /// How long a cgroup may stay busy with processes that are dying.
 const CGROUP_PATIENCE: Duration = Duration::from_secs(2);

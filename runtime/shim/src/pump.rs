@@ -11,6 +11,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv, sendmsg};
 use nix::unistd::{read, write};
 use runtime::log::{LogWriter, Stream};
+use runtime::plan::Stdin;
 use runtime::proto::Streams as Interest;
 use runtime_sys::epoll::{Epoll, GONE, HALF_CLOSED, READ, WRITE};
 use runtime_sys::{fd, pty};
@@ -48,6 +49,8 @@ pub struct Pump {
     input: Option<OwnedFd>,
     /// Input that the process has not taken yet: at most what one read brought.
     pending_input: Vec<u8>,
+    /// Clients may type.
+    takes_input: bool,
     /// The input ends with the first client (or its input) that ends.
     once: bool,
     /// The input ends when `pending_input` is written.
@@ -65,9 +68,11 @@ pub struct Pump {
 const MOST_AFTER_END: usize = 2 * 1024 * 1024;
 
 impl Pump {
-    pub fn new(process: u32, once: bool) -> Pump {
+    pub fn new(process: u32, stdin: &Stdin) -> Pump {
+        let once = matches!(stdin, Stdin::Pipe { once: true });
         Pump {
             process,
+            takes_input: matches!(stdin, Stdin::Pipe { .. }),
             terminal: false,
             held_open: None,
             outputs: [None, None],
@@ -97,7 +102,9 @@ impl Pump {
         fd::set_nonblocking(master.as_fd(), true)?;
         self.terminal = true;
         self.held_open = Some(pty::peer(master.as_fd())?);
-        self.input = Some(master.try_clone()?);
+        if self.takes_input {
+            self.input = Some(master.try_clone()?);
+        }
         self.outputs = [Some(master), None];
         self.watch_outputs(epoll)
     }

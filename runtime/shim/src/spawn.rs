@@ -65,10 +65,9 @@ pub fn container(
     // The cgroup namespace is made by the child when it is in its cgroup.
     let new = head.namespaces.new & !(CloneFlags::CLONE_NEWCGROUP.bits() as u64);
     let cgroup = cgroup::folder(&head.cgroup).transpose()?;
-    let once = matches!(head.stdin, Stdin::Pipe { once: true });
     let spawn = Spawn { number: INIT, namespaces: new, pid_namespace: target, cgroup: cgroup.as_ref(), asked_by };
     let pipes = Pipes::new(&head.stdin, head.terminal.is_some())?;
-    spawn.run(shim, pipes, once, &Job::Container { plan, joined }, epoll)
+    spawn.run(shim, pipes, &head.stdin, &Job::Container { plan, joined }, epoll)
 }
 
 /// Starts the set-up of a further process in the container whose first one is `init`.
@@ -88,7 +87,7 @@ pub fn exec(
     };
     let spawn = Spawn { number, namespaces: 0, pid_namespace: Some(init), cgroup: cgroup.as_ref(), asked_by };
     let pipes = Pipes::new(&plan.stdin, plan.terminal.is_some())?;
-    spawn.run(shim, pipes, true, &Job::Exec { plan, init, tasks }, epoll)
+    spawn.run(shim, pipes, &plan.stdin, &Job::Exec { plan, init, tasks }, epoll)
 }
 
 struct Spawn<'a> {
@@ -101,7 +100,7 @@ struct Spawn<'a> {
 }
 
 impl Spawn<'_> {
-    fn run(self, shim: &Shim, pipes: Pipes, once: bool, job: &Job<'_>, epoll: &Epoll) -> Result<Process> {
+    fn run(self, shim: &Shim, pipes: Pipes, stdin: &Stdin, job: &Job<'_>, epoll: &Epoll) -> Result<Process> {
         let (ours, theirs) = seqpacket::pair().at(Step::Streams, "socket")?;
         if let Some(target) = self.pid_namespace {
             nix::sched::setns(target, CloneFlags::CLONE_NEWPID).at(Step::Join, "pid namespace")?;
@@ -130,7 +129,7 @@ impl Spawn<'_> {
             Cloned::Parent { pid, pidfd } => (pid, pidfd),
             Cloned::Child => unreachable!("the child never returns"),
         };
-        let mut pump = Pump::new(self.number, once);
+        let mut pump = Pump::new(self.number, stdin);
         pump.set_pipes(pipes.input, pipes.outputs, epoll).at(Step::Streams, "pipes")?;
         Process::new(self.number, pid, pidfd, pump, ours, self.asked_by, epoll).at(Step::Streams, "socket")
     }

@@ -31,7 +31,7 @@ pub(super) struct Pool {
     program: Arc<OwnedFd>,
     ready: Mutex<VecDeque<Warm>>,
     wanted: usize,
-    refill: tokio::sync::Notify,
+    refill: Arc<tokio::sync::Notify>,
 }
 
 /// How long the daemon has to be idle before a shim is replaced: starting one takes a millisecond of a core, which the
@@ -44,9 +44,9 @@ impl Pool {
             program: Arc::new(super::sealed_program(program)?),
             ready: Mutex::new(VecDeque::new()),
             wanted,
-            refill: tokio::sync::Notify::new(),
+            refill: Arc::default(),
         });
-        tokio::spawn(keep_full(Arc::downgrade(&pool)));
+        tokio::spawn(keep_full(Arc::downgrade(&pool), Arc::clone(&pool.refill)));
         pool.refill.notify_one();
         Ok(pool)
     }
@@ -86,13 +86,19 @@ impl Drop for Pool {
     }
 }
 
-async fn keep_full(pool: Weak<Pool>) {
+/// Runs as long as the pool, which it holds only while it fills it.
+async fn keep_full(pool: Weak<Pool>, refill: Arc<tokio::sync::Notify>) {
     loop {
-        let Some(strong) = pool.upgrade() else { return };
-        while strong.missing() > 0 {
-            let program = Arc::clone(&strong.program);
+        refill.notified().await;
+        tokio::time::sleep(IDLE).await;
+        loop {
+            let Some(pool) = pool.upgrade() else { return };
+            if pool.missing() == 0 {
+                break;
+            }
+            let program = Arc::clone(&pool.program);
             match tokio::task::spawn_blocking(move || spawn(&program)).await {
-                Ok(Ok(warm)) => strong.ready.lock().unwrap_or_else(PoisonError::into_inner).push_back(warm),
+                Ok(Ok(warm)) => pool.ready.lock().unwrap_or_else(PoisonError::into_inner).push_back(warm),
                 Ok(Err(error)) => {
                     // A start will try by itself and tell its user.
                     warn!(%error, "cannot keep a shim ready");
@@ -100,15 +106,6 @@ async fn keep_full(pool: Weak<Pool>) {
                 }
                 Err(_) => return,
             }
-        }
-        drop(strong);
-        let Some(strong) = pool.upgrade() else { return };
-        // Holds the pool only by a weak reference while it waits, so that its end is seen.
-        let notified = tokio::time::timeout(Duration::from_secs(1), strong.refill.notified());
-        let woken = notified.await.is_ok();
-        drop(strong);
-        if woken {
-            tokio::time::sleep(IDLE).await;
         }
     }
 }

@@ -226,3 +226,11 @@ pub fn leave_session_keyring() -> io::Result<()> {
     // SAFETY: a null name asks for an anonymous keyring.
     check(unsafe { libc::syscall(libc::SYS_keyctl, libc::KEYCTL_JOIN_SESSION_KEYRING, anonymous) }).map(drop)
 }
+
+/// The process gets `signal` when the thread that made it ends: `PR_SET_PDEATHSIG`. A change of user clears it.
+///
+/// # Errors
+/// As `prctl(2)`.
+pub fn signal_at_parents_end(signal: i32) -> io::Result<()> {
+    prctl(libc::PR_SET_PDEATHSIG, signal as u64, 0).map(drop)
+}

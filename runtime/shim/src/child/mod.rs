@@ -67,7 +67,13 @@ pub mod report {
 pub fn container(inherited: &Inherited<'_>, plan: &[u8], joined: &[OwnedFd]) -> ! {
     let outcome = Plan::decode(plan)
         .map_err(|error| failure(Step::Plan, "", Errno::EINVAL, error.to_string()))
-        .and_then(|plan| set_up(inherited, &plan, joined));
+        .and_then(|plan| {
+            // Everything below would be done to the host's mounts.
+            if plan.head.namespaces.new & libc::CLONE_NEWNS as u64 == 0 {
+                return Err(failure(Step::Plan, "", Errno::EINVAL, "a container needs a mount namespace of its own"));
+            }
+            set_up(inherited, &plan, joined)
+        });
     end(inherited, outcome)
 }
 
@@ -195,6 +201,8 @@ fn run(
     let program = Program::find(&plan.argv, &plan.env, &identity.home)?;
     umask(Mode::from_bits_truncate(plan.umask.unwrap_or(0o022)));
     fd::cloexec_from(3).at(Step::Streams, "descriptors")?;
+    // A process without its shim has no streams, no log and nobody to wait for it.
+    privilege::signal_at_parents_end(libc::SIGKILL).at(Step::Exec, "shim")?;
     if init {
         init::split(inherited.single, terminal.as_ref().map(AsFd::as_fd))?;
     }

@@ -117,7 +117,7 @@ async fn a_killed_shim_is_told_and_its_socket_cleared() {
     assert!(matches!(shim.signal(9).await, Err(ShimError::Gone)));
     assert!(rig.launcher.reconnect("shot").await.unwrap().is_none());
     assert!(rig.launcher.live().unwrap().is_empty());
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
+    until("its container ends with it", || !alive(pid)).await;
 }
 
 #[tokio::test]

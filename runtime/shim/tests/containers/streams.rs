@@ -199,3 +199,35 @@ fn cpu_ticks(pid: i32) -> u64 {
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
     [11, 12].iter().filter_map(|index| fields.get(*index)?.parse::<u64>().ok()).sum()
 }
+
+#[tokio::test]
+async fn nothing_is_typed_into_a_container_without_input() {
+    let rig = crate::new_rig!();
+    for (id, terminal) in [("mute", None), ("mutetty", Some(ConsoleSize { rows: 0, cols: 0 }))] {
+        let mut plan = rig.plan(id, &["sh", "-c", "read x; echo \"<$x>\""]);
+        if terminal.is_some() {
+            plan.process.argv = ["sh", "-c", "sleep 0.2; echo done"].iter().map(Into::into).collect();
+        }
+        plan.head.terminal = terminal;
+        let (shim, mut stream) = rig.start_attached(plan).await;
+        let _ = stream.write_all(b"ignored\n");
+        assert_eq!(shim.wait().await.code, 0);
+        shim.release().await;
+        let mut out = Vec::new();
+        stream.read_to_end(&mut out).unwrap();
+        assert!(!String::from_utf8_lossy(&out).contains("ignored"), "{id}");
+    }
+}
+
+#[tokio::test]
+async fn log_files_of_dockers_format_are_written_and_rotated() {
+    let rig = crate::new_rig!();
+    let mut plan = rig.plan("json", &["sh", "-c", "seq 1 3000; echo last"]);
+    let path = rig.folder.path().join("containers/json/json.log");
+    plan.head.log = LogTarget::JsonFile { path: path.clone(), max_size: 20_000, max_files: 3 };
+    assert_eq!(rig.run(plan).await.0.code, 0);
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(text.trim_end().rsplit('\n').next().unwrap().starts_with(r#"{"log":"last\n","stream":"stdout","time":""#));
+    let files = std::fs::read_dir(path.parent().unwrap()).unwrap().flatten();
+    assert_eq!(files.filter(|file| file.file_name().to_str().unwrap().starts_with("json.log")).count(), 3);
+}
