@@ -94,6 +94,7 @@ fn restore_terminal_on_panic() {
 fn log_calls() {
     let _ = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
+        .with_ansi(terminal::stderr_is_terminal())
         .with_env_filter("cli_client=debug")
         .try_init();
 }

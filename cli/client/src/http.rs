@@ -413,13 +413,19 @@ impl Client {
             doing: doing.clone(),
             source: Box::new(source),
         };
+        let again = repeatable(&request);
         let (response, sender) = loop {
             let (mut sender, fresh) = self.connection().await?;
             match sender.try_send_request(request).await {
                 Ok(response) => break (response, sender),
-                // An idle connection that the daemon closed meanwhile: hyper hands the unsent request back.
+                // An idle connection that the daemon closed meanwhile. hyper hands a request back that was not sent; one
+                // that may have been is only repeated when that changes nothing.
                 Err(mut failed) => match (failed.take_message(), fresh) {
                     (Some(unsent), false) => request = unsent,
+                    (None, false) => match &again {
+                        Some(head) => request = copy(head),
+                        None => return Err(broken(failed.into_error())),
+                    },
                     _ => return Err(broken(failed.into_error())),
                 },
             }
@@ -463,9 +469,7 @@ impl Client {
         for (name, value) in call.headers {
             request = request.header(name, value);
         }
-        let body = call
-            .body
-            .unwrap_or_else(|| Empty::new().map_err(|never| match never {}).boxed_unsync());
+        let body = call.body.unwrap_or_else(empty);
         request.body(body).map_err(|_| Error::Name(call.path))
     }
 
@@ -563,6 +567,25 @@ impl Download {
         })
         .into_stream()
     }
+}
+
+/// The head of a request that only reads, and so may be sent twice.
+fn repeatable(request: &Request<Body>) -> Option<Request<()>> {
+    matches!(*request.method(), Method::GET | Method::HEAD).then(|| {
+        let mut head = Request::new(());
+        head.method_mut().clone_from(request.method());
+        head.uri_mut().clone_from(request.uri());
+        head.headers_mut().clone_from(request.headers());
+        head
+    })
+}
+
+fn copy(head: &Request<()>) -> Request<Body> {
+    head.clone().map(|()| empty())
+}
+
+fn empty() -> Body {
+    Empty::new().map_err(|never| match never {}).boxed_unsync()
 }
 
 /// A name as one segment of a path: whatever a user types cannot reach another route.

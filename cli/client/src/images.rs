@@ -78,14 +78,15 @@ impl Client {
     }
 
     /// The answer as the daemon wrote it.
-    pub async fn inspect_image_raw(&self, name: &str) -> Result<Bytes> {
-        self.fetch_bytes(Call::get(format!("/images/{}/json", segments(name)?)))
-            .await
+    /// `platform` as the JSON object that this query value is.
+    pub async fn inspect_image_raw(&self, name: &str, platform: Option<&str>) -> Result<Bytes> {
+        let call = Call::get(format!("/images/{}/json", segments(name)?));
+        self.fetch_bytes(call.option("platform", platform)).await
     }
 
-    pub async fn image_history(&self, name: &str) -> Result<Vec<HistoryItem>> {
-        self.fetch(Call::get(format!("/images/{}/history", segments(name)?)))
-            .await
+    pub async fn image_history(&self, name: &str, platform: Option<&str>) -> Result<Vec<HistoryItem>> {
+        let call = Call::get(format!("/images/{}/history", segments(name)?));
+        self.fetch(call.option("platform", platform)).await
     }
 
     pub async fn tag_image(&self, name: &str, repo: &str, tag: &str) -> Result<()> {

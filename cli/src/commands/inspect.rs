@@ -43,7 +43,7 @@ async fn find(client: &Client, name: &str, kinds: &[&str], size: bool) -> Result
     for kind in kinds {
         let found = match *kind {
             "container" => client.inspect_container_raw(name, size).await,
-            "image" => client.inspect_image_raw(name).await,
+            "image" => client.inspect_image_raw(name, None).await,
             "network" => client.inspect_network_raw(name, false).await,
             _ => client.inspect_volume_raw(name).await,
         };

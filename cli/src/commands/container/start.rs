@@ -80,11 +80,6 @@ async fn attached(cli: &Cli, args: &Args, name: &str) -> Result {
     let waiting = client.wait_container(id, condition).await?;
     let raw = if tty && stdin { Raw::stdin()? } else { None };
     let guarded = (raw.is_some() && proxied.is_none()).then(signals::guard);
-    if container.state.running {
-        // Docker's answer to a start of what runs is success; its exit code is not ours to wait for then.
-        drop(raw);
-        fail!("container {name} is running already; use `iechor attach {name}`");
-    }
     run::start(client, id, args.detach_keys.as_deref())
         .await
         .map_err(|failure| failure.with_code(1))?;

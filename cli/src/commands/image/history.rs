@@ -3,6 +3,7 @@
 use client::api::image::HistoryItem;
 use serde_json::json;
 
+use super::load::platform_json;
 use super::short;
 use crate::cli::Cli;
 use crate::commands::container::ls::shorten;
@@ -27,12 +28,16 @@ pub struct Args {
     /// Show only ids
     #[arg(short, long)]
     quiet: bool,
+    /// Only this platform of the image
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Option<String>,
     #[arg(value_name = "IMAGE", required = true)]
     image: String,
 }
 
 pub async fn run(cli: &Cli, args: Args) -> Result {
-    let items = cli.client()?.image_history(&args.image).await?;
+    let platform = args.platform.as_deref().map(platform_json).transpose()?;
+    let items = cli.client()?.image_history(&args.image, platform.as_deref()).await?;
     if args.quiet && args.format.is_none() {
         for item in &items {
             output::line(short(&item.id, args.no_trunc));
