@@ -186,7 +186,7 @@ fn an_oom_kill_is_counted() {
         _ => live.groups.tree.v1_group("memory", &live.path).unwrap().join("tasks"),
     };
     let script = format!(
-        "echo 0 > '{}'; exec head -c 64M /dev/zero | tail -c 64M >/dev/null",
+        "echo 0 > '{}'; exec dd if=/dev/zero of=/dev/null bs=64M count=1",
         procs.display()
     );
     let _ = Command::new("/bin/sh")
