@@ -237,7 +237,7 @@ fn several_hosts_at_once(_: &Nothing) {
         .local_addr()
         .unwrap()
         .port();
-    let daemon = start(&["--host", &format!("tcp://127.0.0.1:{port}")]);
+    let daemon = start(&["--host", &format!("tcp://127.0.0.1:{port}"), "--allow-insecure-tcp"]);
     let tcp = Server::Tcp(format!("127.0.0.1:{port}"));
     tcp.get("/_ping").expect(200);
     daemon.server.get("/_ping").expect(200);

@@ -16,11 +16,7 @@ pub struct Port {
 impl Port {
     pub fn start() -> Port {
         let registry = Registry::start();
-        let options = Options {
-            default_registry: Some(registry.address.clone()),
-            ..Options::default()
-        };
-        let daemon = Daemon::foreign().unwrap_or_else(|| Daemon::start(options));
+        let daemon = Daemon::foreign().unwrap_or_else(|| Daemon::start(Options::default()));
         Port { daemon, registry }
     }
 
@@ -62,6 +58,7 @@ pub fn tests() -> Vec<Test<Port>> {
     tests![
         pull_from_the_registry_and_run,
         short_names_mean_the_default_registry,
+        a_mirror_serves_the_hubs_names,
         run_pulls_a_missing_image,
         pull_by_digest,
         pull_takes_the_platform_of_the_machine,
@@ -136,13 +133,59 @@ fn short_names_mean_the_default_registry(port: &Port) {
         port.registry
             .push(repository, "latest", &unique("short"), true, Packing::Gzip);
     }
-    port.daemon.iechor(&["pull", "shorty"]).ok();
-    assert_eq!(
-        port.daemon.iechor(&["run", "--rm", "shorty", "cat", "/what"]).ok(),
-        "short"
+    let address = &port.registry.address;
+    let daemon = Daemon::start(Options {
+        default_registry: Some(address.clone()),
+        ..Options::default()
+    });
+    daemon.iechor(&["pull", "shorty"]).ok();
+    assert_eq!(daemon.iechor(&["run", "--rm", "shorty", "cat", "/what"]).ok(), "short");
+    for name in [
+        "shorty",
+        &format!("{address}/shorty"),
+        &format!("{address}/library/shorty"),
+    ] {
+        let found = daemon.docker(&["images", "-q", name]).ok().lines().count();
+        let known = daemon.docker(&["image", "inspect", name]).code == 0;
+        assert_eq!(
+            found == 1,
+            known,
+            "{name} is the image's name for one call and not for the other"
+        );
+    }
+    assert_eq!(daemon.docker(&["images", "-q", "shorty"]).ok().lines().count(), 1);
+    daemon.iechor(&["rmi", "shorty"]).ok();
+    daemon.finish();
+}
+
+/// The docker client spells short names out as the hub's; a mirror of the hub serves them all the same.
+fn a_mirror_serves_the_hubs_names(port: &Port) {
+    if port.daemon.is_foreign() {
+        harness::suite::skip("the other engine's mirrors are not ours");
+    }
+    port.registry.push(
+        "library/mirrored",
+        "latest",
+        &unique("from the mirror"),
+        true,
+        Packing::Gzip,
     );
-    assert_eq!(port.daemon.docker(&["images", "-q", "shorty"]).ok().lines().count(), 1);
-    port.daemon.iechor(&["rmi", "shorty"]).ok();
+    let mirror = format!("http://{}", port.registry.address);
+    let daemon = Daemon::start(Options {
+        arguments: vec!["--registry-mirror".into(), mirror],
+        ..Options::default()
+    });
+    assert_eq!(
+        daemon.docker(&["run", "--rm", "mirrored", "cat", "/what"]).ok(),
+        "from the mirror"
+    );
+    assert!(
+        daemon
+            .docker(&["images", "--format", "{{.Repository}}"])
+            .ok()
+            .contains("mirrored")
+    );
+    daemon.finish();
 }
 
 fn run_pulls_a_missing_image(port: &Port) {

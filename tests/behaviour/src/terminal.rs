@@ -32,9 +32,16 @@ impl Desk {
         for repository in ["ubuntu", "library/ubuntu"] {
             registry.push(repository, "latest", &Image::ubuntu(), true, Packing::Gzip);
         }
-        let options = Options {
-            default_registry: Some(registry.address.clone()),
-            ..Options::default()
+        let options = match cli {
+            Cli::Iechor => Options {
+                default_registry: Some(registry.address.clone()),
+                ..Options::default()
+            },
+            // The docker client spells `ubuntu` out as the hub's, so the registry has to stand in for the hub.
+            Cli::Docker => Options {
+                arguments: vec!["--registry-mirror".into(), format!("http://{}", registry.address)],
+                ..Options::default()
+            },
         };
         let mut daemon = Daemon::start(options);
         daemon.cli = cli;
@@ -104,6 +111,8 @@ fn the_example_word_for_word(desk: &Desk) {
     );
     // It can be started again, with what was written.
     let mut again = desk.daemon.terminal(&["start", "-a", "-i", id], 24, 80);
+    // Not before the shell is there: what it has not yet read when it takes the terminal over may be lost.
+    again.expect("# ");
     again.line("exit 4");
     assert_eq!(again.finish(), 4);
     desk.daemon.run(&["rm", id]).ok();
