@@ -5,9 +5,9 @@ use std::net::Ipv4Addr;
 use crate::address::{Cidr, Mac};
 use crate::config::NetworkConfig;
 use crate::error::{Error, Result};
-use crate::link;
-use crate::netlink::Channel;
-use crate::{subnet, sysctl};
+use crate::netlink::Done;
+use crate::rtnl::{Link, LinkKind, Route, Rtnl};
+use crate::{link, subnet, sysctl};
 
 /// The usual Ethernet MTU: more than this only when it is configured, because what is behind the host need not take it.
 const MTU_MAX: u32 = 1500;
@@ -28,14 +28,16 @@ pub struct Bridge {
 
 /// Brings the bridge into the state that the configuration wants. One that is there keeps its subnet (containers may
 /// be on it) unless a bridge address is configured.
-pub fn ensure(channel: &mut Channel, config: &NetworkConfig) -> Result<Bridge> {
+pub fn ensure(rtnl: &Rtnl, config: &NetworkConfig) -> Result<Bridge> {
     let name = config.bridge.as_str();
     let look = || format!("look up interface {name}");
-    let found = link::find(channel, name).map_err(|refusal| refusal.because(look()))?;
-    if found.as_ref().is_some_and(|link| link.kind != "bridge") {
+    let found = rtnl.find(name).map_err(|refusal| refusal.because(look()))?;
+    if found.as_ref().is_some_and(|link| link.kind != LinkKind::Bridge) {
         return Err(Error::NotABridge { name: name.into() });
     }
-    let addresses = link::addresses(channel).map_err(|refusal| refusal.because("list the host's addresses"))?;
+    let addresses = rtnl
+        .addresses()
+        .map_err(|refusal| refusal.because("list the host's addresses"))?;
     let own = found.as_ref().map(|link| link.index);
     let present: Vec<Cidr> = addresses
         .iter()
@@ -46,7 +48,9 @@ pub fn ensure(channel: &mut Channel, config: &NetworkConfig) -> Result<Bridge> {
         // Nothing to choose: save the dump, which is long on a router.
         (Some(_), _, Some(_)) => Vec::new(),
         (None, Some(_), Some(_)) => Vec::new(),
-        _ => link::routes(channel).map_err(|refusal| refusal.because("list the host's routes"))?,
+        _ => rtnl
+            .routes()
+            .map_err(|refusal| refusal.because("list the host's routes"))?,
     };
     let gateway = match (
         config.bip,
@@ -72,34 +76,14 @@ pub fn ensure(channel: &mut Channel, config: &NetworkConfig) -> Result<Bridge> {
     };
     let mtu = match config.mtu {
         Some(mtu) => mtu,
-        None => default_mtu(channel, &routes)?,
+        None => default_mtu(rtnl, &routes),
     };
     let index = match &found {
         Some(link) => link.index,
-        None => create(channel, name, mtu)?,
+        None => create(rtnl, name, mtu)?,
     };
-    let mut batch = channel.batch();
-    let mut nothing = true;
-    for stale in present.iter().filter(|address| **address != gateway) {
-        link::delete_address(&mut batch, index, *stale);
-        nothing = false;
-    }
-    if !present.contains(&gateway) {
-        link::add_address(&mut batch, index, gateway);
-        nothing = false;
-    }
-    if found.as_ref().is_some_and(|link| link.mtu != mtu) {
-        link::set_mtu(&mut batch, index, mtu);
-        nothing = false;
-    }
-    if !found.as_ref().is_some_and(|link| link.up) {
-        link::set_up(&mut batch, index);
-        nothing = false;
-    }
-    if !nothing {
-        let action = || format!("configure bridge {name} with address {gateway} and MTU {mtu}");
-        channel.exchange(batch).map_err(|refusal| refusal.because(action()))?;
-    }
+    configure(rtnl, index, found.as_ref(), &present, gateway, mtu)
+        .map_err(|refusal| refusal.because(format!("configure bridge {name} with address {gateway} and MTU {mtu}")))?;
     let turned_forwarding_on = host_settings(config)?;
     Ok(Bridge {
         index,
@@ -109,26 +93,41 @@ pub fn ensure(channel: &mut Channel, config: &NetworkConfig) -> Result<Bridge> {
     })
 }
 
-fn create(channel: &mut Channel, name: &str, mtu: u32) -> Result<u32> {
-    let mut batch = channel.batch();
-    link::add_bridge(&mut batch, name, mtu, Mac::random());
-    match channel.exchange(batch) {
+fn create(rtnl: &Rtnl, name: &str, mtu: u32) -> Result<u32> {
+    match rtnl.add_bridge(name, mtu, Mac::random()) {
         Ok(()) => {}
         // Somebody was faster; what it is is looked at below.
         Err(refusal) if refusal.is(libc::EEXIST) => {}
         Err(refusal) => return Err(refusal.because(format!("create bridge {name}"))),
     }
-    let made = link::find(channel, name).map_err(|refusal| refusal.because(format!("look up interface {name}")))?;
-    let Some(made) = made.filter(|link| link.kind == "bridge") else {
+    let made = rtnl
+        .find(name)
+        .map_err(|refusal| refusal.because(format!("look up interface {name}")))?;
+    let Some(made) = made.filter(|link| link.kind == LinkKind::Bridge) else {
         return Err(Error::NotABridge { name: name.into() });
     };
     if link::has_ipv6(mtu) {
-        let mut batch = channel.batch();
-        link::set_no_link_local(&mut batch, made.index);
-        let action = || format!("keep bridge {name} without link-local addresses");
-        channel.exchange(batch).map_err(|refusal| refusal.because(action()))?;
+        rtnl.set_no_link_local(made.index)
+            .map_err(|refusal| refusal.because(format!("keep bridge {name} without link-local addresses")))?;
     }
     Ok(made.index)
+}
+
+/// Changes what is not as it should be; `found` is the bridge as it was, if it was there.
+fn configure(rtnl: &Rtnl, index: u32, found: Option<&Link>, present: &[Cidr], gateway: Cidr, mtu: u32) -> Done<()> {
+    for stale in present.iter().filter(|address| **address != gateway) {
+        rtnl.delete_address(index, *stale)?;
+    }
+    if !present.contains(&gateway) {
+        rtnl.add_address(index, gateway)?;
+    }
+    if found.is_some_and(|link| link.mtu != mtu) {
+        rtnl.set_mtu(index, mtu)?;
+    }
+    if !found.is_some_and(|link| link.up) {
+        rtnl.set_up(index)?;
+    }
+    Ok(())
 }
 
 /// Returns whether the host did not forward before.
@@ -159,14 +158,15 @@ fn first_address(subnet: Cidr) -> Cidr {
 }
 
 /// That of the interface with the default route, or the usual one where that is smaller or there is none.
-fn default_mtu(channel: &mut Channel, routes: &[link::Route]) -> Result<u32> {
-    let Some(interface) = routes
-        .iter()
-        .find(|route| route.to.prefix() == 0)
-        .and_then(|route| route.interface)
-    else {
-        return Ok(MTU_MAX);
+fn default_mtu(rtnl: &Rtnl, routes: &[Route]) -> u32 {
+    let default = routes.iter().find(|route| route.to.prefix() == 0);
+    let Some(interface) = default.and_then(|route| route.interface) else {
+        return MTU_MAX;
     };
-    let found = link::find_index(channel, interface).map_err(|refusal| refusal.because("look up an interface"))?;
-    Ok(found.map_or(MTU_MAX, |link| link.mtu).clamp(MTU_MIN, MTU_MAX))
+    let found = rtnl.find_index(interface).unwrap_or_else(|refusal| {
+        // No reason to be without a network: most interfaces have the usual one.
+        tracing::warn!(interface, error = %refusal.source, "cannot look up the interface of the default route");
+        None
+    });
+    found.map_or(MTU_MAX, |link| link.mtu).clamp(MTU_MIN, MTU_MAX)
 }

@@ -11,14 +11,17 @@
 //!
 //! - [`Network`] is the handle: endpoints, published ports, recovery after a crash.
 //! - `pool` keeps namespaces ready, made by `namespace`; an endpoint is popped in microseconds.
-//! - `netlink` encodes and exchanges messages; `link` (rtnetlink) and `nft` (nftables) say what is in them.
+//! - `rtnl` is rtnetlink, for what no start waits for: the bridge, lists, removals. The `janitor`'s thread has it.
+//! - `netlink` is an own encoder, for what a start may wait for: `link` (veth pairs, the inside of a namespace) and
+//!   `nft` (nftables) say what is in its messages.
 //! - `ipam` gives addresses, `port` gives ports: pure, tried by property tests against models.
 //!
 //! Deliberately absent: processes (`ip`, `nft`, `iptables` are never run), a proxy for published ports, rules per
 //! port or per container, and every trace of a container in here after [`Network::release`].
 //!
-//! All methods block, for microseconds to milliseconds; call them where blocking is allowed. They work in the network
-//! namespace of the thread that called [`Network::open`], whichever thread calls them.
+//! All methods block, for microseconds to milliseconds; call them where blocking is allowed. They need no runtime and
+//! mind none. They work in the network namespace of the thread that called [`Network::open`], whichever thread calls
+//! them.
 #![forbid(unsafe_code)]
 
 mod address;
@@ -41,6 +44,7 @@ mod nft;
 mod pool;
 mod port;
 mod publisher;
+mod rtnl;
 mod subnet;
 mod sysctl;
 

@@ -1,10 +1,11 @@
-//! A small netlink encoder and the exchange of requests and answers.
+//! A small netlink encoder and the exchange of requests and answers, for what a start may wait for (`link`) and for
+//! nftables and connection tracking.
 //!
-//! Used for everything this crate asks of the kernel, not only on the hot path: what it does off that path (a bridge,
-//! three dumps) is some 150 lines on top of this encoder, while rtnetlink would bring a second set of message types
-//! and an async connection that needs a runtime in the right network namespace.
+//! Many messages go out in one send(2), and one message says all that the kernel understands in one: rtnetlink, which
+//! serves the rest of this crate (`rtnl`), makes three or four round trips of the veth pair that is one here. See the
+//! decision record in docs/adr.
 //!
-//! The kernel handles a request within send(2), so that all answers are queued when it returns.
+//! The kernel handles a request within send(2), so that all answers are queued when it returns: no runtime is needed.
 
 use std::io;
 
@@ -134,6 +135,9 @@ fn align(bytes: &mut Vec<u8>) {
     bytes.resize(bytes.len().next_multiple_of(4), 0);
 }
 
+/// What comes of a request to the kernel.
+pub type Done<T> = std::result::Result<T, Refusal>;
+
 /// Why the kernel refused a batch: the first message that failed.
 #[derive(Debug)]
 pub struct Refusal {
@@ -208,15 +212,7 @@ impl Channel {
     /// # Errors
     /// The first refusal; what the other messages did depends on the protocol: nftables did nothing then, rtnetlink
     /// did everything else.
-    pub fn exchange(&mut self, batch: Batch) -> std::result::Result<(), Refusal> {
-        self.exchange_with(batch, |_, _| {})
-    }
-
-    /// The same, with a look at each message that is no acknowledgement (its type and its payload).
-    ///
-    /// # Errors
-    /// As [`exchange`](Self::exchange).
-    pub fn exchange_with(&mut self, batch: Batch, mut see: impl FnMut(u16, &[u8])) -> std::result::Result<(), Refusal> {
+    pub fn exchange(&mut self, batch: Batch) -> Done<()> {
         const USUAL: usize = 160 * 1024;
         if batch.bytes.len() > USUAL {
             // The kernel counts its own overhead too.
@@ -234,7 +230,6 @@ impl Channel {
                     continue;
                 }
                 if i32::from(message.kind) != libc::NLMSG_ERROR {
-                    see(message.kind, message.payload);
                     continue;
                 }
                 acknowledged |= Some(message.sequence) == batch.last_acknowledged;
@@ -255,7 +250,7 @@ impl Channel {
     ///
     /// # Errors
     /// What the kernel answers.
-    pub fn dump(&mut self, kind: u16, header: &[u8], mut see: impl FnMut(&[u8])) -> std::result::Result<(), Refusal> {
+    pub fn dump(&mut self, kind: u16, header: &[u8], mut see: impl FnMut(&[u8])) -> Done<()> {
         let mut batch = self.batch();
         batch.message(kind, DUMP, header, |_| {});
         self.sequence = batch.next;
@@ -300,17 +295,21 @@ impl Message<'_> {
             return None;
         }
         let mut said = None;
-        // After the code comes the header of the request, and with CAPPED nothing more of it.
         if self.flags & CAPPED != 0 && self.flags & ACK_ATTRIBUTES != 0 {
-            said = attributes(self.payload.get(4 + HEADER..).unwrap_or_default())
-                .find(|(kind, _)| *kind == ERROR_TEXT)
-                .map(|(_, text)| string(text).into_owned());
+            said = sentence(self.payload.get(4..).unwrap_or_default());
         }
         Some(Refusal {
             source: io::Error::from_raw_os_error(-code),
             said,
         })
     }
+}
+
+/// The kernel's own sentence in what follows an error's code: the header of the request, of which a socket with
+/// `NETLINK_CAP_ACK` gets nothing more, then attributes.
+pub fn sentence(after_code: &[u8]) -> Option<String> {
+    let text = attribute(after_code.get(HEADER..)?, ERROR_TEXT)?;
+    Some(string(text).into_owned())
 }
 
 /// The messages in a datagram.

@@ -7,7 +7,6 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use runtime_sys::iptables;
-use runtime_sys::netlink::Protocol;
 
 use crate::address::Cidr;
 use crate::bridge::{self, Bridge};
@@ -17,14 +16,13 @@ use crate::error::{Error, Result};
 use crate::home::Home;
 use crate::ipam::Ipam;
 use crate::janitor::{Chore, Janitor};
-use crate::link;
 use crate::names::Names;
 use crate::namespace::{Attachment, Maker};
-use crate::netlink::Channel;
 use crate::nft::Table;
 use crate::pool::Pool;
 use crate::port::{PortBinding, PortRequest, Proto};
 use crate::publisher::Publisher;
+use crate::rtnl::{Link, LinkKind};
 use crate::sysctl;
 
 /// Linux's own default, for a host that does not say.
@@ -44,7 +42,6 @@ struct Inner {
     pool: Pool,
     publisher: Mutex<Publisher>,
     janitor: Janitor,
-    route: Mutex<Channel>,
 }
 
 /// What is to be known about a network.
@@ -85,8 +82,11 @@ impl Network {
     pub fn open(config: NetworkConfig) -> Result<Self> {
         config.validate()?;
         let home = Home::here()?;
-        let mut route = Channel::open(Protocol::Route)?;
-        let bridge = bridge::ensure(&mut route, &config)?;
+        let janitor = Janitor::start()?;
+        let bridge = {
+            let config = config.clone();
+            janitor.ask(move |rtnl| bridge::ensure(rtnl, &config))?
+        };
         let subnet = bridge.gateway.network();
         let ipam = Ipam::new(subnet, bridge.gateway.address()).ok_or(Error::SubnetSize { subnet })?;
         let attachment = Attachment {
@@ -110,8 +110,7 @@ impl Network {
             bridge,
             pool,
             publisher: Mutex::new(publisher),
-            janitor: Janitor::start()?,
-            route: Mutex::new(route),
+            janitor,
             config,
         };
         Ok(Self(Arc::new(inner)))
@@ -247,15 +246,12 @@ impl Network {
         self.close();
         let inner = &*self.0;
         inner.publisher().delete_table()?;
-        let mut route = inner.route.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut batch = route.batch();
-        link::delete(&mut batch, inner.bridge.index);
-        match route.exchange(batch) {
-            Err(refusal) if !refusal.is(libc::ENODEV) => {
-                Err(refusal.because(format!("delete bridge {}", inner.config.bridge)))
-            }
-            _ => Ok(()),
-        }
+        let index = inner.bridge.index;
+        let name = inner.config.bridge.clone();
+        inner.janitor.ask(move |rtnl| match rtnl.delete(index) {
+            Ok(_) => Ok(()),
+            Err(refusal) => Err(refusal.because(format!("delete bridge {name}"))),
+        })
     }
 }
 
@@ -280,13 +276,15 @@ impl Inner {
     }
 
     /// Interfaces that have a name of ours and are on our bridge (or on none, after it was removed by hand).
-    fn orphans(&self, owned: &HashSet<String>) -> Result<Vec<link::Link>> {
+    fn orphans(&self, owned: &HashSet<String>) -> Result<Vec<Link>> {
         let names = Names::new(&self.config.bridge);
-        let mut route = self.route.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut links = link::list(&mut route).map_err(|refusal| refusal.because("list the host's interfaces"))?;
+        let mut links = self.janitor.ask(|rtnl| {
+            rtnl.links()
+                .map_err(|refusal| refusal.because("list the host's interfaces"))
+        })?;
         links.retain(|link| {
             let ours = link.master.is_none_or(|master| master == self.bridge.index);
-            ours && link.kind == "veth" && names.may_own(&link.name) && !owned.contains(&link.name)
+            ours && link.kind == LinkKind::Veth && names.may_own(&link.name) && !owned.contains(&link.name)
         });
         Ok(links)
     }

@@ -62,11 +62,9 @@ fn a_container_cannot_speak_to_the_hosts_loopback() {
         // A container that owns its namespace can make its kernel send anything, also packets to 127.0.0.1.
         inside(&a.netns, || {
             crate::sysctl::write("net/ipv4/conf/all/route_localnet", "1").unwrap();
-            let mut route = Channel::open(Protocol::Route).unwrap();
-            let mut batch = route.batch();
             let loopback = Cidr::new(Ipv4Addr::LOCALHOST, 8).unwrap();
-            link::delete_address(&mut batch, link::LOOPBACK, loopback);
-            route.exchange(batch).unwrap();
+            let rtnl = Rtnl::open().unwrap();
+            rtnl.delete_address(link::LOOPBACK, loopback).unwrap();
         });
         assert!(is_silent(&a.netns, Ipv4Addr::LOCALHOST, 1000));
         assert_eq!(
@@ -87,13 +85,8 @@ fn inside_all_is_as_a_container_expects_it() {
         let a = endpoint(&network);
         let empty = network.empty_netns().unwrap();
         let (links, addresses, routes) = inside(&a.netns, || {
-            let mut route = Channel::open(Protocol::Route).unwrap();
-            let found = (
-                link::list(&mut route),
-                link::addresses(&mut route),
-                link::routes(&mut route),
-            );
-            (found.0.unwrap(), found.1.unwrap(), found.2.unwrap())
+            let rtnl = Rtnl::open().unwrap();
+            (rtnl.links().unwrap(), rtnl.addresses().unwrap(), rtnl.routes().unwrap())
         });
         let names: Vec<_> = links
             .iter()
@@ -123,8 +116,7 @@ fn inside_all_is_as_a_container_expects_it() {
             );
         });
         inside(&empty, || {
-            let mut route = Channel::open(Protocol::Route).unwrap();
-            let links = link::list(&mut route).unwrap();
+            let links = Rtnl::open().unwrap().links().unwrap();
             assert_eq!(
                 links
                     .iter()
@@ -276,14 +268,44 @@ fn many_at_once_get_different_addresses() {
 #[test]
 fn the_subnet_avoids_what_the_host_uses() {
     world(|_| {
-        let mut route = Channel::open(Protocol::Route).unwrap();
-        let wire = link::find(&mut route, "wire").unwrap().unwrap();
-        let mut batch = route.batch();
-        link::add_address(&mut batch, wire.index, "172.17.5.5/24".parse().unwrap());
-        link::add_address(&mut batch, wire.index, "172.18.0.0/32".parse().unwrap());
-        route.exchange(batch).unwrap();
+        let rtnl = Rtnl::open().unwrap();
+        let wire = rtnl.find("wire").unwrap().unwrap();
+        for address in ["172.17.5.5/24", "172.18.0.0/32"] {
+            rtnl.add_address(wire.index, address.parse().unwrap()).unwrap();
+        }
         let network = open();
         assert_eq!(network.info().subnet.to_string(), "172.19.0.0/16");
+        network.purge().unwrap();
+    });
+}
+
+#[test]
+fn the_mtu_is_that_of_the_way_out() {
+    world(|_| {
+        let rtnl = Rtnl::open().unwrap();
+        let wire = rtnl.find("wire").unwrap().unwrap();
+        default_route("wire", NEIGHBOUR);
+        for (outside, expected) in [(1400, 1400), (9000, 1500)] {
+            rtnl.set_mtu(wire.index, outside).unwrap();
+            // The second time the bridge is there already.
+            let network = open();
+            assert_eq!(network.info().mtu, expected);
+            assert_eq!(rtnl.find("test0").unwrap().unwrap().mtu, expected);
+        }
+        open().purge().unwrap();
+    });
+}
+
+#[test]
+fn the_bridge_and_its_ports_have_no_link_local_address() {
+    world(|_| {
+        let network = open();
+        let a = endpoint(&network);
+        for interface in ["test0", &a.record.host_if] {
+            let mode = crate::sysctl::read(&format!("net/ipv6/conf/{interface}/addr_gen_mode"));
+            // Where there is no IPv6 there is nothing to read.
+            assert!(mode.is_none_or(|mode| mode == "1"), "{interface}");
+        }
         network.purge().unwrap();
     });
 }
@@ -328,10 +350,21 @@ fn what_cannot_be_a_bridge_is_refused() {
                 ..config()
             });
         }
-        let mut route = Channel::open(Protocol::Route).unwrap();
+        let rtnl = Rtnl::open().unwrap();
         assert!(
-            link::find(&mut route, "test0").unwrap().is_none(),
+            rtnl.find("test0").unwrap().is_none(),
             "nothing is left behind by a refusal"
+        );
+        // What the kernel itself refuses, in its own words.
+        let error = Network::open(NetworkConfig {
+            mtu: Some(20),
+            ..config()
+        })
+        .unwrap_err();
+        let words = crate::error::chain(&error);
+        assert!(
+            words.starts_with("cannot create bridge test0 (the kernel says: mtu") && words.contains("Invalid argument"),
+            "{words}"
         );
     });
 }

@@ -7,6 +7,7 @@
 //! They need root. Nothing of the machine's own network is touched.
 #![allow(clippy::unwrap_used)]
 
+mod callers;
 mod endpoints;
 mod ports;
 mod recovery;
@@ -21,6 +22,7 @@ use runtime_sys::netns;
 
 use crate::link;
 use crate::netlink::{ACK, CREATE, Channel};
+use crate::rtnl::Rtnl;
 use crate::{Cidr, Endpoint, EndpointSpec, Network, NetworkConfig};
 
 pub const HOST: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
@@ -74,8 +76,8 @@ pub fn far_neighbour(world: &World) -> OwnedFd {
 }
 
 fn default_route(interface: &str, gateway: Ipv4Addr) {
+    let wire = Rtnl::open().unwrap().find(interface).unwrap().unwrap();
     let mut route = Channel::open(Protocol::Route).unwrap();
-    let wire = link::find(&mut route, interface).unwrap().unwrap();
     let mut batch = route.batch();
     link::add_default_route(&mut batch, wire.index, gateway);
     route.exchange(batch).unwrap();
@@ -99,13 +101,11 @@ fn wire_as(host: &OwnedFd, neighbour: &OwnedFd, name: &str, addresses: [Ipv4Addr
     route.exchange(batch).unwrap();
     for (namespace, address) in [(host, addresses[0]), (neighbour, addresses[1])] {
         netns::within(namespace, || {
-            let mut route = Channel::open(Protocol::Route).unwrap();
-            let wire = link::find(&mut route, name).unwrap().unwrap();
-            let mut batch = route.batch();
-            link::set_up(&mut batch, link::LOOPBACK);
-            link::add_address(&mut batch, wire.index, Cidr::new(address, 24).unwrap());
-            link::set_up(&mut batch, wire.index);
-            route.exchange(batch).unwrap();
+            let rtnl = Rtnl::open().unwrap();
+            let wire = rtnl.find(name).unwrap().unwrap();
+            rtnl.set_up(link::LOOPBACK).unwrap();
+            rtnl.add_address(wire.index, Cidr::new(address, 24).unwrap()).unwrap();
+            rtnl.set_up(wire.index).unwrap();
         })
         .unwrap();
     }
@@ -224,8 +224,7 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 /// The names of the host's interfaces that are ports of a bridge.
 pub fn bridge_ports(world: &World) -> Vec<String> {
     inside(&world.host, || {
-        let mut route = Channel::open(Protocol::Route).unwrap();
-        let links = link::list(&mut route).unwrap();
+        let links = Rtnl::open().unwrap().links().unwrap();
         links
             .into_iter()
             .filter(|link| link.master.is_some())

@@ -115,10 +115,9 @@ fn an_address_limits_where_a_port_is_reached() {
         // A neighbour on the wire that sends packets to our loopback address gets nowhere.
         inside(&world.neighbour, || {
             crate::sysctl::write("net/ipv4/conf/all/route_localnet", "1").unwrap();
-            let mut route = Channel::open(Protocol::Route).unwrap();
-            let mut batch = route.batch();
-            link::delete_address(&mut batch, link::LOOPBACK, Cidr::new(LOCALHOST, 8).unwrap());
-            route.exchange(batch).unwrap();
+            let loopback = Cidr::new(LOCALHOST, 8).unwrap();
+            let rtnl = Rtnl::open().unwrap();
+            rtnl.delete_address(link::LOOPBACK, loopback).unwrap();
         });
         route_over_host(world);
         assert!(is_silent(&world.neighbour, LOCALHOST, 8080));

@@ -189,20 +189,15 @@ fn daemons_live_side_by_side() {
 #[test]
 fn everything_is_gone_after_a_purge() {
     world(|_| {
-        let before = {
-            let mut route = Channel::open(Protocol::Route).unwrap();
-            link::list(&mut route).unwrap().len()
-        };
+        let rtnl = Rtnl::open().unwrap();
+        let before = rtnl.links().unwrap().len();
         let network = open();
         let a = endpoint(&network);
         network.publish("a", &a.record, &[tcp(80, 8080)]).unwrap();
         network.purge().unwrap();
         network.purge().unwrap();
         drop((network, a));
-        eventually("no interface is left", || {
-            let mut route = Channel::open(Protocol::Route).unwrap();
-            link::list(&mut route).unwrap().len() == before
-        });
+        eventually("no interface is left", || rtnl.links().unwrap().len() == before);
         let mut table = Table::new("test-net", "test0", "172.17.0.0/16".parse().unwrap(), true).unwrap();
         assert!(table.add(&[]).is_ok(), "no element is no change");
         assert!(!table.exists().unwrap());

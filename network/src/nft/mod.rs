@@ -41,7 +41,7 @@ use runtime_sys::netlink::Protocol;
 use self::rules::ROUTING;
 use crate::address::Cidr;
 use crate::error::Result;
-use crate::netlink::{ACK, Attributes, Batch, CREATE, Channel, EXCLUSIVE, Refusal, attribute, string};
+use crate::netlink::{ACK, Attributes, Batch, CREATE, Channel, Done, EXCLUSIVE, attribute, string};
 use crate::port::Proto;
 
 const SUBSYSTEM: u16 = 10; // NFNL_SUBSYS_NFTABLES
@@ -120,8 +120,6 @@ pub struct Table {
     /// Keep the host from forwarding what has nothing to do with a bridge.
     guard_routing: bool,
 }
-
-type Done = std::result::Result<(), Refusal>;
 
 impl Table {
     /// Opens what it needs in the calling thread's network namespace. Nothing is written yet.
@@ -206,12 +204,12 @@ impl Table {
     }
 
     /// Publishes, in one transaction.
-    pub fn add(&mut self, elements: &[Element]) -> Done {
+    pub fn add(&mut self, elements: &[Element]) -> Done<()> {
         self.transaction(|table, batch| table.elements(batch, NEW_ELEMENTS, CREATE | EXCLUSIVE, elements))
     }
 
     /// Takes back, in one transaction. All must be there.
-    pub fn remove(&mut self, elements: &[Element]) -> Done {
+    pub fn remove(&mut self, elements: &[Element]) -> Done<()> {
         self.transaction(|table, batch| table.elements(batch, DELETE_ELEMENTS, 0, elements))
     }
 
@@ -243,7 +241,7 @@ impl Table {
         Ok(found)
     }
 
-    fn transaction(&mut self, fill: impl FnOnce(&Self, &mut Batch)) -> Done {
+    fn transaction(&mut self, fill: impl FnOnce(&Self, &mut Batch)) -> Done<()> {
         // struct nfgenmsg with the subsystem that the whole batch is for.
         let header = [0, 0, 0, SUBSYSTEM as u8];
         let mut batch = self.channel.batch();
