@@ -59,7 +59,9 @@ impl Waiting {
 }
 
 fn path(id: &str, action: &str) -> Result<String> {
-    Ok(format!("/containers/{}{action}", segment(id)?))
+    // Names are listed with a slash in front, and so may come back with one.
+    let name = id.strip_prefix('/').unwrap_or(id);
+    Ok(format!("/containers/{}{action}", segment(name)?))
 }
 
 /// Each fails as [`crate::Error`] tells.

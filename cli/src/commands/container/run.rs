@@ -185,9 +185,11 @@ pub async fn start(client: &Client, id: &str, detach_keys: Option<&str>) -> Resu
 
 fn start_code(words: &str) -> u8 {
     let has = |part: &str| words.contains(part);
-    if has("executable file not found") || has("no such file or directory") || has("system cannot find the file") {
+    // Other things can be missing, too (a device, a mount's source): only the program makes these codes.
+    let program = has("exec:") || has("exec ");
+    if has("executable file not found") || program && has("no such file or directory") {
         NOT_FOUND
-    } else if has("permission denied") || has("not a directory") || has("is a directory") {
+    } else if program && (has("permission denied") || has("not a directory") || has("is a directory")) {
         NOT_EXECUTABLE
     } else {
         REFUSED
@@ -213,6 +215,7 @@ mod tests {
             ("exec: \"/etc\": is a directory", 126),
             ("exec: \"/etc/passwd\": permission denied", 126),
             ("port is already allocated", 125),
+            ("cannot mount /dev/mqueue: no such file or directory", 125),
         ] {
             assert_eq!(start_code(words), code, "{words}");
         }
