@@ -45,26 +45,48 @@ fn plan(run: usize, folder: &Path, rootfs: &Path, argv: &[&str]) -> Plan {
             id: format!("bench{}-{run}", std::process::id()),
             exit_file: own.join("exit"),
             socket: PathBuf::new(),
-            log: LogTarget::Local { path: own.join("log"), max_size: 0, max_files: 1 },
+            log: LogTarget::Local {
+                path: own.join("log"),
+                max_size: 0,
+                max_files: 1,
+            },
             namespaces: Namespaces {
                 // NEWNS | NEWUTS | NEWIPC | NEWPID | NEWCGROUP
                 new: 0x0002_0000 | 0x0400_0000 | 0x0800_0000 | 0x2000_0000 | 0x0200_0000,
-                joined: vec![JoinedNamespace { kind: 0x4000_0000, fd: 0 }],
+                joined: vec![JoinedNamespace {
+                    kind: 0x4000_0000,
+                    fd: 0,
+                }],
             },
             cgroup: cgroup(run),
             stdin: Stdin::Null,
             terminal: None,
         },
-        root: Root::Overlay { lower: vec![rootfs.into()], upper, work, volatile: false },
+        root: Root::Overlay {
+            lower: vec![rootfs.into()],
+            upper,
+            work,
+            volatile: false,
+        },
         readonly_root: false,
         root_propagation: 0,
         mounts: vec![
             fs("/proc", "proc", MS_NOSUID | MS_NOEXEC | MS_NODEV, ""),
             fs("/dev", "tmpfs", MS_NOSUID, "mode=755,size=65536k"),
-            fs("/dev/pts", "devpts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620,gid=5"),
+            fs(
+                "/dev/pts",
+                "devpts",
+                MS_NOSUID | MS_NOEXEC,
+                "newinstance,ptmxmode=0666,mode=0620,gid=5",
+            ),
             fs("/sys", "sysfs", MS_NOSUID | MS_NOEXEC | MS_NODEV | MS_RDONLY, ""),
             fs("/dev/mqueue", "mqueue", MS_NOSUID | MS_NOEXEC | MS_NODEV, ""),
-            fs("/dev/shm", "tmpfs", MS_NOSUID | MS_NOEXEC | MS_NODEV, "mode=1777,size=65536k"),
+            fs(
+                "/dev/shm",
+                "tmpfs",
+                MS_NOSUID | MS_NOEXEC | MS_NODEV,
+                "mode=1777,size=65536k",
+            ),
         ],
         devices: [("null", 3), ("zero", 5), ("full", 7), ("random", 8), ("urandom", 9)]
             .iter()
@@ -78,14 +100,27 @@ fn plan(run: usize, folder: &Path, rootfs: &Path, argv: &[&str]) -> Plan {
                 gid: 0,
             })
             .collect(),
-        symlinks: [("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("ptmx", "pts/ptmx")]
-            .iter()
-            .map(|(path, target)| Symlink { path: format!("/dev/{path}").into(), target: target.into() })
-            .collect(),
-        masked_paths: ["/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/timer_list", "/sys/firmware"]
-            .iter()
-            .map(PathBuf::from)
-            .collect(),
+        symlinks: [
+            ("fd", "/proc/self/fd"),
+            ("stdin", "/proc/self/fd/0"),
+            ("ptmx", "pts/ptmx"),
+        ]
+        .iter()
+        .map(|(path, target)| Symlink {
+            path: format!("/dev/{path}").into(),
+            target: target.into(),
+        })
+        .collect(),
+        masked_paths: [
+            "/proc/acpi",
+            "/proc/kcore",
+            "/proc/keys",
+            "/proc/timer_list",
+            "/sys/firmware",
+        ]
+        .iter()
+        .map(PathBuf::from)
+        .collect(),
         readonly_paths: ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
             .iter()
             .map(PathBuf::from)
@@ -97,14 +132,26 @@ fn plan(run: usize, folder: &Path, rootfs: &Path, argv: &[&str]) -> Plan {
             argv: argv.iter().map(Into::into).collect(),
             env: vec!["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into()],
             cwd: "/".into(),
-            user: User::Named { user: String::new(), extra_groups: Vec::new() },
+            user: User::Named {
+                user: String::new(),
+                extra_groups: Vec::new(),
+            },
             umask: None,
-            caps: Caps { bounding: caps, effective: caps, permitted: caps, inheritable: 0, ambient: 0 },
+            caps: Caps {
+                bounding: caps,
+                effective: caps,
+                permitted: caps,
+                inheritable: 0,
+                ambient: 0,
+            },
             no_new_privs: false,
             seccomp: Default::default(),
             seccomp_flags: 0,
             rlimits: Vec::new(),
-            oom_score_adj: Some(OomScoreAdj { value: 0, strict: false }),
+            oom_score_adj: Some(OomScoreAdj {
+                value: 0,
+                strict: false,
+            }),
         },
         init: false,
     }
@@ -114,8 +161,12 @@ fn cgroup(run: usize) -> CgroupPlan {
     let name = format!("iechor-bench/{}-{run}", std::process::id());
     let root = Path::new("/sys/fs/cgroup");
     let controllers = ["cpu", "cpuacct", "memory", "devices", "freezer", "blkio", "pids"];
-    let own: Vec<PathBuf> =
-        controllers.iter().map(|c| root.join(c)).filter(|c| c.is_dir()).map(|c| c.join(&name)).collect();
+    let own: Vec<PathBuf> = controllers
+        .iter()
+        .map(|c| root.join(c))
+        .filter(|c| c.is_dir())
+        .map(|c| c.join(&name))
+        .collect();
     if own.is_empty() {
         let own = root.join(&name);
         return CgroupPlan {
@@ -141,7 +192,9 @@ fn cgroup(run: usize) -> CgroupPlan {
                 optional: false,
             },
         ],
-        join: CgroupJoin::Tasks { files: own.iter().map(|own| own.join("tasks")).collect() },
+        join: CgroupJoin::Tasks {
+            files: own.iter().map(|own| own.join("tasks")).collect(),
+        },
         own,
         oom: Some(memory.join("memory.oom_control")),
         ..CgroupPlan::none()
@@ -150,7 +203,11 @@ fn cgroup(run: usize) -> CgroupPlan {
 
 fn report(what: &str, mut times: Vec<Duration>) {
     times.sort();
-    let at = |percent: usize| times.get(times.len() * percent / 100).map_or(0.0, |t| t.as_secs_f64() * 1e3);
+    let at = |percent: usize| {
+        times
+            .get(times.len() * percent / 100)
+            .map_or(0.0, |t| t.as_secs_f64() * 1e3)
+    };
     println!("{what:28} p50 {:6.2} ms   p95 {:6.2} ms", at(50), at(95));
 }
 
@@ -164,7 +221,11 @@ async fn main() {
     let runs: usize = rest.first().and_then(|n| n.parse().ok()).unwrap_or(60);
     let pause = Duration::from_millis(rest.get(1).and_then(|n| n.parse().ok()).unwrap_or(10));
     let folder = tempfile::tempdir().expect("scratch folder");
-    let config = LauncherConfig { shim: shim.into(), state: folder.path().join("shim"), warm: 2 };
+    let config = LauncherConfig {
+        shim: shim.into(),
+        state: folder.path().join("shim"),
+        warm: 2,
+    };
     let launcher = Launcher::new(config).expect("launcher");
     tokio::time::sleep(Duration::from_millis(50)).await;
     let (mut to_exec, mut to_exit, mut to_release) = (Vec::new(), Vec::new(), Vec::new());
@@ -172,7 +233,16 @@ async fn main() {
         let plan = plan(run, folder.path(), rootfs.as_ref(), &["/bin/true"]);
         let netns: OwnedFd = std::fs::File::open("/proc/self/ns/net").expect("netns").into();
         let begin = Instant::now();
-        let shim = match launcher.start(plan, StartFds { joined: vec![netns], attach: Vec::new() }).await {
+        let shim = match launcher
+            .start(
+                plan,
+                StartFds {
+                    joined: vec![netns],
+                    attach: Vec::new(),
+                },
+            )
+            .await
+        {
             Ok(shim) => shim,
             Err(error) => {
                 eprintln!("{error}");
@@ -204,11 +274,18 @@ async fn execs(launcher: &Launcher, folder: &Path, rootfs: &Path, runs: usize, p
     let container = plan(99_999, folder, rootfs, &["/bin/sleep", "600"]);
     let process = plan(0, folder, rootfs, &["/bin/true"]).process;
     let netns: OwnedFd = std::fs::File::open("/proc/self/ns/net").expect("netns").into();
-    let fds = StartFds { joined: vec![netns], attach: Vec::new() };
+    let fds = StartFds {
+        joined: vec![netns],
+        attach: Vec::new(),
+    };
     let shim = launcher.start(container, fds).await.expect("start");
     let (mut to_exec, mut to_exit) = (Vec::new(), Vec::new());
     for _ in 0..runs {
-        let plan = ExecPlan { process: process.clone(), stdin: Stdin::Null, terminal: None };
+        let plan = ExecPlan {
+            process: process.clone(),
+            stdin: Stdin::Null,
+            terminal: None,
+        };
         let begin = Instant::now();
         let exec = shim.exec(plan, None).await.expect("exec");
         to_exec.push(begin.elapsed());
@@ -229,7 +306,10 @@ async fn memory(launcher: &Launcher, folder: &Path, rootfs: &Path) {
     for run in 0..10 {
         let plan = plan(100_000 + run, folder, rootfs, &["/bin/sleep", "60"]);
         let netns: OwnedFd = std::fs::File::open("/proc/self/ns/net").expect("netns").into();
-        let fds = StartFds { joined: vec![netns], attach: Vec::new() };
+        let fds = StartFds {
+            joined: vec![netns],
+            attach: Vec::new(),
+        };
         shims.push(launcher.start(plan, fds).await.expect("start"));
     }
     tokio::time::sleep(Duration::from_millis(600)).await;
@@ -238,12 +318,18 @@ async fn memory(launcher: &Launcher, folder: &Path, rootfs: &Path) {
         let text = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", shim.shim_pid())).unwrap_or_default();
         let field = |name: &str| -> u64 {
             let line = text.lines().find_map(|line| line.strip_prefix(name));
-            line.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+            line.and_then(|rest| rest.split_whitespace().next()?.parse().ok())
+                .unwrap_or(0)
         };
         pss += field("Pss:");
         dirty += field("Private_Dirty:");
     }
-    println!("{} idle shims: PSS {} KiB, private dirty {} KiB each", shims.len(), pss / 10, dirty / 10);
+    println!(
+        "{} idle shims: PSS {} KiB, private dirty {} KiB each",
+        shims.len(),
+        pss / 10,
+        dirty / 10
+    );
     for shim in &shims {
         let _ = shim.signal(9).await;
         shim.wait().await;

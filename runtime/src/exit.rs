@@ -23,7 +23,12 @@ pub struct Exit {
 
 impl From<&ExitStatus> for Exit {
     fn from(status: &ExitStatus) -> Exit {
-        Exit { code: status.code, signal: status.signal, oom: status.oom, at: (&status.at).into() }
+        Exit {
+            code: status.code,
+            signal: status.signal,
+            oom: status.oom,
+            at: (&status.at).into(),
+        }
     }
 }
 
@@ -31,7 +36,10 @@ impl Time {
     /// This moment.
     pub fn now() -> Time {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Time { seconds: since.as_secs() as i64, nanos: since.subsec_nanos() }
+        Time {
+            seconds: since.as_secs() as i64,
+            nanos: since.subsec_nanos(),
+        }
     }
 }
 
@@ -39,7 +47,9 @@ impl From<&Time> for SystemTime {
     fn from(time: &Time) -> SystemTime {
         // Times before 1970 are nobody's; a hostile number must not overflow.
         let seconds = u64::try_from(time.seconds).unwrap_or(0);
-        UNIX_EPOCH.checked_add(Duration::new(seconds, time.nanos.min(999_999_999))).unwrap_or(UNIX_EPOCH)
+        UNIX_EPOCH
+            .checked_add(Duration::new(seconds, time.nanos.min(999_999_999)))
+            .unwrap_or(UNIX_EPOCH)
     }
 }
 
@@ -85,7 +95,9 @@ pub fn read_exit(path: &Path) -> io::Result<Option<Exit>> {
         Err(error) => return Err(error),
     };
     let invalid = |error: WireError| io::Error::new(io::ErrorKind::InvalidData, error);
-    let body = content.strip_prefix(MAGIC).ok_or(invalid(WireError::Unknown("record")))?;
+    let body = content
+        .strip_prefix(MAGIC)
+        .ok_or(invalid(WireError::Unknown("record")))?;
     let status = ExitStatus::decode(body).map_err(invalid)?;
     Ok(Some(Exit::from(&status)))
 }
@@ -101,12 +113,28 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("exit");
         assert_eq!(read_exit(&path).unwrap(), None);
-        let at = Time { seconds: 1_700_000_000, nanos: 5 };
-        write_exit(&path, &ExitStatus { code: 137, signal: Some(9), oom: true, at }).unwrap();
+        let at = Time {
+            seconds: 1_700_000_000,
+            nanos: 5,
+        };
+        write_exit(
+            &path,
+            &ExitStatus {
+                code: 137,
+                signal: Some(9),
+                oom: true,
+                at,
+            },
+        )
+        .unwrap();
         let exit = read_exit(&path).unwrap().unwrap();
         assert_eq!((exit.code, exit.signal, exit.oom), (137, Some(9), true));
         assert_eq!(exit.at, UNIX_EPOCH + Duration::new(1_700_000_000, 5));
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file stays");
+        assert_eq!(
+            fs::read_dir(folder.path()).unwrap().count(),
+            1,
+            "no temporary file stays"
+        );
         let whole = fs::read(&path).unwrap();
         for cut in 0..whole.len() {
             fs::write(&path, &whole[..cut]).unwrap();

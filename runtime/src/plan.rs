@@ -272,7 +272,13 @@ pub struct Caps {
 
 impl Wire for Caps {
     fn put(&self, out: &mut Vec<u8>) {
-        for set in [self.bounding, self.effective, self.permitted, self.inheritable, self.ambient] {
+        for set in [
+            self.bounding,
+            self.effective,
+            self.permitted,
+            self.inheritable,
+            self.ambient,
+        ] {
             set.put(out);
         }
     }
@@ -473,7 +479,11 @@ mod tests {
 
     fn user() -> impl Strategy<Value = User> {
         prop_oneof![
-            (any::<u32>(), any::<u32>(), any::<Vec<u32>>()).prop_map(|(uid, gid, groups)| User::Ids { uid, gid, groups }),
+            (any::<u32>(), any::<u32>(), any::<Vec<u32>>()).prop_map(|(uid, gid, groups)| User::Ids {
+                uid,
+                gid,
+                groups
+            }),
             (".{0,12}", prop::collection::vec(".{0,6}", 0..3))
                 .prop_map(|(user, extra_groups)| User::Named { user, extra_groups }),
         ]
@@ -481,7 +491,16 @@ mod tests {
 
     fn process() -> impl Strategy<Value = ProcessPlan> {
         let texts = || prop::collection::vec(".{0,20}".prop_map(OsString::from), 0..5);
-        (texts(), texts(), path(), user(), any::<[u64; 5]>(), any::<Vec<u8>>(), any::<Option<u32>>(), any::<bool>())
+        (
+            texts(),
+            texts(),
+            path(),
+            user(),
+            any::<[u64; 5]>(),
+            any::<Vec<u8>>(),
+            any::<Option<u32>>(),
+            any::<bool>(),
+        )
             .prop_map(|(argv, env, cwd, user, caps, seccomp, umask, flag)| ProcessPlan {
                 argv,
                 env,
@@ -498,15 +517,29 @@ mod tests {
                 no_new_privs: flag,
                 seccomp: seccomp.into(),
                 seccomp_flags: caps[0] as u32,
-                rlimits: vec![Rlimit { resource: 7, soft: caps[1], hard: caps[2], strict: flag }],
-                oom_score_adj: umask.map(|value| OomScoreAdj { value: value as i32, strict: flag }),
+                rlimits: vec![Rlimit {
+                    resource: 7,
+                    soft: caps[1],
+                    hard: caps[2],
+                    strict: flag,
+                }],
+                oom_score_adj: umask.map(|value| OomScoreAdj {
+                    value: value as i32,
+                    strict: flag,
+                }),
             })
     }
 
     fn mount() -> impl Strategy<Value = Mount> {
         let source = prop_oneof![
-            (".{0,8}", ".{0,8}", ".{0,30}", any::<bool>())
-                .prop_map(|(fstype, source, data, copy_up)| MountSource::Fs { fstype, source, data, copy_up }),
+            (".{0,8}", ".{0,8}", ".{0,30}", any::<bool>()).prop_map(|(fstype, source, data, copy_up)| {
+                MountSource::Fs {
+                    fstype,
+                    source,
+                    data,
+                    copy_up,
+                }
+            }),
             (path(), any::<bool>()).prop_map(|(path, recursive)| MountSource::Bind { path, recursive }),
         ];
         (path(), source, any::<[u64; 5]>(), any::<bool>()).prop_map(|(target, source, flags, optional)| Mount {
@@ -535,7 +568,11 @@ mod tests {
                 parent_writes: Vec::new(),
                 writes: own
                     .iter()
-                    .map(|path| CgroupWrite { path: path.clone(), value: "1".into(), optional: true })
+                    .map(|path| CgroupWrite {
+                        path: path.clone(),
+                        value: "1".into(),
+                        optional: true,
+                    })
                     .collect(),
                 own,
                 join,
@@ -546,7 +583,12 @@ mod tests {
     }
 
     fn plan() -> impl Strategy<Value = Plan> {
-        let rest = (prop::collection::vec(path(), 0..3), ".{0,9}", any::<bool>(), any::<u64>());
+        let rest = (
+            prop::collection::vec(path(), 0..3),
+            ".{0,9}",
+            any::<bool>(),
+            any::<u64>(),
+        );
         (process(), prop::collection::vec(mount(), 0..4), cgroup(), rest).prop_map(
             |(process, mounts, cgroup, (paths, text, flag, number))| Plan {
                 head: Head {
@@ -556,7 +598,11 @@ mod tests {
                     log: if flag {
                         LogTarget::None
                     } else {
-                        LogTarget::JsonFile { path: "/l".into(), max_size: number, max_files: 3 }
+                        LogTarget::JsonFile {
+                            path: "/l".into(),
+                            max_size: number,
+                            max_files: 3,
+                        }
                     },
                     namespaces: Namespaces {
                         new: number,
@@ -564,12 +610,20 @@ mod tests {
                     },
                     cgroup,
                     stdin: if flag { Stdin::Null } else { Stdin::Pipe { once: true } },
-                    terminal: flag.then_some(ConsoleSize { rows: number as u16, cols: 2 }),
+                    terminal: flag.then_some(ConsoleSize {
+                        rows: number as u16,
+                        cols: 2,
+                    }),
                 },
                 root: if flag {
                     Root::Dir { path: "/r".into() }
                 } else {
-                    Root::Overlay { lower: paths.clone(), upper: "/u".into(), work: "/w".into(), volatile: true }
+                    Root::Overlay {
+                        lower: paths.clone(),
+                        upper: "/u".into(),
+                        work: "/w".into(),
+                        volatile: true,
+                    }
                 },
                 readonly_root: flag,
                 root_propagation: number,
@@ -583,7 +637,10 @@ mod tests {
                     uid: 1,
                     gid: 2,
                 }],
-                symlinks: vec![Symlink { path: "/a".into(), target: "b".into() }],
+                symlinks: vec![Symlink {
+                    path: "/a".into(),
+                    target: "b".into(),
+                }],
                 masked_paths: paths.clone(),
                 readonly_paths: paths,
                 hostname: text.clone(),
@@ -634,6 +691,17 @@ mod tests {
         // is none.
         let bytes = [&[3u8][..], &u32::MAX.to_le_bytes(), &[0; 64]].concat();
         assert_eq!(Vec::<u8>::decode(&bytes[1..]), Err(WireError::Short));
-        assert!(Request::decode(&Request::Start { version: VERSION, plan: None, joined: 0, attach: Vec::new() }.encode()).is_ok());
+        assert!(
+            Request::decode(
+                &Request::Start {
+                    version: VERSION,
+                    plan: None,
+                    joined: 0,
+                    attach: Vec::new()
+                }
+                .encode()
+            )
+            .is_ok()
+        );
     }
 }

@@ -46,7 +46,11 @@ pub trait Wire: Sized {
     fn decode(bytes: &[u8]) -> Result<Self, WireError> {
         let mut reader = Reader::new(bytes);
         let value = Self::get(&mut reader)?;
-        if reader.is_empty() { Ok(value) } else { Err(WireError::Trailing) }
+        if reader.is_empty() {
+            Ok(value)
+        } else {
+            Err(WireError::Trailing)
+        }
     }
 }
 

@@ -59,7 +59,10 @@ pub fn folder(plan: &CgroupPlan) -> Option<Result<OwnedFd>> {
 
 fn write_all(writes: &[CgroupWrite]) -> Result<()> {
     for CgroupWrite { path, value, optional } in writes {
-        let written = fs::OpenOptions::new().write(true).open(path).and_then(|mut file| file.write_all(value.as_bytes()));
+        let written = fs::OpenOptions::new()
+            .write(true)
+            .open(path)
+            .and_then(|mut file| file.write_all(value.as_bytes()));
         match written {
             Err(_) if *optional => {}
             other => other.map_err(|error| Failure {

@@ -37,7 +37,11 @@ pub enum Incoming {
 impl Connection {
     pub fn new(number: u32, socket: OwnedFd, epoll: &Epoll) -> io::Result<Connection> {
         epoll.watch(socket.as_fd(), Token::Connection(number).pack(), READ)?;
-        Ok(Connection { number, socket, queue: VecDeque::new() })
+        Ok(Connection {
+            number,
+            socket,
+            queue: VecDeque::new(),
+        })
     }
 
     /// Stops watching it, before it is dropped: a child in its set-up may still share it.
@@ -90,6 +94,8 @@ impl Connection {
                 Err(error) => return error.kind() == io::ErrorKind::WouldBlock,
             }
         }
-        epoll.change(self.socket.as_fd(), Token::Connection(self.number).pack(), READ).is_ok()
+        epoll
+            .change(self.socket.as_fd(), Token::Connection(self.number).pack(), READ)
+            .is_ok()
     }
 }

@@ -108,11 +108,15 @@ impl Container {
         }
         init.cgroups_are_ready();
         for (socket, streams) in clients {
-            init.pump.attach(socket, streams, epoll).at(Step::Streams, "attached client")?;
+            init.pump
+                .attach(socket, streams, epoll)
+                .at(Step::Streams, "attached client")?;
         }
         let log = LogWriter::open(&head.log).at(Step::Log, log_path(head))?;
         let listener = listen(&head.socket).at(Step::Socket, &head.socket)?;
-        epoll.watch(listener.as_fd(), Token::Listener.pack(), READ).at(Step::Socket, &head.socket)?;
+        epoll
+            .watch(listener.as_fd(), Token::Listener.pack(), READ)
+            .at(Step::Socket, &head.socket)?;
         Ok((log, listener))
     }
 
@@ -149,9 +153,23 @@ impl Container {
         work: impl FnOnce(&mut Process, &mut Context<'_>),
     ) {
         if number == INIT {
-            work(&mut self.init, &mut Context { epoll, buffer, log: Some(&mut self.log) });
+            work(
+                &mut self.init,
+                &mut Context {
+                    epoll,
+                    buffer,
+                    log: Some(&mut self.log),
+                },
+            );
         } else if let Some(exec) = self.execs.iter_mut().find(|exec| exec.number == number) {
-            work(exec, &mut Context { epoll, buffer, log: None });
+            work(
+                exec,
+                &mut Context {
+                    epoll,
+                    buffer,
+                    log: None,
+                },
+            );
         }
     }
 
@@ -165,14 +183,22 @@ impl Container {
         epoll: &Epoll,
     ) -> Result<()> {
         if self.started.is_none() || self.exit.is_some() {
-            return Err(failure(Step::Join, &self.head.id, Errno::ESRCH, "the container is not running"));
+            return Err(failure(
+                Step::Join,
+                &self.head.id,
+                Errno::ESRCH,
+                "the container is not running",
+            ));
         }
         let number = self.next_exec;
         self.next_exec += 1;
         let init = self.init.pidfd.as_fd();
         let mut process = spawn::exec(shim, number, plan, init, &self.head.cgroup, asked_by, epoll)?;
         if let Some((socket, streams)) = client {
-            process.pump.attach(socket, streams, epoll).at(Step::Streams, "attached client")?;
+            process
+                .pump
+                .attach(socket, streams, epoll)
+                .at(Step::Streams, "attached client")?;
         }
         self.execs.push(process);
         Ok(())
@@ -190,7 +216,12 @@ impl Container {
             process.pump.end(context);
         });
         let oom = number == INIT && cgroup::oom(&self.head.cgroup);
-        let status = ExitStatus { code: ended.code, signal: ended.signal, oom, at };
+        let status = ExitStatus {
+            code: ended.code,
+            signal: ended.signal,
+            oom,
+            at,
+        };
         if number == INIT {
             self.exit = Some(status.clone());
             self.record_at = Some(Instant::now() + DAEMONS_TURN);
@@ -270,7 +301,13 @@ fn listen(path: &Path) -> io::Result<OwnedFd> {
 /// The mount namespace of our unreaped child; `None` costs only time at its end.
 fn mount_namespace(shim: &Shim, pid: i32) -> Option<OwnedFd> {
     let path = format!("{pid}/ns/mnt");
-    nix::fcntl::openat(&shim.proc, path.as_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).ok()
+    nix::fcntl::openat(
+        &shim.proc,
+        path.as_str(),
+        OFlag::O_RDONLY | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )
+    .ok()
 }
 
 fn log_path(head: &Head) -> std::ffi::OsString {

@@ -83,5 +83,13 @@ fn prepare() -> std::io::Result<Shim> {
     let child_events = signals::child_events()?;
     // What starts containers must not be the first to go when memory is short. Best effort: lowering takes a right.
     let oom_score_lowered = std::fs::write("/proc/self/oom_score_adj", "-999").is_ok();
-    Ok(Shim { single, proc, null, pid_namespace, child_events, daemon, oom_score_lowered })
+    Ok(Shim {
+        single,
+        proc,
+        null,
+        pid_namespace,
+        child_events,
+        daemon,
+        oom_score_lowered,
+    })
 }

@@ -38,7 +38,15 @@ impl Process {
         epoll: &Epoll,
     ) -> std::io::Result<Process> {
         epoll.watch(sync.as_fd(), Token::Sync(number).pack(), 0)?;
-        Ok(Process { number, pid, pidfd, pump, sync: Some(sync), asked_by, ended: false })
+        Ok(Process {
+            number,
+            pid,
+            pidfd,
+            pump,
+            sync: Some(sync),
+            asked_by,
+            ended: false,
+        })
     }
 
     /// Whether the program runs (or has run).
@@ -88,6 +96,10 @@ impl Process {
                 },
             }
         }
-        if running { Ok(()) } else { Err(failure(Step::Vanished, "", Errno::UnknownErrno, "")) }
+        if running {
+            Ok(())
+        } else {
+            Err(failure(Step::Vanished, "", Errno::UnknownErrno, ""))
+        }
     }
 }

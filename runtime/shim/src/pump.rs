@@ -88,7 +88,12 @@ impl Pump {
     }
 
     /// Our ends of the process' pipes.
-    pub fn set_pipes(&mut self, input: Option<OwnedFd>, outputs: [Option<OwnedFd>; 2], epoll: &Epoll) -> io::Result<()> {
+    pub fn set_pipes(
+        &mut self,
+        input: Option<OwnedFd>,
+        outputs: [Option<OwnedFd>; 2],
+        epoll: &Epoll,
+    ) -> io::Result<()> {
         for end in input.iter().chain(outputs.iter().flatten()) {
             fd::set_nonblocking(end.as_fd(), true)?;
         }
@@ -130,8 +135,19 @@ impl Pump {
         let number = self.next_client;
         self.next_client += 1;
         let open = interest.stdin;
-        let client = Client { number, socket, interest, pending: Vec::new(), open, gone: false };
-        epoll.watch(client.socket.as_fd(), client.token(self.process), client.interest(self.pending_input.is_empty()))?;
+        let client = Client {
+            number,
+            socket,
+            interest,
+            pending: Vec::new(),
+            open,
+            gone: false,
+        };
+        epoll.watch(
+            client.socket.as_fd(),
+            client.token(self.process),
+            client.interest(self.pending_input.is_empty()),
+        )?;
         self.clients.push(client);
         Ok(())
     }
@@ -151,7 +167,9 @@ impl Pump {
 
     /// Reads an output once. False: there is nothing (more).
     fn read_output(&mut self, stream: u8, context: &mut Context<'_>) -> usize {
-        let Some(slot) = self.outputs.get_mut(usize::from(stream).wrapping_sub(1)) else { return 0 };
+        let Some(slot) = self.outputs.get_mut(usize::from(stream).wrapping_sub(1)) else {
+            return 0;
+        };
         let Some(output) = slot else { return 0 };
         let count = match read(&*output, context.buffer) {
             Err(Errno::EAGAIN | Errno::EINTR) => return 0,
@@ -185,7 +203,10 @@ impl Pump {
     fn pause_or_resume(&mut self, epoll: &Epoll) {
         let blocked = self.clients.iter().any(|client| !client.pending.is_empty());
         if blocked && !self.paused {
-            self.outputs.iter().flatten().for_each(|output| epoll.forget(output.as_fd()));
+            self.outputs
+                .iter()
+                .flatten()
+                .for_each(|output| epoll.forget(output.as_fd()));
         } else if !blocked && self.paused {
             let _ = self.watch_outputs(epoll);
         }
@@ -194,7 +215,9 @@ impl Pump {
 
     /// Something happened at a client's socket.
     pub fn client_ready(&mut self, number: u32, ready: u32, context: &mut Context<'_>) {
-        let Some(index) = self.clients.iter().position(|client| client.number == number) else { return };
+        let Some(index) = self.clients.iter().position(|client| client.number == number) else {
+            return;
+        };
         let client = &mut self.clients[index];
         if ready & GONE != 0 {
             // Nobody takes the output any more. What it sent before is still to be read.
@@ -328,7 +351,11 @@ impl Pump {
         let ended = self.ended;
         let mut input_lost = false;
         self.clients.retain(|client| {
-            let done = if client.gone { !client.open } else { ended && client.pending.is_empty() };
+            let done = if client.gone {
+                !client.open
+            } else {
+                ended && client.pending.is_empty()
+            };
             if done && !client.gone {
                 epoll.forget(client.socket.as_fd());
             }
@@ -373,7 +400,12 @@ impl Client {
     }
 
     fn wants(&self, stream: u8) -> bool {
-        !self.gone && if stream == 2 { self.interest.stderr } else { self.interest.stdout }
+        !self.gone
+            && if stream == 2 {
+                self.interest.stderr
+            } else {
+                self.interest.stdout
+            }
     }
 
     fn interest(&self, take_input: bool) -> u32 {
@@ -395,11 +427,16 @@ impl Client {
 
     /// Sends a frame; what the socket does not take stays pending.
     fn send(&mut self, header: &[u8], bytes: &[u8]) {
-        let sent = if self.pending.is_empty() { transmit(&self.socket, header, bytes) } else { Ok(0) };
+        let sent = if self.pending.is_empty() {
+            transmit(&self.socket, header, bytes)
+        } else {
+            Ok(0)
+        };
         match sent {
             Ok(sent) => {
                 self.pending.extend_from_slice(header.get(sent..).unwrap_or_default());
-                self.pending.extend_from_slice(bytes.get(sent.saturating_sub(header.len())..).unwrap_or_default());
+                self.pending
+                    .extend_from_slice(bytes.get(sent.saturating_sub(header.len())..).unwrap_or_default());
             }
             // Gone: the event about it comes by itself.
             Err(_) => self.pending = Vec::new(),

@@ -40,9 +40,16 @@ pub fn serve(mut shim: Shim) {
     if let Ok(null) = shim.null.try_clone() {
         shim.daemon = null;
     }
-    let (Ok(epoll), Ok(buffer)) = (Epoll::new(), Scratch::new(BUFFER)) else { return };
-    let Ok(first) = Connection::new(0, daemon, &epoll) else { return };
-    if epoll.watch(shim.child_events.as_fd(), Token::Children.pack(), READ).is_err() {
+    let (Ok(epoll), Ok(buffer)) = (Epoll::new(), Scratch::new(BUFFER)) else {
+        return;
+    };
+    let Ok(first) = Connection::new(0, daemon, &epoll) else {
+        return;
+    };
+    if epoll
+        .watch(shim.child_events.as_fd(), Token::Children.pack(), READ)
+        .is_err()
+    {
         return;
     }
     let mut server = Server {
@@ -56,7 +63,9 @@ pub fn serve(mut shim: Shim) {
     };
     let mut events = [Ready::default(); 16];
     while !server.is_done() {
-        let Ok(count) = server.epoll.wait(&mut events, server.timeout()) else { return };
+        let Ok(count) = server.epoll.wait(&mut events, server.timeout()) else {
+            return;
+        };
         if count == 0 {
             server.idle();
         }
@@ -95,7 +104,9 @@ impl Server {
         let quiet = if self.used { QUIET } else { -1 };
         match self.container.as_ref().and_then(Container::next_due) {
             // Rounded up: waking early would only mean to wait again.
-            Some(due) => (due.as_millis() as i32).saturating_add(1).min(if quiet < 0 { i32::MAX } else { quiet }),
+            Some(due) => (due.as_millis() as i32)
+                .saturating_add(1)
+                .min(if quiet < 0 { i32::MAX } else { quiet }),
             None => quiet,
         }
     }
@@ -116,7 +127,9 @@ impl Server {
             Token::Connection(number) => self.connection(number, ready),
             Token::Sync(process) => self.started(process),
             Token::Output(process, stream) => self.with_container(|container, epoll, buffer| {
-                container.with_process(process, epoll, buffer, |p, context| p.pump.output_ready(stream, context));
+                container.with_process(process, epoll, buffer, |p, context| {
+                    p.pump.output_ready(stream, context)
+                });
             }),
             Token::Input(process) => {
                 if let Some(container) = &mut self.container {
@@ -142,13 +155,17 @@ impl Server {
     fn accept(&mut self) {
         let Some(container) = &self.container else { return };
         let Some(listener) = &container.listener else { return };
-        let Ok(socket) = seqpacket::accept(listener.as_fd()) else { return };
+        let Ok(socket) = seqpacket::accept(listener.as_fd()) else {
+            return;
+        };
         if self.connections.len() >= MAX_CONNECTIONS {
             return; // closed at once
         }
         let number = self.next_connection;
         self.next_connection += 1;
-        let Ok(mut connection) = Connection::new(number, socket, &self.epoll) else { return };
+        let Ok(mut connection) = Connection::new(number, socket, &self.epoll) else {
+            return;
+        };
         let state = Event::State {
             version: VERSION,
             shim: std::process::id() as i32,
@@ -162,7 +179,11 @@ impl Server {
     }
 
     fn connection(&mut self, number: u32, ready: u32) {
-        let Some(connection) = self.connections.iter_mut().find(|connection| connection.number == number) else {
+        let Some(connection) = self
+            .connections
+            .iter_mut()
+            .find(|connection| connection.number == number)
+        else {
             return;
         };
         if ready & runtime_sys::epoll::WRITE != 0 && !connection.flush(&self.epoll) {
@@ -197,7 +218,8 @@ impl Server {
 
     fn send(&mut self, number: u32, event: &Event) {
         let epoll = &self.epoll;
-        self.connections.retain_mut(|connection| connection.number != number || connection.send(event, epoll));
+        self.connections
+            .retain_mut(|connection| connection.number != number || connection.send(event, epoll));
     }
 
     fn send_all(&mut self, event: &Event) {
@@ -207,7 +229,12 @@ impl Server {
 
     fn request(&mut self, from: u32, request: Request, fds: Vec<OwnedFd>) {
         match request {
-            Request::Start { version, plan, joined, attach } => {
+            Request::Start {
+                version,
+                plan,
+                joined,
+                attach,
+            } => {
                 let outcome = self.start(from, version, plan.map(|plan| plan.0), joined, &attach, fds);
                 if let Err(failure) = outcome {
                     self.send(from, &Event::Failed { tag: 0, failure });
@@ -217,16 +244,24 @@ impl Server {
                 let outcome = match self.process(process) {
                     // A process in its set-up would take the signal with the shim's handlers and rights.
                     Some(found) if found.is_starting() && signal != libc::SIGKILL => Err(libc::EAGAIN),
-                    Some(found) => found.signal(signal).map_err(|error| error.raw_os_error().unwrap_or(libc::EIO)),
+                    Some(found) => found
+                        .signal(signal)
+                        .map_err(|error| error.raw_os_error().unwrap_or(libc::EIO)),
                     None => Err(libc::ESRCH),
                 };
                 self.done(from, tag, outcome);
             }
-            Request::Resize { tag, process, rows, cols } => {
+            Request::Resize {
+                tag,
+                process,
+                rows,
+                cols,
+            } => {
                 let outcome = match self.process(process) {
-                    Some(found) => {
-                        found.pump.resize(rows, cols).map_err(|error| error.raw_os_error().unwrap_or(libc::EIO))
-                    }
+                    Some(found) => found
+                        .pump
+                        .resize(rows, cols)
+                        .map_err(|error| error.raw_os_error().unwrap_or(libc::EIO)),
                     None => Err(libc::ESRCH),
                 };
                 self.done(from, tag, outcome);
@@ -258,7 +293,10 @@ impl Server {
 
     /// A process that has not ended.
     fn process(&mut self, number: u32) -> Option<&mut crate::process::Process> {
-        self.container.as_mut()?.process(number).filter(|process| !process.ended)
+        self.container
+            .as_mut()?
+            .process(number)
+            .filter(|process| !process.ended)
     }
 
     fn start(
@@ -290,7 +328,14 @@ impl Server {
         if clients.len() != attach.len() {
             return Err(refusal(Errno::EBADF, "descriptors are missing"));
         }
-        self.container = Some(Container::start(&self.shim, plan, &joined, clients, (from, 0), &self.epoll)?);
+        self.container = Some(Container::start(
+            &self.shim,
+            plan,
+            &joined,
+            clients,
+            (from, 0),
+            &self.epoll,
+        )?);
         Ok(())
     }
 
@@ -304,24 +349,34 @@ impl Server {
         let mut fds = fds.into_iter();
         let plan = match plan {
             Some(plan) => plan,
-            None => ExecPlan::decode(&map_plan(fds.next())?)
-                .map_err(|error| refusal(Errno::EINVAL, &error.to_string()))?,
+            None => {
+                ExecPlan::decode(&map_plan(fds.next())?).map_err(|error| refusal(Errno::EINVAL, &error.to_string()))?
+            }
         };
         let client = attach.and_then(|streams| fds.next().map(|socket| (socket, streams)));
-        let container = self.container.as_mut().ok_or_else(|| refusal(Errno::ESRCH, "the container is not running"))?;
+        let container = self
+            .container
+            .as_mut()
+            .ok_or_else(|| refusal(Errno::ESRCH, "the container is not running"))?;
         container.exec(&self.shim, &plan, client, asked_by, &self.epoll)
     }
 
     fn attach(&mut self, streams: Streams, fds: Vec<OwnedFd>) -> Result<(), i32> {
         let socket = fds.into_iter().next().ok_or(libc::EBADF)?;
-        let container = self.container.as_mut().filter(|container| container.exit.is_none()).ok_or(libc::ESRCH)?;
+        let container = self
+            .container
+            .as_mut()
+            .filter(|container| container.exit.is_none())
+            .ok_or(libc::ESRCH)?;
         let attached = container.init.pump.attach(socket, streams, &self.epoll);
         attached.map_err(|error| error.raw_os_error().unwrap_or(libc::EIO))
     }
 
     /// A child's set-up is over.
     fn started(&mut self, number: u32) {
-        let Some(process) = self.container.as_mut().and_then(|container| container.process(number)) else { return };
+        let Some(process) = self.container.as_mut().and_then(|container| container.process(number)) else {
+            return;
+        };
         if !process.is_starting() {
             return;
         }
@@ -335,7 +390,14 @@ impl Server {
                 }
                 self.send_all(&Event::Started { pid, at });
             }
-            (Ok(()), number) => self.send(connection, &Event::ExecStarted { tag, process: number, pid }),
+            (Ok(()), number) => self.send(
+                connection,
+                &Event::ExecStarted {
+                    tag,
+                    process: number,
+                    pid,
+                },
+            ),
             (Err(failure), INIT) => {
                 if let Some(mut container) = self.container.take() {
                     container.abandon();
@@ -363,8 +425,12 @@ impl Server {
 
     fn reaped(&mut self, ended: &Ended) {
         let Some(container) = &mut self.container else { return };
-        let found = std::iter::once(&mut container.init).chain(&mut container.execs).find(|p| p.pid == ended.pid);
-        let Some(process) = found.filter(|process| !process.ended) else { return };
+        let found = std::iter::once(&mut container.init)
+            .chain(&mut container.execs)
+            .find(|p| p.pid == ended.pid);
+        let Some(process) = found.filter(|process| !process.ended) else {
+            return;
+        };
         let number = process.number;
         if process.is_starting() {
             // The end of the set-up has not been seen yet. It is here: what the child had to say is in the socket.
@@ -377,7 +443,10 @@ impl Server {
         }
         let connection = container.process(number).map(|process| process.asked_by.0);
         let status = container.ended(number, ended, &self.epoll, &mut self.buffer);
-        let event = Event::Exited { process: number, exit: status };
+        let event = Event::Exited {
+            process: number,
+            exit: status,
+        };
         if number == INIT {
             self.send_all(&event);
             // After the news: the kernel takes its time (0.2 ms on v1).
@@ -398,6 +467,9 @@ fn map_plan(file: Option<OwnedFd>) -> Result<Scratch, Failure> {
         return Err(refusal(Errno::E2BIG, "the plan is empty or too large"));
     }
     Scratch::of_sealed(file.as_fd(), length).map_err(|error| {
-        refusal(Errno::from_raw(error.raw_os_error().unwrap_or(0)), "the plan is not in a sealed memory file")
+        refusal(
+            Errno::from_raw(error.raw_os_error().unwrap_or(0)),
+            "the plan is not in a sealed memory file",
+        )
     })
 }

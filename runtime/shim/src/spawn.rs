@@ -27,7 +27,11 @@ struct Pipes {
 
 impl Pipes {
     fn new(stdin: &Stdin, terminal: bool) -> Result<Pipes> {
-        let mut pipes = Pipes { theirs: [None, None, None], input: None, outputs: [None, None] };
+        let mut pipes = Pipes {
+            theirs: [None, None, None],
+            input: None,
+            outputs: [None, None],
+        };
         if terminal {
             return Ok(pipes);
         }
@@ -46,8 +50,15 @@ impl Pipes {
 
 /// What to do in the child.
 enum Job<'a> {
-    Container { plan: &'a [u8], joined: &'a [OwnedFd] },
-    Exec { plan: &'a ExecPlan, init: BorrowedFd<'a>, tasks: &'a [PathBuf] },
+    Container {
+        plan: &'a [u8],
+        joined: &'a [OwnedFd],
+    },
+    Exec {
+        plan: &'a ExecPlan,
+        init: BorrowedFd<'a>,
+        tasks: &'a [PathBuf],
+    },
 }
 
 /// Starts the set-up of a container.
@@ -61,11 +72,19 @@ pub fn container(
 ) -> Result<Process> {
     let kind = CloneFlags::CLONE_NEWPID.bits() as u64;
     let target = head.namespaces.joined.iter().find(|joined| joined.kind == kind);
-    let target = target.and_then(|target| joined.get(target.fd as usize)).map(AsFd::as_fd);
+    let target = target
+        .and_then(|target| joined.get(target.fd as usize))
+        .map(AsFd::as_fd);
     // The cgroup namespace is made by the child when it is in its cgroup.
     let new = head.namespaces.new & !(CloneFlags::CLONE_NEWCGROUP.bits() as u64);
     let cgroup = cgroup::folder(&head.cgroup).transpose()?;
-    let spawn = Spawn { number: INIT, namespaces: new, pid_namespace: target, cgroup: cgroup.as_ref(), asked_by };
+    let spawn = Spawn {
+        number: INIT,
+        namespaces: new,
+        pid_namespace: target,
+        cgroup: cgroup.as_ref(),
+        asked_by,
+    };
     let pipes = Pipes::new(&head.stdin, head.terminal.is_some())?;
     spawn.run(shim, pipes, &head.stdin, &Job::Container { plan, joined }, epoll)
 }
@@ -85,7 +104,13 @@ pub fn exec(
         CgroupJoin::Tasks { files } | CgroupJoin::Both { files, .. } => files,
         CgroupJoin::None | CgroupJoin::Into { .. } => &[],
     };
-    let spawn = Spawn { number, namespaces: 0, pid_namespace: Some(init), cgroup: cgroup.as_ref(), asked_by };
+    let spawn = Spawn {
+        number,
+        namespaces: 0,
+        pid_namespace: Some(init),
+        cgroup: cgroup.as_ref(),
+        asked_by,
+    };
     let pipes = Pipes::new(&plan.stdin, plan.terminal.is_some())?;
     spawn.run(shim, pipes, &plan.stdin, &Job::Exec { plan, init, tasks }, epoll)
 }
@@ -130,7 +155,8 @@ impl Spawn<'_> {
             Cloned::Child => unreachable!("the child never returns"),
         };
         let mut pump = Pump::new(self.number, stdin);
-        pump.set_pipes(pipes.input, pipes.outputs, epoll).at(Step::Streams, "pipes")?;
+        pump.set_pipes(pipes.input, pipes.outputs, epoll)
+            .at(Step::Streams, "pipes")?;
         Process::new(self.number, pid, pidfd, pump, ours, self.asked_by, epoll).at(Step::Streams, "socket")
     }
 }

@@ -112,15 +112,27 @@ struct State {
 #[derive(Debug)]
 enum Answer {
     Done(i32),
-    Exec { process: u32, pid: i32, progress: watch::Receiver<Progress> },
+    Exec {
+        process: u32,
+        pid: i32,
+        progress: watch::Receiver<Progress>,
+    },
     Failed(StartError),
 }
 
 #[derive(Debug)]
 enum Greeting {
-    Started { pid: i32, at: Time },
+    Started {
+        pid: i32,
+        at: Time,
+    },
     Failed(StartError),
-    State { version: u32, shim: i32, pid: i32, started: Option<Time> },
+    State {
+        version: u32,
+        shim: i32,
+        pid: i32,
+        started: Option<Time>,
+    },
 }
 
 /// A connection whose first news is still to come.
@@ -140,7 +152,13 @@ impl Connected {
     pub async fn resume(socket: OwnedFd) -> io::Result<Option<Shim>> {
         let connected = Connected::new(socket, None, 0, None)?;
         let mut init = connected.link.shared.init.subscribe();
-        let Ok(Greeting::State { version, shim, pid, started }) = connected.greeting.await else {
+        let Ok(Greeting::State {
+            version,
+            shim,
+            pid,
+            started,
+        }) = connected.greeting.await
+        else {
             return Ok(None);
         };
         if version != VERSION {
@@ -157,7 +175,13 @@ impl Connected {
                 None => return Ok(None),
             },
         };
-        Ok(Some(Shim { link: connected.link, pid, shim_pid: shim, started_at, exit: init }))
+        Ok(Some(Shim {
+            link: connected.link,
+            pid,
+            shim_pid: shim,
+            started_at,
+            exit: init,
+        }))
     }
 
     fn new(socket: OwnedFd, child: Option<Child>, shim_pid: i32, exit_file: Option<PathBuf>) -> io::Result<Connected> {
@@ -167,14 +191,21 @@ impl Connected {
         let (told, greeting) = oneshot::channel();
         let shared = Arc::new(Shared {
             next_tag: AtomicU32::new(1),
-            state: Mutex::new(State { greeting: Some(told), ..State::default() }),
+            state: Mutex::new(State {
+                greeting: Some(told),
+                ..State::default()
+            }),
             init: watch::Sender::new(Progress::Running),
             exit_file: Mutex::new(exit_file),
             over: watch::Sender::new(false),
             released: AtomicBool::new(false),
         });
         let reader = tokio::spawn(read_events(Arc::clone(&socket), Arc::clone(&shared), child)).abort_handle();
-        Ok(Connected { link: Arc::new(Link { socket, shared, reader }), greeting, shim_pid })
+        Ok(Connected {
+            link: Arc::new(Link { socket, shared, reader }),
+            greeting,
+            shim_pid,
+        })
     }
 
     /// The outcome of the start.
@@ -211,12 +242,17 @@ impl Drop for End {
 }
 
 async fn read_events(socket: Arc<AsyncFd<Socket>>, shared: Arc<Shared>, child: Option<Child>) {
-    let _end = End { child, shared: Arc::clone(&shared) };
+    let _end = End {
+        child,
+        shared: Arc::clone(&shared),
+    };
     let mut buffer = Vec::new();
     loop {
         let received = socket
             .async_io(Interest::READABLE, |socket| {
-                let Some(length) = seqpacket::next_length(socket.0.as_fd())? else { return Ok(0) };
+                let Some(length) = seqpacket::next_length(socket.0.as_fd())? else {
+                    return Ok(0);
+                };
                 buffer.resize(length, 0);
                 seqpacket::receive(socket.0.as_fd(), &mut buffer).map(|(count, _)| count)
             })
@@ -261,11 +297,25 @@ impl Shared {
                     sender.send_replace(Progress::Ended(Exit::from(&exit)));
                 }
             }
-            Event::State { version, shim, pid, started, exit } => {
+            Event::State {
+                version,
+                shim,
+                pid,
+                started,
+                exit,
+            } => {
                 if let Some(exit) = exit {
                     self.init.send_replace(Progress::Ended(Exit::from(&exit)));
                 }
-                greet(&mut state, Greeting::State { version, shim, pid, started });
+                greet(
+                    &mut state,
+                    Greeting::State {
+                        version,
+                        shim,
+                        pid,
+                        started,
+                    },
+                );
             }
         }
     }
@@ -274,7 +324,10 @@ impl Shared {
     fn close(&self) {
         {
             let mut state = self.lock();
-            *state = State { closed: true, ..State::default() };
+            *state = State {
+                closed: true,
+                ..State::default()
+            };
         }
         self.init.send_if_modified(|progress| {
             let lost = *progress == Progress::Running;
@@ -313,11 +366,7 @@ fn answer(state: &mut State, tag: u32, answer: Answer) {
 }
 
 impl Link {
-    async fn request(
-        &self,
-        make: impl FnOnce(u32) -> Request,
-        fds: &[BorrowedFd<'_>],
-    ) -> Result<Answer, ShimError> {
+    async fn request(&self, make: impl FnOnce(u32) -> Request, fds: &[BorrowedFd<'_>]) -> Result<Answer, ShimError> {
         let tag = self.shared.next_tag.fetch_add(1, Ordering::Relaxed);
         let (sender, receiver) = oneshot::channel();
         {
@@ -330,11 +379,17 @@ impl Link {
         let message = make(tag).encode();
         let sent = self
             .socket
-            .async_io(Interest::WRITABLE, |socket| seqpacket::send(socket.0.as_fd(), &message, fds))
+            .async_io(Interest::WRITABLE, |socket| {
+                seqpacket::send(socket.0.as_fd(), &message, fds)
+            })
             .await;
         if let Err(error) = sent {
             self.shared.lock().answers.remove(&tag);
-            return Err(if error.kind() == io::ErrorKind::BrokenPipe { ShimError::Gone } else { ShimError::Refused(error) });
+            return Err(if error.kind() == io::ErrorKind::BrokenPipe {
+                ShimError::Gone
+            } else {
+                ShimError::Refused(error)
+            });
         }
         receiver.await.map_err(|_| ShimError::Gone)
     }
@@ -349,7 +404,11 @@ impl Link {
 }
 
 async fn ended(mut progress: watch::Receiver<Progress>) -> Option<Exit> {
-    match progress.wait_for(|progress| *progress != Progress::Running).await.as_deref() {
+    match progress
+        .wait_for(|progress| *progress != Progress::Running)
+        .await
+        .as_deref()
+    {
         Ok(Progress::Ended(exit)) => Some(*exit),
         _ => None,
     }
@@ -357,7 +416,12 @@ async fn ended(mut progress: watch::Receiver<Progress>) -> Option<Exit> {
 
 /// What is told of a process whose end nobody saw: its shim was killed.
 fn unseen() -> Exit {
-    Exit { code: 255, signal: None, oom: false, at: SystemTime::now() }
+    Exit {
+        code: 255,
+        signal: None,
+        oom: false,
+        at: SystemTime::now(),
+    }
 }
 
 impl Shim {
@@ -383,7 +447,12 @@ impl Shim {
     /// Where the shim leaves its exit record: read by [`Shim::wait`] if the shim itself is lost. Known for containers
     /// that this daemon started; to be told after [`super::Launcher::reconnect`].
     pub fn set_exit_file(&self, path: PathBuf) {
-        *self.link.shared.exit_file.lock().unwrap_or_else(PoisonError::into_inner) = Some(path);
+        *self
+            .link
+            .shared
+            .exit_file
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(path);
     }
 
     /// Waits for the container's end, and that all of its output was read. Returns code 255 if the shim was lost and
@@ -392,8 +461,15 @@ impl Shim {
         if let Some(exit) = ended(self.exit.clone()).await {
             return exit;
         }
-        let path = self.link.shared.exit_file.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        path.and_then(|path| read_exit(&path).ok().flatten()).unwrap_or_else(unseen)
+        let path = self
+            .link
+            .shared
+            .exit_file
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        path.and_then(|path| read_exit(&path).ok().flatten())
+            .unwrap_or_else(unseen)
     }
 
     /// Sends a signal to the container's first process.
@@ -401,7 +477,16 @@ impl Shim {
     /// # Errors
     /// [`ShimError::NoProcess`] when it has ended.
     pub async fn signal(&self, signal: i32) -> Result<(), ShimError> {
-        self.link.done(|tag| Request::Signal { tag, process: INIT, signal }, &[]).await
+        self.link
+            .done(
+                |tag| Request::Signal {
+                    tag,
+                    process: INIT,
+                    signal,
+                },
+                &[],
+            )
+            .await
     }
 
     /// Tells the container's terminal its size.
@@ -409,7 +494,17 @@ impl Shim {
     /// # Errors
     /// When it has none, or has ended.
     pub async fn resize(&self, rows: u16, cols: u16) -> Result<(), ShimError> {
-        self.link.done(|tag| Request::Resize { tag, process: INIT, rows, cols }, &[]).await
+        self.link
+            .done(
+                |tag| Request::Resize {
+                    tag,
+                    process: INIT,
+                    rows,
+                    cols,
+                },
+                &[],
+            )
+            .await
     }
 
     /// Attaches a further client; it sees the output from now on.
@@ -418,7 +513,9 @@ impl Shim {
     /// [`ShimError::NoProcess`] when the container has ended.
     pub async fn attach(&self, attach: Attach) -> Result<(), ShimError> {
         let streams = attach.streams();
-        self.link.done(|tag| Request::Attach { tag, streams }, &[attach.socket.as_fd()]).await
+        self.link
+            .done(|tag| Request::Attach { tag, streams }, &[attach.socket.as_fd()])
+            .await
     }
 
     /// Runs a further process in the container and returns when its program runs.
@@ -427,15 +524,36 @@ impl Shim {
     /// As [`super::Launcher::start`].
     pub async fn exec(&self, exec: ExecPlan, attach: Option<Attach>) -> Result<ExecHandle, StartError> {
         let encoded = exec.encode();
-        let file = if encoded.len() > INLINE_PLAN { Some(sealed(&encoded)?) } else { None };
+        let file = if encoded.len() > INLINE_PLAN {
+            Some(sealed(&encoded)?)
+        } else {
+            None
+        };
         let plan = file.is_none().then_some(exec);
         let streams = attach.as_ref().map(Attach::streams);
-        let fds: Vec<BorrowedFd<'_>> =
-            file.iter().chain(attach.iter().map(|attach| &attach.socket)).map(AsFd::as_fd).collect();
-        match self.link.request(|tag| Request::Exec { tag, plan, attach: streams }, &fds).await {
-            Ok(Answer::Exec { process, pid, progress }) => {
-                Ok(ExecHandle { link: Arc::clone(&self.link), process, pid, progress })
-            }
+        let fds: Vec<BorrowedFd<'_>> = file
+            .iter()
+            .chain(attach.iter().map(|attach| &attach.socket))
+            .map(AsFd::as_fd)
+            .collect();
+        match self
+            .link
+            .request(
+                |tag| Request::Exec {
+                    tag,
+                    plan,
+                    attach: streams,
+                },
+                &fds,
+            )
+            .await
+        {
+            Ok(Answer::Exec { process, pid, progress }) => Ok(ExecHandle {
+                link: Arc::clone(&self.link),
+                process,
+                pid,
+                progress,
+            }),
             Ok(Answer::Failed(error)) => Err(error),
             Ok(Answer::Done(_)) => Err(StartError::gone()),
             Err(ShimError::Refused(error)) => Err(StartError::no_shim(&error)),
@@ -478,7 +596,9 @@ impl ExecHandle {
     /// [`ShimError::NoProcess`] when it has ended.
     pub async fn signal(&self, signal: i32) -> Result<(), ShimError> {
         let process = self.process;
-        self.link.done(|tag| Request::Signal { tag, process, signal }, &[]).await
+        self.link
+            .done(|tag| Request::Signal { tag, process, signal }, &[])
+            .await
     }
 
     /// Tells its terminal its size.
@@ -487,6 +607,16 @@ impl ExecHandle {
     /// When it has none, or has ended.
     pub async fn resize(&self, rows: u16, cols: u16) -> Result<(), ShimError> {
         let process = self.process;
-        self.link.done(|tag| Request::Resize { tag, process, rows, cols }, &[]).await
+        self.link
+            .done(
+                |tag| Request::Resize {
+                    tag,
+                    process,
+                    rows,
+                    cols,
+                },
+                &[],
+            )
+            .await
     }
 }

@@ -108,7 +108,10 @@ impl StartError {
     }
 
     pub(super) fn running(id: &str) -> StartError {
-        StartError::own(&format!("container {id} still has a shim; wait for its end and release it first"), String::new())
+        StartError::own(
+            &format!("container {id} still has a shim; wait for its end and release it first"),
+            String::new(),
+        )
     }
 
     pub(super) fn bad_id(id: &str) -> StartError {
@@ -116,7 +119,14 @@ impl StartError {
     }
 
     fn own(what: &str, message: String) -> StartError {
-        StartError { failure: Failure { step: Step::Vanished, subject: what.into(), errno: 0, message } }
+        StartError {
+            failure: Failure {
+                step: Step::Vanished,
+                subject: what.into(),
+                errno: 0,
+                message,
+            },
+        }
     }
 
     /// The step that failed.
@@ -139,7 +149,12 @@ impl StartError {
 
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Failure { step, subject, errno, message } = &self.failure;
+        let Failure {
+            step,
+            subject,
+            errno,
+            message,
+        } = &self.failure;
         let subject = subject.to_string_lossy();
         let errno = Errno::from_raw(*errno);
         // As Go words errors: lower case.

@@ -62,7 +62,11 @@ pub struct Attach {
 
 impl Attach {
     fn streams(&self) -> Streams {
-        Streams { stdin: self.stdin, stdout: self.stdout, stderr: self.stderr }
+        Streams {
+            stdin: self.stdin,
+            stdout: self.stdout,
+            stderr: self.stderr,
+        }
     }
 }
 
@@ -96,9 +100,19 @@ impl Launcher {
             .recursive(true)
             .mode(0o700)
             .create(&state)
-            .map_err(|source| LauncherError::State { path: state.clone(), source })?;
-        let pool = Pool::new(&shim, warm).map_err(|source| LauncherError::Program { path: shim.clone(), source })?;
-        Ok(Launcher { state: Arc::new(state), pool, former: Arc::default() })
+            .map_err(|source| LauncherError::State {
+                path: state.clone(),
+                source,
+            })?;
+        let pool = Pool::new(&shim, warm).map_err(|source| LauncherError::Program {
+            path: shim.clone(),
+            source,
+        })?;
+        Ok(Launcher {
+            state: Arc::new(state),
+            pool,
+            former: Arc::default(),
+        })
     }
 
     /// Starts a container and returns when its program runs. `plan.head.socket` is set by the launcher.
@@ -111,8 +125,11 @@ impl Launcher {
         self.wait_for_former(&id).await?;
         let exit_file = plan.head.exit_file.clone();
         let encoded = plan.encode();
-        let (inline, file) =
-            if encoded.len() <= INLINE_PLAN { (Some(Blob(encoded)), None) } else { (None, Some(sealed(&encoded)?)) };
+        let (inline, file) = if encoded.len() <= INLINE_PLAN {
+            (Some(Blob(encoded)), None)
+        } else {
+            (None, Some(sealed(&encoded)?))
+        };
         let message = Request::Start {
             version: VERSION,
             plan: inline,
@@ -141,7 +158,12 @@ impl Launcher {
 
     /// A released shim still lets go of mounts (overlayfs wants its upper folder for itself) when it has answered.
     async fn wait_for_former(&self, id: &str) -> Result<(), StartError> {
-        let former = self.former.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned();
+        let former = self
+            .former
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(id)
+            .cloned();
         match former {
             Some(former) if former.wait_end(FORMER_SHIM).await => Ok(()),
             Some(_) => Err(StartError::running(id)),
@@ -165,11 +187,21 @@ impl Launcher {
     /// # Errors
     /// When the state folder cannot be read, or the shim answers in another language.
     pub async fn reconnect(&self, id: &str) -> Result<Option<Shim>, LauncherError> {
-        let path = self.socket(id).map_err(|_| LauncherError::BadId { id: id.to_owned() })?;
-        let failed = |source| LauncherError::Connect { path: path.clone(), source };
+        let path = self
+            .socket(id)
+            .map_err(|_| LauncherError::BadId { id: id.to_owned() })?;
+        let failed = |source| LauncherError::Connect {
+            path: path.clone(),
+            source,
+        };
         let socket = match seqpacket::connect(&path) {
             Ok(socket) => socket,
-            Err(error) if matches!(error.raw_os_error(), Some(libc_errno::ENOENT | libc_errno::ECONNREFUSED)) => {
+            Err(error)
+                if matches!(
+                    error.raw_os_error(),
+                    Some(libc_errno::ENOENT | libc_errno::ECONNREFUSED)
+                ) =>
+            {
                 // Nobody listens there any more: a shim that was killed left its name behind.
                 let _ = std::fs::remove_file(&path);
                 return Ok(None);
@@ -186,7 +218,10 @@ impl Launcher {
     /// # Errors
     /// When the folder cannot be read.
     pub fn live(&self) -> Result<Vec<String>, LauncherError> {
-        let failed = |source| LauncherError::State { path: (*self.state).clone(), source };
+        let failed = |source| LauncherError::State {
+            path: (*self.state).clone(),
+            source,
+        };
         let mut ids = Vec::new();
         for entry in std::fs::read_dir(&*self.state).map_err(failed)? {
             let name = entry.map_err(failed)?.file_name();

@@ -63,7 +63,9 @@ impl Pool {
             }
         }
         let program = Arc::clone(&self.program);
-        tokio::task::spawn_blocking(move || spawn(&program)).await.map_err(io::Error::other)?
+        tokio::task::spawn_blocking(move || spawn(&program))
+            .await
+            .map_err(io::Error::other)?
     }
 
     pub fn refill_later(&self) {
@@ -71,7 +73,8 @@ impl Pool {
     }
 
     fn missing(&self) -> usize {
-        self.wanted.saturating_sub(self.ready.lock().unwrap_or_else(PoisonError::into_inner).len())
+        self.wanted
+            .saturating_sub(self.ready.lock().unwrap_or_else(PoisonError::into_inner).len())
     }
 }
 
@@ -98,7 +101,11 @@ async fn keep_full(pool: Weak<Pool>, refill: Arc<tokio::sync::Notify>) {
             }
             let program = Arc::clone(&pool.program);
             match tokio::task::spawn_blocking(move || spawn(&program)).await {
-                Ok(Ok(warm)) => pool.ready.lock().unwrap_or_else(PoisonError::into_inner).push_back(warm),
+                Ok(Ok(warm)) => pool
+                    .ready
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .push_back(warm),
                 Ok(Err(error)) => {
                     // A start will try by itself and tell its user.
                     warn!(%error, "cannot keep a shim ready");

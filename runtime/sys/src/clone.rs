@@ -83,7 +83,10 @@ pub fn clone3(_: &SingleThread, namespaces: u64, cgroup: Option<BorrowedFd<'_>>)
         return Ok(Cloned::Child);
     }
     // SAFETY: the call succeeded with CLONE_PIDFD, so the kernel stored a new descriptor there.
-    Ok(Cloned::Parent { pid: pid as i32, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } })
+    Ok(Cloned::Parent {
+        pid: pid as i32,
+        pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) },
+    })
 }
 
 /// Flags that stand for namespaces.
@@ -127,9 +130,17 @@ pub fn reap(pid: i32, block: bool) -> io::Result<Option<Ended>> {
     }
     if libc::WIFSIGNALED(status) {
         let signal = libc::WTERMSIG(status);
-        return Ok(Some(Ended { pid, code: 128 + signal, signal: Some(signal) }));
+        return Ok(Some(Ended {
+            pid,
+            code: 128 + signal,
+            signal: Some(signal),
+        }));
     }
-    Ok(Some(Ended { pid, code: libc::WEXITSTATUS(status), signal: None }))
+    Ok(Some(Ended {
+        pid,
+        code: libc::WEXITSTATUS(status),
+        signal: None,
+    }))
 }
 
 /// Copies the process within its namespaces, where a filter may refuse `clone3`: `fork(2)`. `Some` in the parent, with

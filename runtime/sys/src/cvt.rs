@@ -8,7 +8,11 @@ use std::path::Path;
 
 /// The result of a system call that returns -1 on failure.
 pub(crate) fn check(result: libc::c_long) -> io::Result<libc::c_long> {
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
 }
 
 /// The result of a system call that returns a new descriptor.

@@ -59,7 +59,10 @@ impl Epoll {
     }
 
     fn control(&self, operation: i32, fd: BorrowedFd<'_>, token: u64, interest: u32) -> io::Result<()> {
-        let mut event = libc::epoll_event { events: interest, u64: token };
+        let mut event = libc::epoll_event {
+            events: interest,
+            u64: token,
+        };
         // SAFETY: the event lives across the call.
         check(unsafe { libc::epoll_ctl(self.0.as_raw_fd(), operation, fd.as_raw_fd(), &raw mut event) }.into())
             .map(drop)
@@ -80,7 +83,10 @@ impl Epoll {
             Err(error) => return Err(error),
         };
         for (to, from) in events.iter_mut().zip(raw.iter().take(count)) {
-            *to = Event { token: from.u64, ready: from.events };
+            *to = Event {
+                token: from.u64,
+                ready: from.events,
+            };
         }
         Ok(count)
     }

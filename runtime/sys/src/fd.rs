@@ -65,7 +65,11 @@ pub fn seal(file: BorrowedFd<'_>) -> io::Result<()> {
 pub fn set_nonblocking(file: BorrowedFd<'_>, nonblocking: bool) -> io::Result<()> {
     // SAFETY: takes numbers.
     let flags = check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETFL) }.into())? as i32;
-    let wanted = if nonblocking { flags | libc::O_NONBLOCK } else { flags & !libc::O_NONBLOCK };
+    let wanted = if nonblocking {
+        flags | libc::O_NONBLOCK
+    } else {
+        flags & !libc::O_NONBLOCK
+    };
     // SAFETY: takes numbers.
     check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETFL, wanted) }.into()).map(drop)
 }

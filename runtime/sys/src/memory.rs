@@ -38,7 +38,14 @@ impl Scratch {
         let fd = file.map_or(-1, |file| file.as_raw_fd());
         // SAFETY: a new private mapping at a place of the kernel's choice.
         let start = unsafe {
-            libc::mmap(std::ptr::null_mut(), length, libc::PROT_READ | libc::PROT_WRITE, flags, fd, 0)
+            libc::mmap(
+                std::ptr::null_mut(),
+                length,
+                libc::PROT_READ | libc::PROT_WRITE,
+                flags,
+                fd,
+                0,
+            )
         };
         if start == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());

@@ -71,7 +71,12 @@ impl Filesystem {
     /// # Errors
     /// As `fsconfig(2)`.
     pub fn string(&self, key: &str, value: &[u8]) -> io::Result<()> {
-        self.config(FSCONFIG_SET_STRING, Some(&c_bytes(key.as_bytes())?), Some(&c_bytes(value)?), 0)
+        self.config(
+            FSCONFIG_SET_STRING,
+            Some(&c_bytes(key.as_bytes())?),
+            Some(&c_bytes(value)?),
+            0,
+        )
     }
 
     /// Sets an option whose value is an open file (overlayfs' folders since Linux 6.13).
@@ -79,7 +84,12 @@ impl Filesystem {
     /// # Errors
     /// As `fsconfig(2)`.
     pub fn file(&self, key: &str, value: BorrowedFd<'_>) -> io::Result<()> {
-        self.config(FSCONFIG_SET_FD, Some(&c_bytes(key.as_bytes())?), None, value.as_raw_fd())
+        self.config(
+            FSCONFIG_SET_FD,
+            Some(&c_bytes(key.as_bytes())?),
+            None,
+            value.as_raw_fd(),
+        )
     }
 
     /// Makes the instance and a detached mount of it with `attributes` ([`attr`]).
@@ -90,7 +100,12 @@ impl Filesystem {
         self.config(FSCONFIG_CMD_CREATE, None, None, 0)?;
         // SAFETY: takes a descriptor and numbers; the result is a new descriptor.
         unsafe {
-            check_fd(libc::syscall(libc::SYS_fsmount, self.0.as_raw_fd(), FSMOUNT_CLOEXEC, attributes as u32))
+            check_fd(libc::syscall(
+                libc::SYS_fsmount,
+                self.0.as_raw_fd(),
+                FSMOUNT_CLOEXEC,
+                attributes as u32,
+            ))
         }
     }
 
@@ -126,7 +141,11 @@ pub fn clone_tree(path: &Path, recursive: bool) -> io::Result<OwnedFd> {
 /// # Errors
 /// As `open_tree(2)`.
 pub fn clone_tree_of(file: BorrowedFd<'_>, recursive: bool) -> io::Result<OwnedFd> {
-    open_tree(file.as_raw_fd(), Path::new(""), AT_EMPTY_PATH | if recursive { AT_RECURSIVE } else { 0 })
+    open_tree(
+        file.as_raw_fd(),
+        Path::new(""),
+        AT_EMPTY_PATH | if recursive { AT_RECURSIVE } else { 0 },
+    )
 }
 
 fn open_tree(dir: i32, path: &Path, flags: u32) -> io::Result<OwnedFd> {
@@ -145,7 +164,14 @@ pub fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> io::Result<()> {
     let flags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH;
     // SAFETY: the empty string is static; with the two flags both ends are the descriptors themselves.
     check(unsafe {
-        libc::syscall(libc::SYS_move_mount, mount.as_raw_fd(), empty, target.as_raw_fd(), empty, flags)
+        libc::syscall(
+            libc::SYS_move_mount,
+            mount.as_raw_fd(),
+            empty,
+            target.as_raw_fd(),
+            empty,
+            flags,
+        )
     })
     .map(drop)
 }
@@ -170,7 +196,12 @@ pub fn set_attributes(
     propagation: u64,
     recursive: bool,
 ) -> io::Result<()> {
-    let attributes = MountAttr { set, clear, propagation, userns_fd: 0 };
+    let attributes = MountAttr {
+        set,
+        clear,
+        propagation,
+        userns_fd: 0,
+    };
     let flags = AT_EMPTY_PATH | if recursive { AT_RECURSIVE } else { 0 };
     let size = size_of::<MountAttr>();
     // SAFETY: the strings and the struct live across the call, and the size is that of the struct.

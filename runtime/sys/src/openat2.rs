@@ -31,7 +31,11 @@ struct OpenHow {
 /// As `openat2(2)`. `EAGAIN` (something was renamed during the walk) is tried again, a bounded number of times.
 pub fn openat2(dir: BorrowedFd<'_>, path: &Path, flags: i32, mode: u32, resolve: Resolve) -> io::Result<OwnedFd> {
     let path = c_path(path)?;
-    let how = OpenHow { flags: (flags | libc::O_CLOEXEC) as u64, mode: mode.into(), resolve: resolve.0 };
+    let how = OpenHow {
+        flags: (flags | libc::O_CLOEXEC) as u64,
+        mode: mode.into(),
+        resolve: resolve.0,
+    };
     let mut tries = 0;
     loop {
         // SAFETY: `path` and `how` live across the call, and the size given is that of `how`; the result is a new

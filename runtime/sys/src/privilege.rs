@@ -39,7 +39,10 @@ const CAPABILITY_VERSION_3: u32 = 0x2008_0522;
 /// # Errors
 /// As `capset(2)`.
 pub fn set_capabilities(sets: Capabilities) -> io::Result<()> {
-    let header = CapHeader { version: CAPABILITY_VERSION_3, pid: 0 };
+    let header = CapHeader {
+        version: CAPABILITY_VERSION_3,
+        pid: 0,
+    };
     // The kernel's ABI has the low and the high halves in two elements.
     let half = |shift: u32| CapData {
         effective: (sets.effective >> shift) as u32,
@@ -56,7 +59,10 @@ pub fn set_capabilities(sets: Capabilities) -> io::Result<()> {
 /// # Errors
 /// As `capget(2)`.
 pub fn capabilities() -> io::Result<Capabilities> {
-    let mut header = CapHeader { version: CAPABILITY_VERSION_3, pid: 0 };
+    let mut header = CapHeader {
+        version: CAPABILITY_VERSION_3,
+        pid: 0,
+    };
     let mut data = [CapData::default(); 2];
     // SAFETY: version 3 takes a header and room for two data elements; both live across the call.
     check(unsafe { libc::syscall(libc::SYS_capget, &raw mut header, data.as_mut_ptr()) })?;
@@ -83,7 +89,9 @@ pub fn drop_bounding(capability: u32) -> io::Result<()> {
 
 /// Whether a capability is in the bounding set; `None`: the kernel does not know it. `PR_CAPBSET_READ`.
 pub fn in_bounding(capability: u32) -> Option<bool> {
-    prctl(libc::PR_CAPBSET_READ, capability.into(), 0).ok().map(|value| value == 1)
+    prctl(libc::PR_CAPBSET_READ, capability.into(), 0)
+        .ok()
+        .map(|value| value == 1)
 }
 
 /// Puts a capability (permitted and inheritable already) into the ambient set: `PR_CAP_AMBIENT_RAISE`.
@@ -91,7 +99,12 @@ pub fn in_bounding(capability: u32) -> Option<bool> {
 /// # Errors
 /// As `prctl(2)`.
 pub fn raise_ambient(capability: u32) -> io::Result<()> {
-    prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE as u64, capability.into()).map(drop)
+    prctl(
+        libc::PR_CAP_AMBIENT,
+        libc::PR_CAP_AMBIENT_RAISE as u64,
+        capability.into(),
+    )
+    .map(drop)
 }
 
 /// Empties the ambient set: `PR_CAP_AMBIENT_CLEAR_ALL`.
@@ -172,10 +185,21 @@ pub fn set_groups(groups: &[u32]) -> io::Result<()> {
 /// # Errors
 /// As `prlimit(2)`; `EPERM` when the hard limit would rise.
 pub fn set_limit(resource: u32, soft: u64, hard: u64) -> io::Result<()> {
-    let limit = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };
+    let limit = libc::rlimit64 {
+        rlim_cur: soft,
+        rlim_max: hard,
+    };
     // SAFETY: the new limit lives across the call, the old one is not asked for.
-    check(unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, &raw const limit, std::ptr::null::<u8>()) })
-        .map(drop)
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_prlimit64,
+            0,
+            resource,
+            &raw const limit,
+            std::ptr::null::<u8>(),
+        )
+    })
+    .map(drop)
 }
 
 /// The soft and the hard limit of the calling process: `prlimit(2)`.
@@ -183,7 +207,10 @@ pub fn set_limit(resource: u32, soft: u64, hard: u64) -> io::Result<()> {
 /// # Errors
 /// As `prlimit(2)`.
 pub fn limit(resource: u32) -> io::Result<(u64, u64)> {
-    let mut limit = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
+    let mut limit = libc::rlimit64 {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
     // SAFETY: no new limit is given, the room for the old one lives across the call.
     check(unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, std::ptr::null::<u8>(), &raw mut limit) })?;
     Ok((limit.rlim_cur, limit.rlim_max))

@@ -34,15 +34,19 @@ fn with_address<T>(path: &Path, with: impl FnOnce(&libc::sockaddr_un) -> io::Res
     let (folder, name) = path.parent().zip(path.file_name()).ok_or(io::ErrorKind::InvalidInput)?;
     let folder = c_path(folder)?;
     // SAFETY: the path lives across the call; the result is a new descriptor.
-    let folder = unsafe {
-        check_fd(libc::open(folder.as_ptr(), libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC).into())
-    }?;
-    with(&address(&Path::new(&format!("/proc/self/fd/{}", folder.as_raw_fd())).join(name))?)
+    let folder =
+        unsafe { check_fd(libc::open(folder.as_ptr(), libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC).into()) }?;
+    with(&address(
+        &Path::new(&format!("/proc/self/fd/{}", folder.as_raw_fd())).join(name),
+    )?)
 }
 
 fn address(path: &Path) -> io::Result<libc::sockaddr_un> {
     let bytes = path.as_os_str().as_bytes();
-    let mut address = libc::sockaddr_un { sun_family: libc::AF_UNIX as libc::sa_family_t, sun_path: [0; 108] };
+    let mut address = libc::sockaddr_un {
+        sun_family: libc::AF_UNIX as libc::sa_family_t,
+        sun_path: [0; 108],
+    };
     // One byte stays for the terminating zero.
     if bytes.is_empty() || bytes.len() >= address.sun_path.len() || bytes.contains(&0) {
         return Err(io::Error::from_raw_os_error(libc::ENAMETOOLONG));
@@ -77,11 +81,7 @@ pub fn listen(path: &Path) -> io::Result<OwnedFd> {
 pub fn accept(listener: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     let flags = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
     // SAFETY: the peer's address is not asked for; the result is a new descriptor.
-    unsafe {
-        check_fd(
-            libc::accept4(listener.as_raw_fd(), std::ptr::null_mut(), std::ptr::null_mut(), flags).into(),
-        )
-    }
+    unsafe { check_fd(libc::accept4(listener.as_raw_fd(), std::ptr::null_mut(), std::ptr::null_mut(), flags).into()) }
 }
 
 /// A non-blocking connection to the listener at `path`: `connect(2)`. Unix sockets connect at once or fail.
@@ -111,7 +111,10 @@ pub fn send(socket: BorrowedFd<'_>, message: &[u8], fds: &[BorrowedFd<'_>]) -> i
     if fds.len() > MAX_FDS {
         return Err(io::Error::from_raw_os_error(libc::EINVAL));
     }
-    let mut part = libc::iovec { iov_base: message.as_ptr().cast_mut().cast(), iov_len: message.len() };
+    let mut part = libc::iovec {
+        iov_base: message.as_ptr().cast_mut().cast(),
+        iov_len: message.len(),
+    };
     let mut control = Control([0; 16 + MAX_FDS * 4]);
     // SAFETY: an all-zero msghdr is a valid, empty one.
     let mut header: libc::msghdr = unsafe { MaybeUninit::zeroed().assume_init() };
@@ -156,7 +159,10 @@ pub fn next_length(socket: BorrowedFd<'_>) -> io::Result<Option<usize>> {
 /// # Errors
 /// As `recvmsg(2)`; `EMSGSIZE` when message or descriptors did not fit (whatever did arrive is closed).
 pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
-    let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    let mut part = libc::iovec {
+        iov_base: buffer.as_mut_ptr().cast(),
+        iov_len: buffer.len(),
+    };
     let mut control = Control([0; 16 + MAX_FDS * 4]);
     // SAFETY: an all-zero msghdr is a valid, empty one.
     let mut header: libc::msghdr = unsafe { MaybeUninit::zeroed().assume_init() };
@@ -165,9 +171,8 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usize, 
     header.msg_control = control.0.as_mut_ptr().cast();
     header.msg_controllen = control.0.len();
     // SAFETY: everything that `header` points to lives across the call and may be written.
-    let count = check(
-        unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, libc::MSG_CMSG_CLOEXEC) } as libc::c_long
-    )?;
+    let count =
+        check(unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, libc::MSG_CMSG_CLOEXEC) } as libc::c_long)?;
     let mut fds = Vec::new();
     // SAFETY: the kernel wrote well-formed control messages of msg_controllen bytes into our buffer; the descriptors in
     // SCM_RIGHTS were made for us.

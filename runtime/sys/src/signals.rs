@@ -22,11 +22,17 @@ pub fn reset_all() {
 pub fn block_all(block: bool) -> io::Result<()> {
     let mut set = MaybeUninit::<libc::sigset_t>::uninit();
     // SAFETY: the set is filled or emptied before it is used; the old mask is not asked for.
-    check(unsafe {
-        if block { libc::sigfillset(set.as_mut_ptr()) } else { libc::sigemptyset(set.as_mut_ptr()) };
-        libc::sigprocmask(libc::SIG_SETMASK, set.as_ptr(), std::ptr::null_mut())
-    }
-    .into())
+    check(
+        unsafe {
+            if block {
+                libc::sigfillset(set.as_mut_ptr())
+            } else {
+                libc::sigemptyset(set.as_mut_ptr())
+            };
+            libc::sigprocmask(libc::SIG_SETMASK, set.as_ptr(), std::ptr::null_mut())
+        }
+        .into(),
+    )
     .map(drop)
 }
 
@@ -49,7 +55,13 @@ pub fn child_events() -> io::Result<OwnedFd> {
 pub fn clear_child_events(events: BorrowedFd<'_>) {
     let mut room = MaybeUninit::<libc::signalfd_siginfo>::uninit();
     // SAFETY: the kernel writes at most the given size. Standard signals queue once, so that one read empties it.
-    unsafe { libc::read(events.as_raw_fd(), room.as_mut_ptr().cast(), size_of::<libc::signalfd_siginfo>()) };
+    unsafe {
+        libc::read(
+            events.as_raw_fd(),
+            room.as_mut_ptr().cast(),
+            size_of::<libc::signalfd_siginfo>(),
+        )
+    };
 }
 
 /// Waits for the next blocked signal: `sigwaitinfo(2)`.
@@ -59,10 +71,12 @@ pub fn clear_child_events(events: BorrowedFd<'_>) {
 pub fn wait() -> io::Result<i32> {
     let mut set = MaybeUninit::<libc::sigset_t>::uninit();
     // SAFETY: the set is filled before it is used; no details of the signal are asked for.
-    check(unsafe {
-        libc::sigfillset(set.as_mut_ptr());
-        libc::sigwaitinfo(set.as_ptr(), std::ptr::null_mut())
-    }
-    .into())
+    check(
+        unsafe {
+            libc::sigfillset(set.as_mut_ptr());
+            libc::sigwaitinfo(set.as_ptr(), std::ptr::null_mut())
+        }
+        .into(),
+    )
     .map(|signal| signal as i32)
 }

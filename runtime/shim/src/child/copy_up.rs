@@ -17,7 +17,12 @@ const MAX_DEPTH: u32 = 200;
 pub fn copy_up(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
     copy_folder(from, to, 0)?;
     let top = fstat(from)?;
-    let to = openat(to, ".", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
+    let to = openat(
+        to,
+        ".",
+        OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )?;
     fchown(&to, Some(Uid::from_raw(top.st_uid)), Some(Gid::from_raw(top.st_gid)))?;
     fchmod(&to, Mode::from_bits_truncate(top.st_mode))?;
     Ok(())
@@ -39,7 +44,12 @@ fn copy_folder(from: BorrowedFd<'_>, to: BorrowedFd<'_>, depth: u32) -> io::Resu
         let mode = Mode::from_bits_truncate(about.st_mode);
         let kind = SFlag::from_bits_truncate(about.st_mode) & SFlag::S_IFMT;
         let open = |folder: BorrowedFd<'_>, flags: OFlag| -> nix::Result<OwnedFd> {
-            openat(folder, name, flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::from_bits_truncate(0o600))
+            openat(
+                folder,
+                name,
+                flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC,
+                Mode::from_bits_truncate(0o600),
+            )
         };
         match kind {
             SFlag::S_IFDIR => {

@@ -10,7 +10,12 @@ pub type Result<T> = std::result::Result<T, Failure>;
 
 /// A failure that is not the kernel's, or says more than its errno.
 pub fn failure(step: Step, subject: impl AsRef<OsStr>, errno: Errno, message: impl Into<String>) -> Failure {
-    Failure { step, subject: subject.as_ref().to_owned(), errno: errno as i32, message: message.into() }
+    Failure {
+        step,
+        subject: subject.as_ref().to_owned(),
+        errno: errno as i32,
+        message: message.into(),
+    }
 }
 
 /// Names the step and the subject of an error.
@@ -25,7 +30,11 @@ impl<T> At<T> for io::Result<T> {
             subject: subject.as_ref().to_owned(),
             errno: error.raw_os_error().unwrap_or(0),
             // Errors of the kernel are told by number and put into words by the daemon.
-            message: if error.raw_os_error().is_some() { String::new() } else { error.to_string() },
+            message: if error.raw_os_error().is_some() {
+                String::new()
+            } else {
+                error.to_string()
+            },
         })
     }
 }

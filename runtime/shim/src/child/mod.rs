@@ -25,7 +25,9 @@ use nix::mount::{MntFlags, MsFlags};
 use nix::sched::CloneFlags;
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Uid, fchdir, fchown, setsid};
-use runtime::plan::{CgroupJoin, ConsoleSize, ExecPlan, JoinedNamespace, MountSource, Namespaces, OomScoreAdj, Plan, ProcessPlan};
+use runtime::plan::{
+    CgroupJoin, ConsoleSize, ExecPlan, JoinedNamespace, MountSource, Namespaces, OomScoreAdj, Plan, ProcessPlan,
+};
 use runtime::proto::{Failure, Step};
 use runtime::wire::Wire;
 use runtime_sys::clone::{SingleThread, exit_now};
@@ -35,7 +37,7 @@ pub use nodes::is_null;
 
 use failure::{At, Result, failure};
 use program::Program;
-use root::Root;
+use root::{Parents, Root};
 
 /// What every child of the shim has.
 pub struct Inherited<'a> {
@@ -70,7 +72,12 @@ pub fn container(inherited: &Inherited<'_>, plan: &[u8], joined: &[OwnedFd]) -> 
         .and_then(|plan| {
             // Everything below would be done to the host's mounts.
             if plan.head.namespaces.new & libc::CLONE_NEWNS as u64 == 0 {
-                return Err(failure(Step::Plan, "", Errno::EINVAL, "a container needs a mount namespace of its own"));
+                return Err(failure(
+                    Step::Plan,
+                    "",
+                    Errno::EINVAL,
+                    "a container needs a mount namespace of its own",
+                ));
             }
             set_up(inherited, &plan, joined)
         });
@@ -96,7 +103,13 @@ fn set_up(inherited: &Inherited<'_>, plan: &Plan, joined: &[OwnedFd]) -> Result<
     let shared: Vec<Option<OwnedFd>> = plan
         .mounts
         .iter()
-        .map(|mount| if mounts::is_shared(mount) { mounts::clone_source(mount) } else { Ok(None) })
+        .map(|mount| {
+            if mounts::is_shared(mount) {
+                mounts::clone_source(mount)
+            } else {
+                Ok(None)
+            }
+        })
         .collect::<Result<_>>()?;
     mounts::detach_propagation()?;
     let place = plan.head.socket.parent().unwrap_or(Path::new("/"));
@@ -114,11 +127,12 @@ fn set_up(inherited: &Inherited<'_>, plan: &Plan, joined: &[OwnedFd]) -> Result<
         }
         mounts::add(&root, mount, cloned)?;
     }
+    let mut parents = Parents::new(&root);
     for device in &plan.devices {
-        nodes::device(&root, device)?;
+        nodes::device(&mut parents, device)?;
     }
     for link in &plan.symlinks {
-        nodes::symlink(&root, link)?;
+        nodes::symlink(&mut parents, link)?;
     }
     let terminal = open_terminal(inherited, &root, plan.head.terminal.as_ref())?;
     if let Some(slave) = &terminal {
@@ -135,8 +149,10 @@ fn set_up(inherited: &Inherited<'_>, plan: &Plan, joined: &[OwnedFd]) -> Result<
         nix::unistd::sethostname(&plan.hostname).at(Step::Hostname, &plan.hostname)?;
     }
     if !plan.domainname.is_empty() {
-        sysctl(inherited.proc, "kernel/domainname", &plan.domainname)
-            .map_err(|failure| Failure { step: Step::Hostname, ..failure })?;
+        sysctl(inherited.proc, "kernel/domainname", &plan.domainname).map_err(|failure| Failure {
+            step: Step::Hostname,
+            ..failure
+        })?;
     }
     oom_score(inherited, &plan.process)?;
     cgroups.take().map_or(Ok(()), Cgroups::join)?;
@@ -151,12 +167,7 @@ fn set_up(inherited: &Inherited<'_>, plan: &Plan, joined: &[OwnedFd]) -> Result<
     run(inherited, &root, &plan.process, terminal, plan.init)
 }
 
-fn enter(
-    inherited: &Inherited<'_>,
-    plan: &ExecPlan,
-    init: BorrowedFd<'_>,
-    tasks: &[PathBuf],
-) -> Result<Infallible> {
+fn enter(inherited: &Inherited<'_>, plan: &ExecPlan, init: BorrowedFd<'_>, tasks: &[PathBuf]) -> Result<Infallible> {
     join_tasks(tasks)?;
     oom_score(inherited, &plan.process)?;
     // The pid namespace was chosen by the shim before the clone. One call for the rest: all or nothing.
@@ -215,9 +226,13 @@ fn run(
 fn oom_score(inherited: &Inherited<'_>, plan: &ProcessPlan) -> Result<()> {
     match &plan.oom_score_adj {
         Some(score) => privileges::oom_score(inherited.proc, score),
-        None if inherited.oom_score_lowered => {
-            privileges::oom_score(inherited.proc, &OomScoreAdj { value: 0, strict: false })
-        }
+        None if inherited.oom_score_lowered => privileges::oom_score(
+            inherited.proc,
+            &OomScoreAdj {
+                value: 0,
+                strict: false,
+            },
+        ),
         None => Ok(()),
     }
 }
@@ -228,8 +243,9 @@ fn join_namespaces(namespaces: &Namespaces, fds: &[OwnedFd]) -> Result<()> {
         if kind == CloneFlags::CLONE_NEWPID {
             continue; // done by the shim: it only takes effect for children
         }
-        let namespace =
-            fds.get(*fd as usize).ok_or_else(|| failure(Step::Join, fd.to_string(), Errno::EBADF, "not sent"))?;
+        let namespace = fds
+            .get(*fd as usize)
+            .ok_or_else(|| failure(Step::Join, fd.to_string(), Errno::EBADF, "not sent"))?;
         nix::sched::setns(namespace, kind).at(Step::Join, format!("{kind:?}"))?;
     }
     Ok(())
@@ -268,7 +284,8 @@ impl Cgroups<'_> {
 fn join_tasks(files: &[PathBuf]) -> Result<()> {
     for path in files {
         let file = nix::fcntl::open(path, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty());
-        file.and_then(|file| nix::unistd::write(&file, b"0")).at(Step::CgroupJoin, path)?;
+        file.and_then(|file| nix::unistd::write(&file, b"0"))
+            .at(Step::CgroupJoin, path)?;
     }
     Ok(())
 }
@@ -288,7 +305,9 @@ fn sysctl(proc: BorrowedFd<'_>, key: &str, value: &str) -> Result<()> {
     let flags = OFlag::O_WRONLY | OFlag::O_NOCTTY;
     let file = openat2::openat2(proc, &path, flags.bits(), 0, openat2::Resolve::IN_ROOT_NO_SYMLINKS);
     let file = file.at(Step::Sysctl, key)?;
-    nix::unistd::write(&file, value.as_bytes()).at(Step::Sysctl, key).map(drop)
+    nix::unistd::write(&file, value.as_bytes())
+        .at(Step::Sysctl, key)
+        .map(drop)
 }
 
 /// Makes the container's root that of the process, and lets go of the host's.
@@ -325,7 +344,11 @@ fn streams(inherited: &Inherited<'_>, root: &Root, terminal: Option<&OwnedFd>, u
 }
 
 fn change_folder(root: &Root, path: &Path) -> nix::Result<()> {
-    let path = if path.as_os_str().is_empty() { Path::new("/") } else { path };
+    let path = if path.as_os_str().is_empty() {
+        Path::new("/")
+    } else {
+        path
+    };
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
     let folder = match root.open(path, flags) {
         // An exec's folder may be new.
@@ -343,7 +366,11 @@ pub fn host_proc() -> nix::Result<OwnedFd> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let proc = nix::fcntl::open("/proc", flags, Mode::empty())?;
     let kind = nix::sys::statfs::fstatfs(&proc)?.filesystem_type();
-    if kind == nix::sys::statfs::PROC_SUPER_MAGIC { Ok(proc) } else { Err(Errno::ENOSYS) }
+    if kind == nix::sys::statfs::PROC_SUPER_MAGIC {
+        Ok(proc)
+    } else {
+        Err(Errno::ENOSYS)
+    }
 }
 
 /// This process' own pid namespace, to come back to.

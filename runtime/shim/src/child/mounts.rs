@@ -43,7 +43,12 @@ pub fn change_propagation(flags: MsFlags) -> nix::Result<()> {
 /// apart would wait for it.
 pub fn root(source: &RootSource, place: &Path) -> Result<Root> {
     let mount = match source {
-        RootSource::Overlay { lower, upper, work, volatile } => match overlay(lower, upper, work, *volatile) {
+        RootSource::Overlay {
+            lower,
+            upper,
+            work,
+            volatile,
+        } => match overlay(lower, upper, work, *volatile) {
             Ok(mount) => mount,
             Err(error) => return classic_overlay(lower, upper, work, *volatile, place, error),
         },
@@ -68,7 +73,13 @@ fn overlay(lower: &[PathBuf], upper: &Path, work: &Path, volatile: bool) -> io::
     set_path(&fs, "workdir", work)?;
     // Whatever the kernel was built with: layers must not depend on the mount that wrote them, and a root that another
     // namespace still holds must not stop a restart.
-    for (key, value) in [("index", "off"), ("metacopy", "off"), ("redirect_dir", "off")] {
+    // (And no id of its own, which would be written to the upper folder.)
+    for (key, value) in [
+        ("index", "off"),
+        ("metacopy", "off"),
+        ("redirect_dir", "off"),
+        ("uuid", "null"),
+    ] {
         let _ = fs.string(key, value.as_bytes());
     }
     if volatile {
@@ -79,7 +90,11 @@ fn overlay(lower: &[PathBuf], upper: &Path, work: &Path, volatile: bool) -> io::
         Err(error) => {
             let complaint = fs.complaint();
             // The errno decides about the fallback; the kernel's words are better than its number.
-            if complaint.is_empty() || fallback_errno(&error) { Err(error) } else { Err(io::Error::other(complaint)) }
+            if complaint.is_empty() || fallback_errno(&error) {
+                Err(error)
+            } else {
+                Err(io::Error::other(complaint))
+            }
         }
     }
 }
@@ -95,7 +110,10 @@ fn set_path(fs: &Filesystem, key: &str, path: &Path) -> io::Result<()> {
 
 /// Whether an error may only mean that the kernel is older than `lowerdir+` (6.8) or its descriptor form (6.13).
 fn fallback_errno(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS | libc::ENAMETOOLONG | libc::EBADF))
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EINVAL | libc::ENOSYS | libc::ENAMETOOLONG | libc::EBADF)
+    )
 }
 
 /// `mount(2)` with one option string, of at most a page.
@@ -128,7 +146,9 @@ fn classic_overlay(
     nix::mount::mount(Some("overlay"), place, Some("overlay"), MsFlags::empty(), Some(options))
         .at(Step::Root, upper)?;
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    Ok(Root::new(nix::fcntl::open(place, flags, Mode::empty()).at(Step::Root, upper)?))
+    Ok(Root::new(
+        nix::fcntl::open(place, flags, Mode::empty()).at(Step::Root, upper)?,
+    ))
 }
 
 fn escape(path: &Path, special: &[u8], out: &mut Vec<u8>) {
@@ -159,7 +179,12 @@ pub fn clone_source(mount: &Mount) -> Result<Option<OwnedFd>> {
 /// Makes one mount. `cloned` is the bind's source where it had to be copied early.
 pub fn add(root: &Root, mount: &Mount, cloned: Option<OwnedFd>) -> Result<()> {
     match &mount.source {
-        MountSource::Fs { fstype, source, data, copy_up } => add_fs(root, mount, fstype, source, data, *copy_up),
+        MountSource::Fs {
+            fstype,
+            source,
+            data,
+            copy_up,
+        } => add_fs(root, mount, fstype, source, data, *copy_up),
         MountSource::Bind { .. } => {
             let tree = match cloned {
                 Some(tree) => tree,
@@ -229,7 +254,11 @@ fn configure(fs: &Filesystem, source: &str, data: &str, flags: u64) -> io::Resul
 fn add_bind(root: &Root, mount: &Mount, tree: OwnedFd) -> Result<()> {
     let subject = &mount.target;
     let kind = SFlag::from_bits_truncate(fstat(&tree).at(Step::Mount, subject)?.st_mode) & SFlag::S_IFMT;
-    let target = if kind == SFlag::S_IFDIR { root.folder(subject) } else { root.file(subject) };
+    let target = if kind == SFlag::S_IFDIR {
+        root.folder(subject)
+    } else {
+        root.file(subject)
+    };
     let target = target.at(Step::Mount, subject)?;
     refuse_inside_proc(subject, target.as_fd())?;
     let (set, clear) = changes(mount.flags, mount.clear);
@@ -264,7 +293,12 @@ fn refuse_inside_proc(subject: &Path, target: BorrowedFd<'_>) -> Result<()> {
     if !inside || REPLACEABLE.iter().any(|allowed| Path::new(allowed) == subject) {
         return Ok(());
     }
-    Err(failure(Step::Mount, subject, Errno::EPERM, "cannot be mounted because it is inside /proc"))
+    Err(failure(
+        Step::Mount,
+        subject,
+        Errno::EPERM,
+        "cannot be mounted because it is inside /proc",
+    ))
 }
 
 /// Recursive attributes and the propagation asked for, on a mount that is not attached yet.
@@ -335,7 +369,8 @@ pub fn mask(root: &Root, paths: &[PathBuf]) -> Result<()> {
                     for (key, value) in [("nr_blocks", "1"), ("nr_inodes", "1")] {
                         fs.string(key, value.as_bytes()).at(Step::Mask, path)?;
                     }
-                    fs.mount(attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC).at(Step::Mask, path)?
+                    fs.mount(attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC)
+                        .at(Step::Mask, path)?
                 }
             }
         } else {
@@ -346,7 +381,11 @@ pub fn mask(root: &Root, paths: &[PathBuf]) -> Result<()> {
         };
         mount::attach(cover.as_fd(), target.as_fd()).at(Step::Mask, path)?;
         // An attached mount can be copied on every kernel, a detached one since 6.15.
-        let first = if is_folder(cover.as_fd()).at(Step::Mask, path)? { &mut empty } else { &mut null };
+        let first = if is_folder(cover.as_fd()).at(Step::Mask, path)? {
+            &mut empty
+        } else {
+            &mut null
+        };
         first.get_or_insert(cover);
     }
     Ok(())
@@ -356,7 +395,11 @@ pub fn mask(root: &Root, paths: &[PathBuf]) -> Result<()> {
 /// not.
 fn null_device() -> io::Result<OwnedFd> {
     let tree = mount::clone_tree(Path::new("/dev/null"), false)?;
-    if is_null(&tree) { Ok(tree) } else { Err(Errno::ENODEV.into()) }
+    if is_null(&tree) {
+        Ok(tree)
+    } else {
+        Err(Errno::ENODEV.into())
+    }
 }
 
 /// Makes paths read-only, with what is mounted below.

@@ -12,21 +12,22 @@ use runtime::proto::Step;
 use runtime_sys::mount;
 
 use super::failure::{At, Result, failure};
-use super::root::Root;
+use super::root::{Parents, Root};
 
-pub fn device(root: &Root, device: &Device) -> Result<()> {
+pub fn device(parents: &mut Parents<'_>, device: &Device) -> Result<()> {
     let subject = &device.path;
-    let (folder, name) = root.parent(&device.path).at(Step::Device, subject)?;
+    let root = parents.root();
+    let (folder, name) = parents.of(&device.path).at(Step::Device, subject)?;
     let (kind, number) = match device.kind {
         DeviceKind::Char => (SFlag::S_IFCHR, makedev(device.major.into(), device.minor.into())),
         DeviceKind::Block => (SFlag::S_IFBLK, makedev(device.major.into(), device.minor.into())),
         DeviceKind::Fifo => (SFlag::S_IFIFO, 0),
     };
     let mode = Mode::from_bits_truncate(device.mode & 0o7777);
-    match mknodat(folder.as_fd(), name, kind, mode, number) {
+    match mknodat(folder, name, kind, mode, number) {
         Ok(()) => {}
         Err(Errno::EEXIST) => {
-            let there = fstatat(folder.as_fd(), name, AtFlags::AT_SYMLINK_NOFOLLOW).at(Step::Device, subject)?;
+            let there = fstatat(folder, name, AtFlags::AT_SYMLINK_NOFOLLOW).at(Step::Device, subject)?;
             let same = SFlag::from_bits_truncate(there.st_mode) & SFlag::S_IFMT == kind && there.st_rdev == number;
             return if same { Ok(()) } else { bind_from_host(root, device) };
         }
@@ -36,8 +37,7 @@ pub fn device(root: &Root, device: &Device) -> Result<()> {
     }
     if (device.uid, device.gid) != (0, 0) {
         let (owner, group) = (Uid::from_raw(device.uid), Gid::from_raw(device.gid));
-        fchownat(folder.as_fd(), name, Some(owner), Some(group), AtFlags::AT_SYMLINK_NOFOLLOW)
-            .at(Step::Device, subject)?;
+        fchownat(folder, name, Some(owner), Some(group), AtFlags::AT_SYMLINK_NOFOLLOW).at(Step::Device, subject)?;
     }
     Ok(())
 }
@@ -49,15 +49,20 @@ fn bind_from_host(root: &Root, device: &Device) -> Result<()> {
     let about = fstat(&node).at(Step::Device, subject)?;
     let number = makedev(device.major.into(), device.minor.into());
     if about.st_rdev != number {
-        return Err(failure(Step::Device, subject, Errno::ENODEV, "the host's node has another number"));
+        return Err(failure(
+            Step::Device,
+            subject,
+            Errno::ENODEV,
+            "the host's node has another number",
+        ));
     }
     let target = root.file(&device.path).at(Step::Device, subject)?;
     mount::attach(node.as_fd(), target.as_fd()).at(Step::Device, subject)
 }
 
-pub fn symlink(root: &Root, link: &Symlink) -> Result<()> {
-    let (folder, name) = root.parent(&link.path).at(Step::Symlink, &link.path)?;
-    match symlinkat(link.target.as_path(), folder.as_fd(), name) {
+pub fn symlink(parents: &mut Parents<'_>, link: &Symlink) -> Result<()> {
+    let (folder, name) = parents.of(&link.path).at(Step::Symlink, &link.path)?;
+    match symlinkat(link.target.as_path(), folder, name) {
         Ok(()) | Err(Errno::EEXIST) => Ok(()),
         Err(errno) => Err(failure(Step::Symlink, &link.path, errno, "")),
     }

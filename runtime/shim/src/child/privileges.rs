@@ -28,10 +28,26 @@ pub fn limits(limits: &[Rlimit]) -> Result<()> {
 
 fn name(resource: u32) -> String {
     const NAMES: [&str; 16] = [
-        "cpu", "fsize", "data", "stack", "core", "rss", "nproc", "nofile", "memlock", "as", "locks", "sigpending",
-        "msgqueue", "nice", "rtprio", "rttime",
+        "cpu",
+        "fsize",
+        "data",
+        "stack",
+        "core",
+        "rss",
+        "nproc",
+        "nofile",
+        "memlock",
+        "as",
+        "locks",
+        "sigpending",
+        "msgqueue",
+        "nice",
+        "rtprio",
+        "rttime",
     ];
-    NAMES.get(resource as usize).map_or_else(|| resource.to_string(), |name| (*name).to_owned())
+    NAMES
+        .get(resource as usize)
+        .map_or_else(|| resource.to_string(), |name| (*name).to_owned())
 }
 
 /// Takes on user, groups, capabilities and the seccomp program.
@@ -99,7 +115,12 @@ fn capabilities(caps: &Caps, held: u64) -> Result<()> {
 /// How likely the kernel's OOM killer picks this process. `proc` is the host's procfs.
 pub fn oom_score(proc: std::os::fd::BorrowedFd<'_>, score: &runtime::plan::OomScoreAdj) -> Result<()> {
     use nix::fcntl::{OFlag, openat};
-    let file = openat(proc, "self/oom_score_adj", OFlag::O_WRONLY | OFlag::O_CLOEXEC, nix::sys::stat::Mode::empty());
+    let file = openat(
+        proc,
+        "self/oom_score_adj",
+        OFlag::O_WRONLY | OFlag::O_CLOEXEC,
+        nix::sys::stat::Mode::empty(),
+    );
     let written = file.and_then(|file| nix::unistd::write(&file, score.value.to_string().as_bytes()));
     match written {
         Ok(_) => Ok(()),

@@ -25,13 +25,16 @@ pub struct Program {
 impl Program {
     /// Looks the program up, as the user who will run it.
     pub fn find(argv: &[OsString], env: &[OsString], home: &OsStr) -> Result<Program> {
-        let name = argv.first().filter(|name| !name.is_empty()).ok_or_else(|| {
-            failure(Step::Lookup, "", Errno::ENOENT, "no command specified")
-        })?;
+        let name = argv
+            .first()
+            .filter(|name| !name.is_empty())
+            .ok_or_else(|| failure(Step::Lookup, "", Errno::ENOENT, "no command specified"))?;
         let path = look_up(name, env)?;
         let mut env: Vec<OsString> = env.to_vec();
         // Docker sets it from the passwd file where it is absent or empty.
-        let has_home = env.iter().any(|entry| entry.as_bytes().strip_prefix(b"HOME=").is_some_and(|v| !v.is_empty()));
+        let has_home = env
+            .iter()
+            .any(|entry| entry.as_bytes().strip_prefix(b"HOME=").is_some_and(|v| !v.is_empty()));
         if !has_home {
             env.retain(|entry| !entry.as_bytes().starts_with(b"HOME="));
             let mut entry = OsString::from("HOME=");
@@ -39,7 +42,11 @@ impl Program {
             env.push(entry);
         }
         let all = |items: &[OsString]| -> Result<Vec<CString>> { items.iter().map(|item| c_string(item)).collect() };
-        Ok(Program { path: c_string(path.as_os_str())?, argv: all(argv)?, env: all(&env)? })
+        Ok(Program {
+            path: c_string(path.as_os_str())?,
+            argv: all(argv)?,
+            env: all(&env)?,
+        })
     }
 
     /// Becomes the program.
@@ -49,8 +56,7 @@ impl Program {
 }
 
 fn c_string(text: &OsStr) -> Result<CString> {
-    CString::new(text.to_owned().into_vec())
-        .map_err(|_| failure(Step::Plan, text, Errno::EINVAL, "holds a zero byte"))
+    CString::new(text.to_owned().into_vec()).map_err(|_| failure(Step::Plan, text, Errno::EINVAL, "holds a zero byte"))
 }
 
 fn look_up(name: &OsStr, env: &[OsString]) -> Result<PathBuf> {
@@ -59,10 +65,17 @@ fn look_up(name: &OsStr, env: &[OsString]) -> Result<PathBuf> {
         executable(&path).at(Step::Lookup, name)?;
         return Ok(path);
     }
-    let path = env.iter().rev().find_map(|entry| entry.as_bytes().strip_prefix(b"PATH="));
+    let path = env
+        .iter()
+        .rev()
+        .find_map(|entry| entry.as_bytes().strip_prefix(b"PATH="));
     let mut refused = None;
     for folder in path.unwrap_or(DEFAULT_PATH.as_bytes()).split(|&byte| byte == b':') {
-        let folder = if folder.is_empty() { Path::new(".") } else { Path::new(OsStr::from_bytes(folder)) };
+        let folder = if folder.is_empty() {
+            Path::new(".")
+        } else {
+            Path::new(OsStr::from_bytes(folder))
+        };
         let candidate = folder.join(name);
         match executable(&candidate) {
             Ok(()) => return Ok(candidate),
@@ -73,7 +86,12 @@ fn look_up(name: &OsStr, env: &[OsString]) -> Result<PathBuf> {
     // A file that is there but may not be run is a better answer than "not found".
     match refused {
         Some(errno) => Err(failure(Step::Lookup, name, errno, "")),
-        None => Err(failure(Step::Lookup, name, Errno::ENOENT, "executable file not found in $PATH")),
+        None => Err(failure(
+            Step::Lookup,
+            name,
+            Errno::ENOENT,
+            "executable file not found in $PATH",
+        )),
     }
 }
 

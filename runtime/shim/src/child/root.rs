@@ -14,6 +14,9 @@ use runtime_sys::openat2::{Resolve, openat2};
 /// An open root folder.
 pub struct Root(OwnedFd);
 
+/// Mode of folders that are made on the way.
+const FOLDER: Mode = Mode::from_bits_truncate(0o755);
+
 /// How many dangling symlinks are followed when a path is made; as many as the kernel follows in a walk.
 const MAX_LINKS: u32 = 40;
 
@@ -43,7 +46,13 @@ impl Root {
 
     /// As [`Root::place`], refusing symlinks on the way.
     pub fn place_without_symlinks(&self, path: &Path) -> io::Result<OwnedFd> {
-        openat2(self.fd(), relative(path), OFlag::O_PATH.bits(), 0, Resolve::IN_ROOT_NO_SYMLINKS)
+        openat2(
+            self.fd(),
+            relative(path),
+            OFlag::O_PATH.bits(),
+            0,
+            Resolve::IN_ROOT_NO_SYMLINKS,
+        )
     }
 
     /// The folder at `path`, made with its parents when absent.
@@ -57,6 +66,13 @@ impl Root {
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
             other => return other,
         }
+        // Nearly always only the last one is missing.
+        if let (Some(parent), Some(name)) = (path.parent(), path.file_name())
+            && let Ok(parent) = open(parent)
+            && mkdirat(parent.as_fd(), name, FOLDER).is_ok()
+        {
+            return open(path);
+        }
         let mut walked = PathBuf::new();
         let mut folder = open(Path::new("/"))?;
         for component in path.components() {
@@ -69,7 +85,7 @@ impl Root {
             walked.push(name);
             folder = match open(&walked) {
                 Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
-                    match mkdirat(folder.as_fd(), name, Mode::from_bits_truncate(0o755)) {
+                    match mkdirat(folder.as_fd(), name, FOLDER) {
                         Ok(()) => open(&walked)?,
                         // Something is there and leads nowhere: a dangling symlink, whose aim is made inside the root.
                         // (Or another process was quicker, which the second look shows.)
@@ -100,16 +116,45 @@ impl Root {
         openat2(self.fd(), relative(path), flags.bits(), 0o644, Resolve::IN_ROOT)?;
         self.place(path)
     }
+}
+
+/// The folders in which nodes are made, one after the other and mostly in the same one.
+pub struct Parents<'a> {
+    root: &'a Root,
+    last: Option<(PathBuf, OwnedFd)>,
+}
+
+impl<'a> Parents<'a> {
+    pub fn new(root: &'a Root) -> Parents<'a> {
+        Parents { root, last: None }
+    }
+
+    pub fn root(&self) -> &'a Root {
+        self.root
+    }
 
     /// The folder that holds `path`'s last name (made when absent), and that name.
-    pub fn parent<'p>(&self, path: &'p Path) -> io::Result<(OwnedFd, &'p OsStr)> {
-        let name = path.file_name().ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))?;
+    pub fn of<'p>(&mut self, path: &'p Path) -> io::Result<(BorrowedFd<'_>, &'p OsStr)> {
+        let name = path
+            .file_name()
+            .ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))?;
         let parent = path.parent().unwrap_or(Path::new("/"));
-        Ok((self.folder(parent)?, name))
+        if self.last.as_ref().is_none_or(|(last, _)| last != parent) {
+            self.last = None;
+        }
+        let last = match &mut self.last {
+            Some(last) => last,
+            none => none.insert((parent.to_owned(), self.root.folder(parent)?)),
+        };
+        Ok((last.1.as_fd(), name))
     }
 }
 
 /// `openat2` takes an absolute path from the folder too, but an empty one never.
 fn relative(path: &Path) -> &Path {
-    if path.as_os_str().is_empty() { Path::new("/") } else { path }
+    if path.as_os_str().is_empty() {
+        Path::new("/")
+    } else {
+        path
+    }
 }

@@ -21,12 +21,19 @@ const DEVPTS: libc::c_long = 0x1cd1;
 /// opened is checked to be a multiplexer of a devpts, and the other end is asked from the master.
 pub fn open(root: &Root, size: &ConsoleSize) -> Result<(OwnedFd, OwnedFd)> {
     let path = Path::new("/dev/pts/ptmx");
-    let master = root.open(path, OFlag::O_RDWR | OFlag::O_NOCTTY).at(Step::Terminal, path)?;
+    let master = root
+        .open(path, OFlag::O_RDWR | OFlag::O_NOCTTY)
+        .at(Step::Terminal, path)?;
     let about = fstat(&master).at(Step::Terminal, path)?;
     let is_device = SFlag::from_bits_truncate(about.st_mode) & SFlag::S_IFMT == SFlag::S_IFCHR;
     let is_devpts = fstatfs(&master).at(Step::Terminal, path)?.filesystem_type().0 == DEVPTS;
     if !is_device || !is_devpts || about.st_rdev != makedev(5, 2) {
-        return Err(failure(Step::Terminal, path, Errno::ENXIO, "is not the multiplexer of a devpts"));
+        return Err(failure(
+            Step::Terminal,
+            path,
+            Errno::ENXIO,
+            "is not the multiplexer of a devpts",
+        ));
     }
     pty::unlock(master.as_fd()).at(Step::Terminal, path)?;
     let slave = pty::peer(master.as_fd()).at(Step::Terminal, path)?;

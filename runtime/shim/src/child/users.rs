@@ -34,7 +34,12 @@ pub fn resolve(root: &Root, user: &User, need_home: bool) -> Result<Identity> {
     match user {
         User::Ids { uid, gid, groups } => {
             let home = if need_home { home_of(&passwd(), *uid) } else { None };
-            Ok(Identity { uid: *uid, gid: *gid, groups: groups.clone(), home: home.unwrap_or_else(|| "/".into()) })
+            Ok(Identity {
+                uid: *uid,
+                gid: *gid,
+                groups: groups.clone(),
+                home: home.unwrap_or_else(|| "/".into()),
+            })
         }
         User::Named { user, extra_groups } => named(user, extra_groups, &passwd(), &group()),
     }
@@ -55,7 +60,12 @@ fn named(spec: &str, extra: &[String], passwd: &[u8], group: &[u8]) -> Result<Id
             (name, None) => entry.first() == Some(&name.as_bytes()) && id.is_some(),
         }
     });
-    let mut identity = Identity { uid: 0, gid: 0, groups: Vec::new(), home: "/".into() };
+    let mut identity = Identity {
+        uid: 0,
+        gid: 0,
+        groups: Vec::new(),
+        home: "/".into(),
+    };
     let mut name: Option<&[u8]> = None;
     match (&found, number) {
         (Some(entry), _) => {
@@ -69,7 +79,10 @@ fn named(spec: &str, extra: &[String], passwd: &[u8], group: &[u8]) -> Result<Id
         (None, Some(number)) => identity.uid = in_range(number, spec)?,
         (None, None) if user_part.is_empty() => {}
         (None, None) => {
-            return Err(unknown(spec, format!("unable to find user {user_part}: no matching entries in passwd file")));
+            return Err(unknown(
+                spec,
+                format!("unable to find user {user_part}: no matching entries in passwd file"),
+            ));
         }
     }
     if group_part.is_empty() {
@@ -82,18 +95,28 @@ fn named(spec: &str, extra: &[String], passwd: &[u8], group: &[u8]) -> Result<Id
             .filter_map(|entry| parse_id(entry.get(2)?))
             .collect();
     } else {
-        identity.gid = find_group(group, group_part, spec)?
-            .ok_or_else(|| unknown(spec, format!("unable to find group {group_part}: no matching entries in group file")))?;
+        identity.gid = find_group(group, group_part, spec)?.ok_or_else(|| {
+            unknown(
+                spec,
+                format!("unable to find group {group_part}: no matching entries in group file"),
+            )
+        })?;
     }
     // The first group belongs to the list: without it, leaving a group could gain access (CVE-2022-36109).
     identity.groups.insert(0, identity.gid);
     for wanted in extra {
-        let gid = find_group(group, wanted, wanted)?
-            .ok_or_else(|| unknown(wanted, format!("unable to find group {wanted}: no matching entries in group file")))?;
+        let gid = find_group(group, wanted, wanted)?.ok_or_else(|| {
+            unknown(
+                wanted,
+                format!("unable to find group {wanted}: no matching entries in group file"),
+            )
+        })?;
         identity.groups.push(gid);
     }
     let mut seen = Vec::new();
-    identity.groups.retain(|gid| !seen.contains(gid) && (seen.push(*gid), true).1);
+    identity
+        .groups
+        .retain(|gid| !seen.contains(gid) && (seen.push(*gid), true).1);
     Ok(identity)
 }
 
@@ -140,7 +163,8 @@ mod tests {
 
     use super::*;
 
-    const PASSWD: &[u8] = b"root:x:0:0:root:/root:/bin/sh\n# a comment\n\nbroken\nweb:x:33:34:www:/var/www:/bin/false\n\
+    const PASSWD: &[u8] =
+        b"root:x:0:0:root:/root:/bin/sh\n# a comment\n\nbroken\nweb:x:33:34:www:/var/www:/bin/false\n\
         1000:x:7:7::/odd:/bin/sh\n";
     const GROUP: &[u8] = b"root:x:0:\nwheel:x:10:root\nweb:x:34:\naudio:x:29:web,root\nvideo:x:44:web\n";
 
@@ -167,7 +191,11 @@ mod tests {
             (":audio", &[], (0, 29, &[29], "/root")),
         ];
         for (spec, extra, (uid, gid, groups, home)) in cases {
-            assert_eq!(look(spec, extra), Ok((uid, gid, groups.to_vec(), home.to_owned())), "{spec}");
+            assert_eq!(
+                look(spec, extra),
+                Ok((uid, gid, groups.to_vec(), home.to_owned())),
+                "{spec}"
+            );
         }
     }
 
@@ -183,6 +211,10 @@ mod tests {
         for (spec, message) in cases {
             assert_eq!(look(spec, &[]), Err(message.to_owned()), "{spec}");
         }
-        assert!(look("web", &["nowhere"]).unwrap_err().starts_with("unable to find group nowhere"));
+        assert!(
+            look("web", &["nowhere"])
+                .unwrap_err()
+                .starts_with("unable to find group nowhere")
+        );
     }
 }

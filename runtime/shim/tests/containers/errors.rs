@@ -6,20 +6,59 @@ use runtime::plan::{Plan, Root, User};
 use std::path::Path;
 
 fn named(user: &str) -> User {
-    User::Named { user: user.into(), extra_groups: Vec::new() }
+    User::Named {
+        user: user.into(),
+        extra_groups: Vec::new(),
+    }
 }
 
 #[tokio::test]
 async fn failed_starts_say_why_and_leave_nothing() {
     let rig = crate::new_rig!();
     let cases: [(&str, &[&str], fn(&mut Plan), StartErrorKind, &str); 13] = [
-        ("absent", &["foo"], |_| {}, NotFound, r#"exec: "foo": executable file not found in $PATH"#),
-        ("path", &["/no/foo"], |_| {}, NotFound, r#"exec: "/no/foo": stat /no/foo: no such file or directory"#),
-        ("mode", &["/etc/passwd"], |_| {}, NotExecutable, r#"exec: "/etc/passwd": permission denied"#),
-        ("folder", &["/etc"], |_| {}, NotExecutable, r#"exec: "/etc": is a directory"#),
+        (
+            "absent",
+            &["foo"],
+            |_| {},
+            NotFound,
+            r#"exec: "foo": executable file not found in $PATH"#,
+        ),
+        (
+            "path",
+            &["/no/foo"],
+            |_| {},
+            NotFound,
+            r#"exec: "/no/foo": stat /no/foo: no such file or directory"#,
+        ),
+        (
+            "mode",
+            &["/etc/passwd"],
+            |_| {},
+            NotExecutable,
+            r#"exec: "/etc/passwd": permission denied"#,
+        ),
+        (
+            "folder",
+            &["/etc"],
+            |_| {},
+            NotExecutable,
+            r#"exec: "/etc": is a directory"#,
+        ),
         ("empty", &[], |_| {}, NotFound, "no command specified"),
-        ("format", &["/tmp/bad"], |_| {}, NotExecutable, "exec /tmp/bad: exec format error"),
-        ("init", &["foo"], |p| p.init = true, NotFound, r#"exec: "foo": executable file not found in $PATH"#),
+        (
+            "format",
+            &["/tmp/bad"],
+            |_| {},
+            NotExecutable,
+            "exec /tmp/bad: exec format error",
+        ),
+        (
+            "init",
+            &["foo"],
+            |p| p.init = true,
+            NotFound,
+            r#"exec: "foo": executable file not found in $PATH"#,
+        ),
         (
             "user",
             &["true"],
@@ -58,7 +97,11 @@ async fn failed_starts_say_why_and_leave_nothing() {
         (
             "root",
             &["true"],
-            |p| p.root = Root::Dir { path: "/no/root".into() },
+            |p| {
+                p.root = Root::Dir {
+                    path: "/no/root".into(),
+                }
+            },
             Other,
             "cannot mount the root file system at /no/root: no such file or directory",
         ),
@@ -73,7 +116,10 @@ async fn failed_starts_say_why_and_leave_nothing() {
         let error = rig.start(plan).await.expect_err(id);
         assert_eq!((error.to_string().as_str(), error.kind()), (words, kind), "{id}");
         assert!(cgroups.iter().all(|own| !own.exists()), "{id}: cgroups are left");
-        assert!(!exit_file.exists(), "{id}: an exit record of a container that never ran");
+        assert!(
+            !exit_file.exists(),
+            "{id}: an exit record of a container that never ran"
+        );
     }
     assert_eq!(rig.launcher.live().unwrap(), Vec::<String>::new());
 }
@@ -102,7 +148,14 @@ async fn bad_ids_never_become_paths() {
     for id in ["", "../x", "a/b", ".hidden", "a b"] {
         let mut plan = rig.plan("good", &["true"]);
         plan.head.id = id.into();
-        assert!(rig.start(plan).await.unwrap_err().to_string().contains("no container id"), "{id}");
+        assert!(
+            rig.start(plan)
+                .await
+                .unwrap_err()
+                .to_string()
+                .contains("no container id"),
+            "{id}"
+        );
         assert!(rig.launcher.reconnect(id).await.is_err(), "{id}");
     }
 }
@@ -113,15 +166,26 @@ async fn a_hostile_peer_does_not_stop_a_shim() {
     let shim = rig.start(rig.plan("hostile", &["sleep", "1000"])).await.unwrap();
     let path = rig.folder.path().join("state/hostile.sock");
     use std::os::fd::AsFd;
-    for garbage in [&b"\xff"[..], b"\x00\x00\x00", &[3; 4096], &[4; 60_000], &[0, 9, 9, 9, 9], &[1, 0, 0]] {
+    for garbage in [
+        &b"\xff"[..],
+        b"\x00\x00\x00",
+        &[3; 4096],
+        &[4; 60_000],
+        &[0, 9, 9, 9, 9],
+        &[1, 0, 0],
+    ] {
         let peer = runtime_sys::seqpacket::connect(&path).unwrap();
         let _ = runtime_sys::seqpacket::send(peer.as_fd(), garbage, &[peer.as_fd(); 20]);
     }
     // More connections than it takes: the daemon's own stays.
-    let many: Vec<_> = (0..40).filter_map(|_| runtime_sys::seqpacket::connect(&path).ok()).collect();
+    let many: Vec<_> = (0..40)
+        .filter_map(|_| runtime_sys::seqpacket::connect(&path).ok())
+        .collect();
     assert_eq!(shim.exec(exec(&["true"]), None).await.unwrap().wait().await.code, 0);
     drop(many);
-    let fds = std::fs::read_dir(format!("/proc/{}/fd", shim.shim_pid())).unwrap().count();
+    let fds = std::fs::read_dir(format!("/proc/{}/fd", shim.shim_pid()))
+        .unwrap()
+        .count();
     assert!(fds < 30, "{fds} descriptors are open in the shim");
     shim.signal(libc::SIGKILL).await.unwrap();
     shim.wait().await;

@@ -12,7 +12,10 @@ async fn output(shim: &Shim, plan: ExecPlan) -> (i32, String) {
     let handle = shim.exec(plan, Some(attach(theirs))).await.unwrap();
     let exit = handle.wait().await;
     let (out, err) = tokio::task::spawn_blocking(move || read_frames(ours)).await.unwrap();
-    (exit.code, String::from_utf8(out).unwrap() + std::str::from_utf8(&err).unwrap())
+    (
+        exit.code,
+        String::from_utf8(out).unwrap() + std::str::from_utf8(&err).unwrap(),
+    )
 }
 
 async fn end(shim: Shim) {
@@ -54,7 +57,10 @@ async fn an_exec_leaks_no_descriptor_and_no_environment() {
     let shim = sleeper(&rig, "tight").await;
     let (_, seen) = output(&shim, exec(&["sh", "-c", "ls /proc/self/fd; env"])).await;
     let want = ["0", "1", "2", "3"].join("\n");
-    assert!(seen.starts_with(&want) && seen.contains("HOME=/root") && seen.contains("PATH=/usr/bin:/bin"), "{seen}");
+    assert!(
+        seen.starts_with(&want) && seen.contains("HOME=/root") && seen.contains("PATH=/usr/bin:/bin"),
+        "{seen}"
+    );
     assert_eq!(seen.lines().filter(|line| line.contains('=')).count(), 4, "{seen}"); // and SHLVL, PWD of the shell
     end(shim).await;
 }
@@ -64,7 +70,10 @@ async fn execs_have_users_folders_input_and_codes() {
     let rig = crate::new_rig!();
     let shim = sleeper(&rig, "varied").await;
     let mut plan = exec(&["sh", "-c", "id -un; pwd; exit 7"]);
-    plan.process.user = User::Named { user: "web".into(), extra_groups: Vec::new() };
+    plan.process.user = User::Named {
+        user: "web".into(),
+        extra_groups: Vec::new(),
+    };
     plan.process.cwd = "/tmp".into();
     assert_eq!(output(&shim, plan).await, (7, "web\n/tmp\n".into()));
     let mut plan = exec(&["sh", "-c", "cat; echo end"]);
@@ -94,8 +103,13 @@ async fn an_exec_can_have_a_terminal() {
     handle.resize(33, 44).await.unwrap();
     (&ours).write_all(b"word\n").unwrap();
     assert_eq!(handle.wait().await.code, 0);
-    let seen = tokio::task::spawn_blocking(move || std::io::read_to_string(ours).unwrap()).await.unwrap();
-    assert!(seen.contains("/dev/pts/0\r\n") && seen.contains("33 44\r\ngot word\r\n"), "{seen:?}");
+    let seen = tokio::task::spawn_blocking(move || std::io::read_to_string(ours).unwrap())
+        .await
+        .unwrap();
+    assert!(
+        seen.contains("/dev/pts/0\r\n") && seen.contains("33 44\r\ngot word\r\n"),
+        "{seen:?}"
+    );
     end(shim).await;
 }
 
@@ -115,7 +129,9 @@ async fn many_execs_at_once_and_large_ones() {
     plan.process.env.push(format!("BIG={}", "x".repeat(120_000)).into());
     plan.process.env.push(format!("MORE={}", "y".repeat(120_000)).into());
     assert_eq!(output(&shim, plan).await, (0, "120000\n".into()));
-    let fds = std::fs::read_dir(format!("/proc/{}/fd", shim.shim_pid())).unwrap().count();
+    let fds = std::fs::read_dir(format!("/proc/{}/fd", shim.shim_pid()))
+        .unwrap()
+        .count();
     assert!(fds < 20, "{fds} descriptors are open in the shim");
     end(shim).await;
 }

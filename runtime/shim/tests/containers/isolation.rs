@@ -26,10 +26,19 @@ async fn a_container_has_its_own_view() {
 #[tokio::test]
 async fn nothing_of_the_host_leaks() {
     let rig = crate::new_rig!();
-    let seen = rig.sh("leaks", "ls /proc/self/fd; echo --; cat /proc/self/mountinfo; echo --; ls -l /proc/self/fd").await;
+    let seen = rig
+        .sh(
+            "leaks",
+            "ls /proc/self/fd; echo --; cat /proc/self/mountinfo; echo --; ls -l /proc/self/fd",
+        )
+        .await;
     let (fds, rest) = seen.split_once("--").unwrap();
     // 3 is the folder that ls reads.
-    assert_eq!(fds.split_whitespace().collect::<Vec<_>>(), ["0", "1", "2", "3"], "{rest}");
+    assert_eq!(
+        fds.split_whitespace().collect::<Vec<_>>(),
+        ["0", "1", "2", "3"],
+        "{rest}"
+    );
     let (mounts, _) = rest.split_once("--").unwrap();
     for line in mounts.trim().lines() {
         let fields: Vec<&str> = line.split(' ').collect();
@@ -56,8 +65,14 @@ async fn capabilities_and_no_new_privileges_are_those_of_the_plan() {
         .await;
     assert_eq!(none, caps(0, 0, 0, 0, 0, 1));
     // As a user other than root, without and with ambient ones.
-    let user = User::Ids { uid: 33, gid: 34, groups: vec![34] };
-    let plain = rig.sh_with("user", script, |plan| plan.process.user = user.clone()).await;
+    let user = User::Ids {
+        uid: 33,
+        gid: 34,
+        groups: vec![34],
+    };
+    let plain = rig
+        .sh_with("user", script, |plan| plan.process.user = user.clone())
+        .await;
     assert_eq!(plain, caps(CAPS, 0, 0, 0, 0, 0));
     let one = 1 << 10; // CAP_NET_BIND_SERVICE
     let ambient = rig
@@ -93,7 +108,11 @@ async fn a_seccomp_program_is_in_force_with_and_without_no_new_privileges() {
             .sh_with(id, "grep '^Seccomp:' /proc/self/status; hostname", |plan| {
                 plan.process.seccomp = program.clone().into();
                 plan.process.no_new_privs = no_new_privs;
-                plan.process.user = User::Ids { uid, gid: 0, groups: Vec::new() };
+                plan.process.user = User::Ids {
+                    uid,
+                    gid: 0,
+                    groups: Vec::new(),
+                };
             })
             .await;
         assert!(seen.contains("Seccomp:\t2") && seen.ends_with("\n?\n"), "{id}: {seen}");
@@ -106,7 +125,10 @@ async fn users_groups_home_umask_and_folder_are_set() {
     let script = "id; echo $HOME; umask; pwd; stat -c %a .";
     let seen = rig
         .sh_with("named", script, |plan| {
-            plan.process.user = User::Named { user: "web".into(), extra_groups: vec!["77".into()] };
+            plan.process.user = User::Named {
+                user: "web".into(),
+                extra_groups: vec!["77".into()],
+            };
             plan.process.cwd = "/srv/new/place".into();
             plan.process.umask = Some(0o27);
         })
@@ -114,7 +136,10 @@ async fn users_groups_home_umask_and_folder_are_set() {
     let want = "uid=33(web) gid=34(web) groups=34(web),29(audio),77\n/var\n0027\n/srv/new/place\n755\n";
     assert_eq!(seen.replace("29(audio),34(web)", "34(web),29(audio)"), want);
     let root = rig.sh("rooted", script).await;
-    assert!(root.contains("uid=0(root) gid=0(root)") && root.contains("\n/root\n0022\n/\n"), "{root}");
+    assert!(
+        root.contains("uid=0(root) gid=0(root)") && root.contains("\n/root\n0022\n/\n"),
+        "{root}"
+    );
 }
 
 #[tokio::test]
@@ -123,20 +148,42 @@ async fn limits_and_oom_score_are_set_or_refused() {
     let seen = rig
         .sh_with("limits", "ulimit -n; ulimit -c; cat /proc/self/oom_score_adj", |plan| {
             plan.process.rlimits = vec![
-                Rlimit { resource: libc::RLIMIT_NOFILE, soft: 111, hard: 222, strict: true },
-                Rlimit { resource: libc::RLIMIT_CORE, soft: 0, hard: 0, strict: true },
+                Rlimit {
+                    resource: libc::RLIMIT_NOFILE,
+                    soft: 111,
+                    hard: 222,
+                    strict: true,
+                },
+                Rlimit {
+                    resource: libc::RLIMIT_CORE,
+                    soft: 0,
+                    hard: 0,
+                    strict: true,
+                },
             ];
-            plan.process.oom_score_adj = Some(OomScoreAdj { value: 500, strict: true });
+            plan.process.oom_score_adj = Some(OomScoreAdj {
+                value: 500,
+                strict: true,
+            });
         })
         .await;
     assert_eq!(seen, "111\n0\n500\n");
     // Beyond what the machine allows: a default is cut, a wish is an error. With CAP_SYS_RESOURCE both would work.
-    let beyond = Rlimit { resource: libc::RLIMIT_NOFILE, soft: 1 << 40, hard: 1 << 40, strict: false };
-    rig.sh_with("lenient", "true", |plan| plan.process.rlimits = vec![beyond.clone()]).await;
+    let beyond = Rlimit {
+        resource: libc::RLIMIT_NOFILE,
+        soft: 1 << 40,
+        hard: 1 << 40,
+        strict: false,
+    };
+    rig.sh_with("lenient", "true", |plan| plan.process.rlimits = vec![beyond.clone()])
+        .await;
     let mut plan = rig.plan("strict", &["true"]);
     plan.process.rlimits = vec![Rlimit { strict: true, ..beyond }];
     let error = rig.start(plan).await.unwrap_err();
-    assert_eq!(error.to_string(), "cannot set resource limit nofile: operation not permitted");
+    assert_eq!(
+        error.to_string(),
+        "cannot set resource limit nofile: operation not permitted"
+    );
 }
 
 #[tokio::test]
@@ -157,7 +204,14 @@ async fn sysctls_hidden_and_readonly_paths_hold() {
     for key in ["../self/oom_score_adj", "kernel/../../../etc/passwd", "no/such/key"] {
         let mut plan = rig.plan("badkey", &["true"]);
         plan.sysctls = vec![(key.into(), "1".into())];
-        assert!(rig.start(plan).await.unwrap_err().to_string().starts_with("cannot set sysctl"), "{key}");
+        assert!(
+            rig.start(plan)
+                .await
+                .unwrap_err()
+                .to_string()
+                .starts_with("cannot set sysctl"),
+            "{key}"
+        );
     }
 }
 
@@ -165,7 +219,11 @@ async fn sysctls_hidden_and_readonly_paths_hold() {
 async fn the_root_can_be_readonly() {
     let rig = crate::new_rig!();
     let seen = rig
-        .sh_with("ro", "touch /x || echo refused; touch /dev/shm/x && echo tmpfs", |plan| plan.readonly_root = true)
+        .sh_with(
+            "ro",
+            "touch /x || echo refused; touch /dev/shm/x && echo tmpfs",
+            |plan| plan.readonly_root = true,
+        )
         .await;
     assert_eq!(seen, "refused\ntmpfs\n");
     // Nothing was written to the lower layer by anybody.
@@ -179,7 +237,10 @@ async fn devices_are_made_and_judged_by_the_cgroup() {
         mknod /dev/mem2 c 1 1 && cat /dev/mem2 >/dev/null || echo refused";
     let seen = rig
         .sh_with("devices", script, |plan| {
-            let resources = Resources { devices: runtime_devices(), ..Resources::default() };
+            let resources = Resources {
+                devices: runtime_devices(),
+                ..Resources::default()
+            };
             plan.head.cgroup = rig.cgroup("devices", &resources);
             plan.devices.push(device("full", 1, 7));
         })
@@ -191,7 +252,13 @@ async fn devices_are_made_and_judged_by_the_cgroup() {
 fn runtime_devices() -> Vec<runtime::cgroup::DeviceRule> {
     // As in Docker: nothing but making nodes, and the harmless ones.
     use runtime::cgroup::{Access, DeviceRule, DeviceType};
-    let rule = |allow, kind, major, minor, access| DeviceRule { allow, kind, major, minor, access };
+    let rule = |allow, kind, major, minor, access| DeviceRule {
+        allow,
+        kind,
+        major,
+        minor,
+        access,
+    };
     vec![
         rule(false, DeviceType::All, None, None, Access::ALL),
         rule(true, DeviceType::Char, None, None, Access::MKNOD),
@@ -206,7 +273,11 @@ fn runtime_devices() -> Vec<runtime::cgroup::DeviceRule> {
 async fn memory_that_is_not_there_is_an_oom() {
     let rig = crate::new_rig!();
     let mut plan = rig.plan("oom", &["dd", "if=/dev/zero", "of=/dev/null", "bs=200M", "count=1"]);
-    let resources = Resources { memory: Some(16 << 20), memory_swap: Some(16 << 20), ..Resources::default() };
+    let resources = Resources {
+        memory: Some(16 << 20),
+        memory_swap: Some(16 << 20),
+        ..Resources::default()
+    };
     plan.head.cgroup = rig.cgroup("oom", &resources);
     let (exit, _, _) = rig.run(plan).await;
     assert_eq!((exit.code, exit.signal, exit.oom), (137, Some(9), true), "{exit:?}");
@@ -236,7 +307,10 @@ async fn v2_groups_are_joined_by_the_clone() {
     let exec = shim.exec(crate::rig::exec(&["sleep", "1000"]), None).await.unwrap();
     let procs = std::fs::read_to_string(own.join("cgroup.procs")).unwrap();
     for pid in [shim.pid(), exec.pid()] {
-        assert!(procs.lines().any(|line| line == pid.to_string()), "{pid} is not in {procs}");
+        assert!(
+            procs.lines().any(|line| line == pid.to_string()),
+            "{pid} is not in {procs}"
+        );
     }
     assert!(!procs.lines().any(|line| line == shim.shim_pid().to_string()));
     shim.signal(libc::SIGKILL).await.unwrap();
@@ -249,7 +323,16 @@ async fn v2_groups_are_joined_by_the_clone() {
 #[tokio::test]
 async fn the_shims_protection_is_not_inherited() {
     let rig = crate::new_rig!();
-    let own: i32 = std::fs::read_to_string("/proc/self/oom_score_adj").unwrap().trim().parse().unwrap();
-    let seen: i32 = rig.sh("score", "cat /proc/self/oom_score_adj").await.trim().parse().unwrap();
+    let own: i32 = std::fs::read_to_string("/proc/self/oom_score_adj")
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap();
+    let seen: i32 = rig
+        .sh("score", "cat /proc/self/oom_score_adj")
+        .await
+        .trim()
+        .parse()
+        .unwrap();
     assert!(seen == 0 || seen == own, "{seen}");
 }

@@ -43,9 +43,18 @@ async fn a_released_container_leaves_nothing() {
     shim.wait().await;
     let process = shim.shim_pid();
     shim.release().await;
-    assert!(own.iter().all(|own| !own.exists()), "cgroups are left after the release");
-    assert!(rig.launcher.live().unwrap().is_empty(), "the socket is left after the release");
-    until("the shim ends and is reaped", || !std::path::Path::new(&format!("/proc/{process}")).exists()).await;
+    assert!(
+        own.iter().all(|own| !own.exists()),
+        "cgroups are left after the release"
+    );
+    assert!(
+        rig.launcher.live().unwrap().is_empty(),
+        "the socket is left after the release"
+    );
+    until("the shim ends and is reaped", || {
+        !std::path::Path::new(&format!("/proc/{process}")).exists()
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -60,7 +69,10 @@ async fn a_container_can_be_started_again_at_once_but_not_twice() {
     let shim = rig.start(rig.plan("again", &["sleep", "1000"])).await.unwrap();
     let error = rig.start(rig.plan("again", &["true"])).await.unwrap_err();
     assert!(error.to_string().contains("still has a shim"), "{error}");
-    assert_eq!(rig.launcher.reconnect("again").await.unwrap().unwrap().pid(), shim.pid());
+    assert_eq!(
+        rig.launcher.reconnect("again").await.unwrap().unwrap().pid(),
+        shim.pid()
+    );
     shim.signal(libc::SIGKILL).await.unwrap();
     shim.wait().await;
     shim.release().await;
@@ -101,7 +113,12 @@ async fn a_daemon_that_comes_back_after_the_end_finds_it() {
     // Not released within the daemon's turn: the shim records it on its own.
     assert_eq!(second.wait().await.code, 0);
     until("the exit record", || exit_file.exists()).await;
-    let third = rig.launcher.reconnect("late").await.unwrap().expect("stays until it is released");
+    let third = rig
+        .launcher
+        .reconnect("late")
+        .await
+        .unwrap()
+        .expect("stays until it is released");
     assert_eq!(third.wait().await.code, 0);
     third.release().await;
     assert!(rig.launcher.reconnect("late").await.unwrap().is_none());
@@ -112,7 +129,11 @@ async fn a_killed_shim_is_told_and_its_socket_cleared() {
     let rig = crate::new_rig!();
     let shim = rig.start(rig.plan("shot", &["sleep", "1000"])).await.unwrap();
     let pid = shim.pid();
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(shim.shim_pid()), nix::sys::signal::Signal::SIGKILL).unwrap();
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(shim.shim_pid()),
+        nix::sys::signal::Signal::SIGKILL,
+    )
+    .unwrap();
     assert_eq!(shim.wait().await.code, 255);
     assert!(matches!(shim.signal(9).await, Err(ShimError::Gone)));
     assert!(rig.launcher.reconnect("shot").await.unwrap().is_none());
@@ -127,7 +148,10 @@ async fn warm_shims_are_kept_used_and_ended() {
         let mut count = 0;
         for entry in std::fs::read_dir("/proc").unwrap().flatten() {
             let stat = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
-            let parent = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(1)?.parse::<u32>().ok());
+            let parent = stat
+                .rsplit(')')
+                .next()
+                .and_then(|rest| rest.split_whitespace().nth(1)?.parse::<u32>().ok());
             let name = std::fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default();
             count += usize::from(parent == Some(std::process::id()) && name.starts_with("iechor-shim"));
         }
@@ -143,18 +167,34 @@ async fn warm_shims_are_kept_used_and_ended() {
 #[tokio::test]
 async fn init_reaps_forwards_and_tells_the_code() {
     let rig = crate::new_rig!();
-    let mut plan = rig.plan("init", &["sh", "-c", "trap 'exit 9' TERM; sleep 1000 & echo $$; ps -o pid,comm; wait"]);
+    let mut plan = rig.plan(
+        "init",
+        &[
+            "sh",
+            "-c",
+            "trap 'exit 9' TERM; sleep 1000 & echo $$; ps -o pid,comm; wait",
+        ],
+    );
     plan.init = true;
     let (shim, stream) = rig.start_attached(plan).await;
     tokio::time::sleep(Duration::from_millis(200)).await;
     shim.signal(libc::SIGTERM).await.unwrap();
     assert_eq!(shim.wait().await.code, 9);
-    let (out, _) = tokio::task::spawn_blocking(move || rig::read_frames(stream)).await.unwrap();
+    let (out, _) = tokio::task::spawn_blocking(move || rig::read_frames(stream))
+        .await
+        .unwrap();
     let out = String::from_utf8(out).unwrap();
     assert!(out.starts_with("2\n") && out.contains("1 init"), "{out}");
     shim.release().await;
     // Orphans become its children and do not stay as zombies.
-    let mut plan = rig.plan("orphans", &["sh", "-c", "sh -c 'sh -c true & exec true' & sleep 0.3; ps -o stat | grep -c Z; true"]);
+    let mut plan = rig.plan(
+        "orphans",
+        &[
+            "sh",
+            "-c",
+            "sh -c 'sh -c true & exec true' & sleep 0.3; ps -o stat | grep -c Z; true",
+        ],
+    );
     plan.init = true;
     assert_eq!(rig.run(plan).await.1, "0\n");
 }
@@ -180,18 +220,33 @@ async fn what_a_container_with_the_hosts_processes_started_ends_with_it() {
 async fn a_container_joins_namespaces_of_another() {
     let rig = crate::new_rig!();
     let first = rig.start(rig.plan("first", &["sleep", "1000"])).await.unwrap();
-    let mut plan = rig.plan("second", &["sh", "-c", "ps; readlink /proc/self/ns/net; readlink /proc/self/ns/ipc"]);
-    let kinds = [("net", libc::CLONE_NEWNET), ("ipc", libc::CLONE_NEWIPC), ("pid", libc::CLONE_NEWPID)];
+    let mut plan = rig.plan(
+        "second",
+        &["sh", "-c", "ps; readlink /proc/self/ns/net; readlink /proc/self/ns/ipc"],
+    );
+    let kinds = [
+        ("net", libc::CLONE_NEWNET),
+        ("ipc", libc::CLONE_NEWIPC),
+        ("pid", libc::CLONE_NEWPID),
+    ];
     for (index, (_, kind)) in kinds.iter().enumerate() {
         plan.head.namespaces.new &= !(*kind as u64);
-        plan.head.namespaces.joined.push(JoinedNamespace { kind: *kind as u64, fd: index as u32 });
+        plan.head.namespaces.joined.push(JoinedNamespace {
+            kind: *kind as u64,
+            fd: index as u32,
+        });
     }
     let open = |name: &str| OwnedFd::from(std::fs::File::open(format!("/proc/{}/ns/{name}", first.pid())).unwrap());
     let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
-    let fds = StartFds { joined: kinds.iter().map(|(name, _)| open(name)).collect(), attach: vec![rig::attach(theirs)] };
+    let fds = StartFds {
+        joined: kinds.iter().map(|(name, _)| open(name)).collect(),
+        attach: vec![rig::attach(theirs)],
+    };
     let second = rig.launcher.start(plan, fds).await.unwrap();
     assert_eq!(second.wait().await.code, 0);
-    let (out, _) = tokio::task::spawn_blocking(move || rig::read_frames(ours)).await.unwrap();
+    let (out, _) = tokio::task::spawn_blocking(move || rig::read_frames(ours))
+        .await
+        .unwrap();
     let out = String::from_utf8(out).unwrap();
     assert!(out.contains("sleep 1000"), "{out}");
     for name in ["net", "ipc"] {
@@ -212,7 +267,10 @@ async fn many_containers_at_once() {
         .map(|number| {
             let rig = std::sync::Arc::clone(&rig);
             tokio::spawn(async move {
-                let plan = rig.plan(&format!("par{number}"), &["sh", "-c", &format!("echo {number}; exit {number}")]);
+                let plan = rig.plan(
+                    &format!("par{number}"),
+                    &["sh", "-c", &format!("echo {number}; exit {number}")],
+                );
                 rig.run(plan).await
             })
         })

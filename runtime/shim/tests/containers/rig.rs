@@ -19,7 +19,10 @@ pub const CAPS: u64 = 0xa804_25fb;
 
 /// Where a static busybox may be: what `tests/setup` unpacks, or Debian's busybox-static.
 fn busybox() -> Option<PathBuf> {
-    let unpacked = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/test-tools/busybox/bin/busybox");
+    let unpacked = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../target/test-tools/busybox/bin/busybox"
+    );
     let named = std::env::var_os("IECHOR_TEST_BUSYBOX").map(PathBuf::from);
     let known = [unpacked, "/bin/busybox", "/usr/bin/busybox"].map(PathBuf::from);
     named.into_iter().chain(known).find(|path| path.is_file())
@@ -57,13 +60,17 @@ impl Rig {
         std::fs::set_permissions(root.join("tmp"), PermissionsExt::from_mode(0o1777)).unwrap();
         std::fs::copy(&busybox, root.join("bin/busybox")).unwrap();
         for applet in [
-            "sh", "true", "false", "cat", "echo", "id", "ls", "sleep", "mount", "grep", "wc", "head", "dd", "kill", "ps",
-            "stat", "tty", "stty", "touch", "hostname", "pwd", "env", "mknod", "readlink", "umount", "yes", "tail", "rm",
-            "mkdir", "seq", "sync", "od", "tr", "setsid", "ln",
+            "sh", "true", "false", "cat", "echo", "id", "ls", "sleep", "mount", "grep", "wc", "head", "dd", "kill",
+            "ps", "stat", "tty", "stty", "touch", "hostname", "pwd", "env", "mknod", "readlink", "umount", "yes",
+            "tail", "rm", "mkdir", "seq", "sync", "od", "tr", "setsid", "ln",
         ] {
             symlink("busybox", root.join("bin").join(applet)).unwrap();
         }
-        std::fs::write(root.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\nweb:x:33:34:w:/var:/bin/sh\n").unwrap();
+        std::fs::write(
+            root.join("etc/passwd"),
+            "root:x:0:0:root:/root:/bin/sh\nweb:x:33:34:w:/var:/bin/sh\n",
+        )
+        .unwrap();
         std::fs::write(root.join("etc/group"), "root:x:0:\nweb:x:34:\naudio:x:29:web\n").unwrap();
         std::fs::write(root.join("etc/noexec"), "not a program\n").unwrap();
         let state = folder.path().join("state");
@@ -75,7 +82,12 @@ impl Rig {
             cgroups.prepare(&parent).unwrap();
             (cgroups, parent)
         });
-        Some(Rig { folder, root, launcher, cgroups })
+        Some(Rig {
+            folder,
+            root,
+            launcher,
+            cgroups,
+        })
     }
 
     /// A container as Docker makes it by default.
@@ -96,30 +108,64 @@ impl Rig {
                 id: id.into(),
                 exit_file: own.join("exit"),
                 socket: PathBuf::new(),
-                log: LogTarget::Local { path: own.join("log"), max_size: 0, max_files: 1 },
-                namespaces: Namespaces { new: new as u64, joined: Vec::new() },
+                log: LogTarget::Local {
+                    path: own.join("log"),
+                    max_size: 0,
+                    max_files: 1,
+                },
+                namespaces: Namespaces {
+                    new: new as u64,
+                    joined: Vec::new(),
+                },
                 cgroup: self.cgroup(id, &Resources::default()),
                 stdin: Stdin::Null,
                 terminal: None,
             },
-            root: Root::Overlay { lower: vec![self.root.clone()], upper, work, volatile: false },
+            root: Root::Overlay {
+                lower: vec![self.root.clone()],
+                upper,
+                work,
+                volatile: false,
+            },
             readonly_root: false,
             root_propagation: 0,
             mounts: vec![
                 fs("/proc", "proc", quiet, ""),
                 fs("/dev", "tmpfs", libc::MS_NOSUID, "mode=755,size=65536k"),
-                fs("/dev/pts", "devpts", libc::MS_NOSUID | libc::MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620,gid=5"),
+                fs(
+                    "/dev/pts",
+                    "devpts",
+                    libc::MS_NOSUID | libc::MS_NOEXEC,
+                    "newinstance,ptmxmode=0666,mode=0620,gid=5",
+                ),
                 fs("/sys", "sysfs", quiet | libc::MS_RDONLY, ""),
                 fs("/dev/shm", "tmpfs", quiet, "mode=1777,size=65536k"),
             ],
-            devices: [("null", 3), ("zero", 5), ("urandom", 9)].map(|(name, minor)| device(name, 1, minor)).to_vec(),
-            symlinks: [("fd", "/proc/self/fd"), ("stdout", "/proc/self/fd/1"), ("ptmx", "pts/ptmx")]
-                .map(|(path, target)| Symlink { path: format!("/dev/{path}").into(), target: target.into() })
+            devices: [("null", 3), ("zero", 5), ("urandom", 9)]
+                .map(|(name, minor)| device(name, 1, minor))
                 .to_vec(),
-            masked_paths: ["/proc/kcore", "/proc/keys", "/proc/timer_list", "/sys/firmware", "/proc/acpi"]
+            symlinks: [
+                ("fd", "/proc/self/fd"),
+                ("stdout", "/proc/self/fd/1"),
+                ("ptmx", "pts/ptmx"),
+            ]
+            .map(|(path, target)| Symlink {
+                path: format!("/dev/{path}").into(),
+                target: target.into(),
+            })
+            .to_vec(),
+            masked_paths: [
+                "/proc/kcore",
+                "/proc/keys",
+                "/proc/timer_list",
+                "/sys/firmware",
+                "/proc/acpi",
+            ]
+            .map(PathBuf::from)
+            .to_vec(),
+            readonly_paths: ["/proc/sys", "/proc/bus", "/proc/sysrq-trigger", "/absent"]
                 .map(PathBuf::from)
                 .to_vec(),
-            readonly_paths: ["/proc/sys", "/proc/bus", "/proc/sysrq-trigger", "/absent"].map(PathBuf::from).to_vec(),
             hostname: "box".into(),
             domainname: String::new(),
             sysctls: Vec::new(),
@@ -142,7 +188,10 @@ impl Rig {
     /// Starts with a client on all streams.
     pub async fn start_attached(&self, plan: Plan) -> (Shim, UnixStream) {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        let fds = StartFds { joined: Vec::new(), attach: vec![attach(theirs)] };
+        let fds = StartFds {
+            joined: Vec::new(),
+            attach: vec![attach(theirs)],
+        };
         (self.launcher.start(plan, fds).await.unwrap(), ours)
     }
 
@@ -153,7 +202,11 @@ impl Rig {
         let exit = shim.wait().await;
         shim.release().await;
         let (out, err) = reader.await.unwrap();
-        (exit, String::from_utf8_lossy(&out).into_owned(), String::from_utf8_lossy(&err).into_owned())
+        (
+            exit,
+            String::from_utf8_lossy(&out).into_owned(),
+            String::from_utf8_lossy(&err).into_owned(),
+        )
     }
 
     /// Runs a shell script; standard output of one that succeeded.
@@ -186,17 +239,33 @@ impl Drop for Rig {
 }
 
 pub fn attach(socket: UnixStream) -> Attach {
-    Attach { socket: OwnedFd::from(socket), stdin: true, stdout: true, stderr: true }
+    Attach {
+        socket: OwnedFd::from(socket),
+        stdin: true,
+        stdout: true,
+        stderr: true,
+    }
 }
 
 pub fn fs(target: &str, fstype: &str, flags: u64, data: &str) -> Mount {
-    let source =
-        MountSource::Fs { fstype: fstype.into(), source: fstype.into(), data: data.into(), copy_up: false };
+    let source = MountSource::Fs {
+        fstype: fstype.into(),
+        source: fstype.into(),
+        data: data.into(),
+        copy_up: false,
+    };
     mount(target, source, flags)
 }
 
 pub fn bind(source: &Path, target: &str, flags: u64) -> Mount {
-    mount(target, MountSource::Bind { path: source.into(), recursive: true }, flags)
+    mount(
+        target,
+        MountSource::Bind {
+            path: source.into(),
+            recursive: true,
+        },
+        flags,
+    )
 }
 
 fn mount(target: &str, source: MountSource, flags: u64) -> Mount {
@@ -214,7 +283,15 @@ fn mount(target: &str, source: MountSource, flags: u64) -> Mount {
 
 pub fn device(name: &str, major: u32, minor: u32) -> Device {
     let path = format!("/dev/{name}").into();
-    Device { path, kind: DeviceKind::Char, major, minor, mode: 0o666, uid: 0, gid: 0 }
+    Device {
+        path,
+        kind: DeviceKind::Char,
+        major,
+        minor,
+        mode: 0o666,
+        uid: 0,
+        gid: 0,
+    }
 }
 
 pub fn process(argv: &[&str]) -> ProcessPlan {
@@ -222,9 +299,18 @@ pub fn process(argv: &[&str]) -> ProcessPlan {
         argv: argv.iter().map(Into::into).collect(),
         env: vec!["PATH=/usr/bin:/bin".into()],
         cwd: "/".into(),
-        user: User::Named { user: String::new(), extra_groups: Vec::new() },
+        user: User::Named {
+            user: String::new(),
+            extra_groups: Vec::new(),
+        },
         umask: None,
-        caps: Caps { bounding: CAPS, effective: CAPS, permitted: CAPS, inheritable: 0, ambient: 0 },
+        caps: Caps {
+            bounding: CAPS,
+            effective: CAPS,
+            permitted: CAPS,
+            inheritable: 0,
+            ambient: 0,
+        },
         no_new_privs: false,
         seccomp: Vec::new().into(),
         seccomp_flags: 0,
@@ -234,7 +320,11 @@ pub fn process(argv: &[&str]) -> ProcessPlan {
 }
 
 pub fn exec(argv: &[&str]) -> ExecPlan {
-    ExecPlan { process: process(argv), stdin: Stdin::Null, terminal: None }
+    ExecPlan {
+        process: process(argv),
+        stdin: Stdin::Null,
+        terminal: None,
+    }
 }
 
 /// Takes Docker's frames apart until the end.

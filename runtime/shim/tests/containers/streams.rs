@@ -42,7 +42,11 @@ async fn input_reaches_the_process_and_ends_with_its_client() {
     assert_eq!(shim.wait().await.code, 0);
     writer.await.unwrap();
     let (out, _) = reader.await.unwrap();
-    assert!(out == [text, b"end\n".to_vec()].concat(), "{} bytes came back", out.len());
+    assert!(
+        out == [text, b"end\n".to_vec()].concat(),
+        "{} bytes came back",
+        out.len()
+    );
     shim.release().await;
 }
 
@@ -72,8 +76,15 @@ async fn input_stays_open_for_the_next_client_unless_once() {
     drop(stream);
     assert_eq!(shim.wait().await.code, 0);
     shim.release().await;
-    let LogTarget::Local { path, .. } = log else { panic!("a local log") };
-    assert!(std::fs::read(path).unwrap().windows(10).any(|part| part == b"last words"));
+    let LogTarget::Local { path, .. } = log else {
+        panic!("a local log")
+    };
+    assert!(
+        std::fs::read(path)
+            .unwrap()
+            .windows(10)
+            .any(|part| part == b"last words")
+    );
 }
 
 #[tokio::test]
@@ -127,7 +138,8 @@ async fn clients_that_vanish_stop_nobody() {
 #[tokio::test]
 async fn a_terminal_has_a_size_a_console_and_raw_output() {
     let rig = crate::new_rig!();
-    let script = "tty; stty size; test /dev/console -ef /dev/pts/0 && echo console; read x; echo \"<$x>\"; stty size; exit 3";
+    let script =
+        "tty; stty size; test /dev/console -ef /dev/pts/0 && echo console; read x; echo \"<$x>\"; stty size; exit 3";
     let mut plan = rig.plan("tty", &["sh", "-c", script]);
     plan.head.terminal = Some(ConsoleSize { rows: 24, cols: 80 });
     plan.head.stdin = Stdin::Pipe { once: true };
@@ -146,7 +158,14 @@ async fn a_terminal_has_a_size_a_console_and_raw_output() {
 async fn a_terminal_interrupts_and_hangs_up() {
     let rig = crate::new_rig!();
     for (id, init) in [("intr", false), ("intrinit", true)] {
-        let mut plan = rig.plan(id, &["sh", "-c", "trap 'echo caught; exit 4' INT; echo ready; while :; do sleep 0.05; done"]);
+        let mut plan = rig.plan(
+            id,
+            &[
+                "sh",
+                "-c",
+                "trap 'echo caught; exit 4' INT; echo ready; while :; do sleep 0.05; done",
+            ],
+        );
         plan.head.terminal = Some(ConsoleSize { rows: 0, cols: 0 });
         plan.head.stdin = Stdin::Pipe { once: false };
         plan.init = init;
@@ -163,7 +182,10 @@ async fn a_terminal_interrupts_and_hangs_up() {
 #[tokio::test]
 async fn a_process_that_closes_its_streams_runs_on() {
     let rig = crate::new_rig!();
-    let plan = rig.plan("closed", &["sh", "-c", "exec >/dev/null 2>&1 </dev/null; sleep 0.3; exit 6"]);
+    let plan = rig.plan(
+        "closed",
+        &["sh", "-c", "exec >/dev/null 2>&1 </dev/null; sleep 0.3; exit 6"],
+    );
     let (shim, stream) = rig.start_attached(plan).await;
     let before = cpu_ticks(shim.shim_pid());
     assert_eq!(shim.wait().await.code, 6);
@@ -190,14 +212,20 @@ async fn an_idle_shim_sleeps_whatever_its_clients_do() {
     shim.signal(libc::SIGKILL).await.unwrap();
     shim.wait().await;
     shim.release().await;
-    until("the shim's end", || !std::path::Path::new(&format!("/proc/{}/fd/0", shim.shim_pid())).exists()).await;
+    until("the shim's end", || {
+        !std::path::Path::new(&format!("/proc/{}/fd/0", shim.shim_pid())).exists()
+    })
+    .await;
 }
 
 /// User and system time of a process in 1/100 s.
 fn cpu_ticks(pid: i32) -> u64 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    [11, 12].iter().filter_map(|index| fields.get(*index)?.parse::<u64>().ok()).sum()
+    [11, 12]
+        .iter()
+        .filter_map(|index| fields.get(*index)?.parse::<u64>().ok())
+        .sum()
 }
 
 #[tokio::test]
@@ -224,10 +252,25 @@ async fn log_files_of_dockers_format_are_written_and_rotated() {
     let rig = crate::new_rig!();
     let mut plan = rig.plan("json", &["sh", "-c", "seq 1 3000; echo last"]);
     let path = rig.folder.path().join("containers/json/json.log");
-    plan.head.log = LogTarget::JsonFile { path: path.clone(), max_size: 20_000, max_files: 3 };
+    plan.head.log = LogTarget::JsonFile {
+        path: path.clone(),
+        max_size: 20_000,
+        max_files: 3,
+    };
     assert_eq!(rig.run(plan).await.0.code, 0);
     let text = std::fs::read_to_string(&path).unwrap();
-    assert!(text.trim_end().rsplit('\n').next().unwrap().starts_with(r#"{"log":"last\n","stream":"stdout","time":""#));
+    assert!(
+        text.trim_end()
+            .rsplit('\n')
+            .next()
+            .unwrap()
+            .starts_with(r#"{"log":"last\n","stream":"stdout","time":""#)
+    );
     let files = std::fs::read_dir(path.parent().unwrap()).unwrap().flatten();
-    assert_eq!(files.filter(|file| file.file_name().to_str().unwrap().starts_with("json.log")).count(), 3);
+    assert_eq!(
+        files
+            .filter(|file| file.file_name().to_str().unwrap().starts_with("json.log"))
+            .count(),
+        3
+    );
 }
