@@ -41,6 +41,8 @@ fn main() {
     .unwrap();
     demo.iechor(&["load", "-i", &folder.at("image.tar")]);
     demo.six_steps("local/ubuntu", false);
+    // Its layers are those of the next image, which is to come over the network.
+    demo.iechor(&["rmi", "local/ubuntu"]);
 
     say(&format!(
         "An image from a real registry (docker-registry on {}), which is the default one here",
@@ -49,7 +51,7 @@ fn main() {
     let at_the_prompt = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     demo.six_steps("ubuntu", at_the_prompt);
 
-    demo.iechor(&["rmi", "ubuntu", "local/ubuntu"]);
+    demo.iechor(&["rmi", "ubuntu"]);
     demo.daemon.finish();
     say("The daemon has ended; no mount, namespace, interface, nft rule, cgroup, folder or process of it is left.");
 }
