@@ -117,7 +117,8 @@ impl Engine {
             let mut batch = agent_store::Batch::new();
             let saved = serde_json::to_vec(&inner.record).ok().map(|bytes| {
                 batch.put(create::TABLE, container.id.as_str(), bytes);
-                self.store.db().commit(batch)
+                // The shim's own record is durable until this is.
+                self.store.db().commit_soon(batch)
             });
             container.announce(&inner);
             (saved, net, delay, inner.record.host.auto_remove)

@@ -276,7 +276,7 @@ impl Engine {
                 let mut batch = agent_store::Batch::new();
                 batch.put(create::TABLE, container.id.as_str(), bytes);
                 // Queued while `inner` is locked, so that records reach the disk in the order of their states.
-                drop(self.store.db().commit(batch));
+                drop(self.store.db().commit_soon(batch));
             }
             Err(error) => tracing::error!(container = %container.id, %error, "the record cannot be written"),
         }

@@ -239,7 +239,8 @@ fn resources(limits: &Resources, warnings: &mut Vec<String>) -> Result<()> {
     if limits.nano_cpus < 0 || (limits.nano_cpus > 0 && (limits.cpu_period > 0 || limits.cpu_quota > 0)) {
         return bad("Conflicting options: Nano CPUs and CPU Period/Quota cannot both be set");
     }
-    let cpus = std::thread::available_parallelism().map_or(1, |n| n.get()) as i64;
+    // Asked only where it matters: the answer is read from a dozen files.
+    let cpus = if limits.nano_cpus > 0 { std::thread::available_parallelism().map_or(1, |n| n.get()) as i64 } else { 0 };
     if limits.nano_cpus > cpus * 1_000_000_000 {
         return Err(Error::invalid(format!(
             "range of CPUs is from 0.01 to {cpus}.00, as there are only {cpus} CPUs available"
