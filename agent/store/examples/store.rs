@@ -5,6 +5,7 @@
 //! store ROOT pull OCI-ARCHIVE        unpack the layers of an OCI layout side by side, as a pull does
 //! store ROOT save NAME|ID FILE       save an image ("-": standard output)
 //! store ROOT list | gc | rm NAME|ID | verify
+//! store ROOT commits N               time durable commits, one after the other
 //! ```
 
 use agent_store::{
@@ -65,6 +66,22 @@ fn main() -> Result<(), Box<dyn Error>> {
         ["rm", name] => {
             let image = store.images().get(name)?;
             println!("{:?}", store.images().remove(&image.id)?.layers);
+        }
+        ["commits", count] => {
+            let mut times = Vec::new();
+            for n in 0..count.parse()? {
+                let mut batch = agent_store::Batch::new();
+                batch.put("example", &format!("{}", n % 200), vec![b'x'; 4000]);
+                let begin = Instant::now();
+                store.db().commit_blocking(batch)?;
+                times.push(begin.elapsed());
+            }
+            times.sort();
+            println!(
+                "p50 {:?} p95 {:?}",
+                times[times.len() / 2],
+                times[times.len() * 95 / 100]
+            );
         }
         ["gc"] => println!("{:?}", store.gc()?),
         ["verify"] => {

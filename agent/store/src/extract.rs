@@ -55,6 +55,21 @@ struct DirMeta {
     mode: u32,
     mtime: (i64, u32),
     xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Made because something lies in it; the archive says nothing about it.
+    implied: bool,
+}
+
+impl DirMeta {
+    fn implied() -> DirMeta {
+        DirMeta {
+            uid: 0,
+            gid: 0,
+            mode: 0o755,
+            mtime: (0, 0),
+            xattrs: Vec::new(),
+            implied: true,
+        }
+    }
 }
 
 /// An open directory of the tree.
@@ -104,13 +119,7 @@ impl<'a> Extractor<'a> {
         std::fs::create_dir(&tree).map_err(Error::io("create", &tree))?;
         let fd = OwnedFd::from(File::open(&tree).map_err(Error::io("open", &tree))?);
         let root_path = real_path(&fd).map_err(Error::io("look up", &tree))?;
-        let meta = DirMeta {
-            uid: 0,
-            gid: 0,
-            mode: 0o755,
-            mtime: (0, 0),
-            xattrs: Vec::new(),
-        };
+        let meta = DirMeta::implied();
         Ok(Extractor {
             root: Rc::new(Dir { fd, real: Vec::new() }),
             root_path,
@@ -203,16 +212,7 @@ impl<'a> Extractor<'a> {
                     Err(Errno::EEXIST) => return Err(refuse(entry, "its directory is a symbolic link to nowhere")),
                     Err(e) => return Err(unpack_error("create the directory of", entry, e.into())),
                 }
-                self.pending.insert(
-                    parent.child(last),
-                    DirMeta {
-                        uid: 0,
-                        gid: 0,
-                        mode: 0o755,
-                        mtime: (0, 0),
-                        xattrs: Vec::new(),
-                    },
-                );
+                self.pending.insert(parent.child(last), DirMeta::implied());
                 self.open_dir(&key).map_err(fail)?
             }
             Err(e) if e.raw_os_error() == Some(Errno::ENOTDIR as i32) => {
@@ -467,13 +467,7 @@ impl<'a> Extractor<'a> {
     }
 
     fn make_opaque(&mut self, real: &[u8]) {
-        let meta = self.pending.entry(real.to_vec()).or_insert(DirMeta {
-            uid: 0,
-            gid: 0,
-            mode: 0o755,
-            mtime: (0, 0),
-            xattrs: Vec::new(),
-        });
+        let meta = self.pending.entry(real.to_vec()).or_insert_with(DirMeta::implied);
         if !meta.xattrs.iter().any(|(key, _)| key == OPAQUE) {
             meta.xattrs.push((OPAQUE.to_vec(), b"y".to_vec()));
         }
@@ -566,6 +560,12 @@ impl<'a> Extractor<'a> {
                 .join("moves");
             self.moves.save(&path)?;
         }
+        let implied = self
+            .pending
+            .iter()
+            .filter(|(_, meta)| meta.implied)
+            .map(|(real, _)| real.as_slice());
+        crate::adopt::note(&self.layer, implied)?;
         Ok(Built {
             entries: self.entries,
             file_bytes: self.file_bytes,
@@ -635,6 +635,7 @@ fn meta_of(entry: &Entry) -> DirMeta {
         mode: entry.mode,
         mtime: entry.mtime,
         xattrs,
+        implied: false,
     }
 }
 

@@ -121,6 +121,8 @@ impl Images<'_> {
             }
             (size, state.images.get(&id).cloned())
         };
+        let folders: Vec<_> = chain.iter().map(|c| inner.layer_dir(c)).collect();
+        crate::adopt::adopt(&folders)?;
         let mut batch = Batch::new();
         batch.put(record::CONTENT, id.as_str(), new.config.clone());
         if let Some(m) = &manifest {

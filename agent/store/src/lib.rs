@@ -7,6 +7,7 @@
 //!       /layers/<chain>/tree    an overlay lower directory
 //!       /layers/<chain>/split   what rebuilds the layer's exact tar from the tree (zstd)
 //!       /layers/<chain>/extra   payloads of entries that a later entry of the same layer replaced (rare)
+//!       /layers/<chain>/implied directories that the archive did not mention, until an image with the layer is recorded
 //!       /rw/<id>/{upper,work}   a container's writable layer
 //!       /tmp/…                  work in progress; emptied at open
 //!       /trash/…                renamed away, being deleted in the background; emptied at open
@@ -25,6 +26,7 @@
 
 #![forbid(unsafe_code)]
 
+mod adopt;
 mod archive;
 mod copy_out;
 mod db;

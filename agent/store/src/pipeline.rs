@@ -369,7 +369,7 @@ type Input<'r, 'p, R> = BufReader<io::Chain<Cursor<Vec<u8>>, &'r mut Compressed<
 
 enum Decoder<'r, 'p, R: Read> {
     None(Input<'r, 'p, R>),
-    Gzip(flate2::bufread::MultiGzDecoder<Input<'r, 'p, R>>),
+    Gzip(Box<flate2::bufread::MultiGzDecoder<Input<'r, 'p, R>>>),
     Zstd(zstd::stream::read::Decoder<'static, Input<'r, 'p, R>>),
 }
 
@@ -377,7 +377,7 @@ impl<'r, 'p, R: Read> Decoder<'r, 'p, R> {
     fn new(compression: Compression, input: Input<'r, 'p, R>) -> io::Result<Self> {
         Ok(match compression {
             Compression::None => Decoder::None(input),
-            Compression::Gzip => Decoder::Gzip(flate2::bufread::MultiGzDecoder::new(input)),
+            Compression::Gzip => Decoder::Gzip(Box::new(flate2::bufread::MultiGzDecoder::new(input))),
             Compression::Zstd => {
                 let mut decoder = zstd::stream::read::Decoder::with_buffer(input)?;
                 decoder.window_log_max(ZSTD_WINDOW_LOG)?;

@@ -168,7 +168,7 @@ fn make(dir: &Path, rw: &Rw) -> Result<()> {
             .create(path)
             .map_err(Error::io("create", path))
     };
-    mkdir(dir, 0o711)?;
+    mkdir(dir, 0o700)?;
     let made = (|| {
         mkdir(&rw.upper, 0o755)?;
         mkdir(&rw.work, 0o700)?;

@@ -272,13 +272,13 @@ fn names_in(dir: &Path) -> Result<Vec<std::ffi::OsString>> {
 
 fn make_private(dir: &Path) -> Result<()> {
     use std::os::unix::fs::PermissionsExt;
-    // 0711: with user namespaces the container's root must reach its own layers, but nobody may list them.
+    // Nobody but root may enter: images bring set-user-id programs, which no user of the host may run (CVE-2021-41091).
     fs::DirBuilder::new()
         .recursive(true)
-        .mode(0o711)
+        .mode(0o700)
         .create(dir)
         .map_err(Error::io("create", dir))?;
-    fs::set_permissions(dir, fs::Permissions::from_mode(0o711)).map_err(Error::io("set the mode of", dir))
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).map_err(Error::io("set the mode of", dir))
 }
 
 /// Changes with each boot of the machine: tells whether the page cache that we relied on is still the same.
@@ -311,7 +311,7 @@ impl Inner {
             .join("tmp")
             .join(format!("{what}-{n}-{:08x}", rand::random::<u32>()));
         fs::DirBuilder::new()
-            .mode(0o711)
+            .mode(0o700)
             .create(&path)
             .map_err(Error::io("create", &path))?;
         Ok(TempDir {

@@ -97,6 +97,32 @@ fn names(root: &Path, folder: &str) -> BTreeSet<String> {
 }
 
 #[test]
+fn a_store_killed_while_it_is_made_opens() {
+    let temp = tempfile::tempdir().unwrap();
+    let mut unborn = 0;
+    for round in 0..30u64 {
+        let root = temp.path().join(round.to_string());
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "child"])
+            .env(ROOT, &root)
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        // From the moment when the folder is there, in steps of half a millisecond.
+        while !root.exists() {
+            std::thread::sleep(Duration::from_micros(100));
+        }
+        std::thread::sleep(Duration::from_micros(round * 500));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        unborn += u32::from(!root.join("meta.redb").exists());
+        Store::open(StoreConfig::new(&root)).unwrap();
+        assert!(!root.join("meta.new").exists() || root.join("meta.redb").exists());
+    }
+    eprintln!("{unborn} of 30 had no database yet");
+}
+
+#[test]
 fn a_killed_store_is_whole_after_the_next_start() {
     let temp = tempfile::tempdir().unwrap();
     let root = temp.path().join("root");

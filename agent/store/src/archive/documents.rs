@@ -193,7 +193,7 @@ impl Collected {
         let mut from_index = Vec::new();
         if let Some(index) = &index {
             // With a manifest.json beside it, what cannot be used in the index is not needed.
-            match self.from_index(index, options) {
+            match self.index_images(index, options) {
                 Ok(images) => from_index = images,
                 Err(error) if docker.is_none() => return Err(error),
                 Err(_) => {}
@@ -224,7 +224,7 @@ impl Collected {
         Ok(images)
     }
 
-    fn from_index(&self, index: &Index, options: &LoadOptions<'_>) -> Result<Vec<Wanted>> {
+    fn index_images(&self, index: &Index, options: &LoadOptions<'_>) -> Result<Vec<Wanted>> {
         let fitting = index
             .manifests
             .iter()
@@ -238,7 +238,7 @@ impl Collected {
             if fitting && descriptor.platform.as_ref().is_some_and(|p| !fits(p, options)) {
                 continue;
             }
-            let mut image = self.from_descriptor(descriptor, options, 0)?;
+            let mut image = self.described(descriptor, options, 0)?;
             let annotations = descriptor.annotations.iter();
             let mut names: Vec<&String> = annotations.clone().filter_map(|a| a.get(FULL_NAME)).collect();
             if names.is_empty() {
@@ -267,7 +267,7 @@ impl Collected {
         Ok(images)
     }
 
-    fn from_descriptor(&self, descriptor: &Descriptor, options: &LoadOptions<'_>, depth: usize) -> Result<Wanted> {
+    fn described(&self, descriptor: &Descriptor, options: &LoadOptions<'_>, depth: usize) -> Result<Wanted> {
         let path = blob_path(descriptor);
         let bytes = self
             .get(&path)
@@ -277,7 +277,7 @@ impl Collected {
             OCI_INDEX | DOCKER_LIST if depth < DEPTH => {
                 let index: Index = serde_json::from_slice(bytes).map_err(parsed)?;
                 let chosen = self.choose(&index, options)?;
-                self.from_descriptor(chosen, options, depth + 1)
+                self.described(chosen, options, depth + 1)
             }
             OCI_INDEX | DOCKER_LIST => Err(bad("its indexes are nested too deeply")),
             OCI_MANIFEST | DOCKER_MANIFEST => {

@@ -167,7 +167,7 @@ pub(crate) fn octal(field: &[u8]) -> Option<i64> {
     let pad = |b: &u8| *b == b' ' || *b == 0;
     let start = field.iter().position(|b| !pad(b)).unwrap_or(field.len());
     let end = field[start..].iter().position(pad).map_or(field.len(), |n| start + n);
-    if !field[end..].iter().all(|b| pad(b)) {
+    if !field[end..].iter().all(pad) {
         return None;
     }
     let mut value: i64 = 0;

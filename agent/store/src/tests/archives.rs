@@ -162,14 +162,14 @@ fn a_docker_archive_loads_compressed_or_not_and_saves_to_both_layouts() {
             image.image.id
         );
 
-        let saved = save(&store, &[image.image.clone()]);
+        let saved = save(&store, std::slice::from_ref(&image.image));
         let (again, _) = open(&temp.path().join(format!("{name}-again")));
         let back = load(&again, &saved).unwrap();
         assert_eq!(back.images[0].image.id, image.image.id);
         assert_eq!(back.images[0].names, image.names);
         // What was saved names its own manifest; saving it again gives the same bytes.
         assert!(back.images[0].image.manifest.is_some());
-        assert!(save(&again, &[back.images[0].image.clone()]) == saved);
+        assert!(save(&again, std::slice::from_ref(&back.images[0].image)) == saved);
         // Without manifest.json it is an OCI layout still.
         let (oci, _) = open(&temp.path().join(format!("{name}-oci")));
         let renamed = replace(&saved, b"manifest.json", b"manifest.jsox");
@@ -272,6 +272,43 @@ fn a_name_moves_to_the_image_that_was_loaded_last() {
     assert_eq!(removed.layers, [second.image.chain[1].clone()]);
     store.images().remove(&first.image.id).unwrap();
     nothing_left(&store);
+}
+
+#[test]
+fn folders_that_a_layer_does_not_mention_are_as_below() {
+    use std::os::unix::fs::MetadataExt;
+    let temp = tempfile::tempdir().unwrap();
+    let (store, _) = open(temp.path());
+    let base = Tar::new()
+        .head(&head("./", b'5').mode(0o711).owner(1, 2))
+        .head(&head("tmp/", b'5').mode(0o1777).owner(3, 4))
+        .head(&head("gone/", b'5').mode(0o700))
+        .end();
+    let middle = Tar::new().file("other/x", b"").file(".wh.gone", b"").end();
+    let top = Tar::new()
+        .file("tmp/f", b"")
+        .file("gone/f", b"")
+        .file("other/f", b"")
+        .end();
+    let image = load(&store, &docker_archive(&[&base, &middle, &top], &["app:1"]))
+        .unwrap()
+        .images
+        .remove(0)
+        .image;
+    let look = |layer: usize, path: &str| {
+        let meta = std::fs::metadata(store.layers().tree(&image.chain[layer]).join(path)).unwrap();
+        (meta.mode() & 0o7777, meta.uid(), meta.gid(), meta.mtime())
+    };
+    assert_eq!(look(2, "tmp"), (0o1777, 3, 4, 1_600_000_000));
+    assert_eq!(look(1, ""), (0o711, 1, 2, 1_600_000_000));
+    assert_eq!(look(2, ""), (0o711, 1, 2, 1_600_000_000));
+    assert_eq!(look(2, "gone"), (0o755, 0, 0, 0), "hidden by a whiteout in between");
+    assert_eq!(look(2, "other"), (0o755, 0, 0, 0));
+    let rw = store.snapshots().create("c", &image.chain).unwrap();
+    assert_eq!(std::fs::metadata(rw.upper).unwrap().mode() & 0o7777, 0o711);
+    for chain in &image.chain {
+        assert!(!store.layers().tree(chain).with_file_name("implied").exists());
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod archives;
 mod build;
+mod full;
 mod hostile;
 mod layers;
 mod roundtrip;
