@@ -13,10 +13,12 @@
 
 mod cgroup;
 mod child;
+mod client;
 mod connection;
 mod container;
 mod process;
 mod pump;
+mod requests;
 mod serve;
 mod spawn;
 mod token;

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::SystemTime;
 
 use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, recv, sendmsg};
+use nix::sys::socket::{MsgFlags, recv};
 use nix::unistd::{read, write};
 use runtime::log::{LogWriter, Stream};
 use runtime::plan::Stdin;
@@ -17,6 +17,7 @@ use runtime_sys::epoll::{Epoll, GONE, HALF_CLOSED, READ, WRITE};
 use runtime_sys::{fd, pty};
 use std::os::fd::AsRawFd;
 
+use crate::client::Client;
 use crate::token::Token;
 
 /// What the event loop lends to a pump.
@@ -25,19 +26,6 @@ pub struct Context<'a> {
     pub buffer: &'a mut [u8],
     /// The log, for a container's first process.
     pub log: Option<&'a mut LogWriter>,
-}
-
-/// A client that takes part in a process' streams, over a stream socket.
-struct Client {
-    number: u32,
-    socket: OwnedFd,
-    interest: Interest,
-    /// Output that the client has not taken yet: at most what one read brought, or what was left at the end.
-    pending: Vec<u8>,
-    /// It may still send input.
-    open: bool,
-    /// It has closed altogether; it stays until what it sent before is read.
-    gone: bool,
 }
 
 pub struct Pump {
@@ -392,71 +380,4 @@ fn frame(stream: u8, count: usize) -> [u8; 8] {
 
 fn log_stream(stream: u8) -> Stream {
     if stream == 2 { Stream::Stderr } else { Stream::Stdout }
-}
-
-impl Client {
-    fn token(&self, process: u32) -> u64 {
-        Token::Client(process, self.number).pack()
-    }
-
-    fn wants(&self, stream: u8) -> bool {
-        !self.gone
-            && if stream == 2 {
-                self.interest.stderr
-            } else {
-                self.interest.stdout
-            }
-    }
-
-    fn interest(&self, take_input: bool) -> u32 {
-        let mut interest = 0;
-        if self.open && take_input {
-            interest |= READ | HALF_CLOSED;
-        }
-        if !self.pending.is_empty() {
-            interest |= WRITE;
-        }
-        interest
-    }
-
-    fn update(&self, process: u32, take_input: bool, epoll: &Epoll) {
-        if !self.gone {
-            let _ = epoll.change(self.socket.as_fd(), self.token(process), self.interest(take_input));
-        }
-    }
-
-    /// Sends a frame; what the socket does not take stays pending.
-    fn send(&mut self, header: &[u8], bytes: &[u8]) {
-        let sent = if self.pending.is_empty() {
-            transmit(&self.socket, header, bytes)
-        } else {
-            Ok(0)
-        };
-        match sent {
-            Ok(sent) => {
-                self.pending.extend_from_slice(header.get(sent..).unwrap_or_default());
-                self.pending
-                    .extend_from_slice(bytes.get(sent.saturating_sub(header.len())..).unwrap_or_default());
-            }
-            // Gone: the event about it comes by itself.
-            Err(_) => self.pending = Vec::new(),
-        }
-    }
-
-    fn flush(&mut self) {
-        match transmit(&self.socket, &[], &self.pending) {
-            Ok(sent) if sent < self.pending.len() => drop(self.pending.drain(..sent)),
-            Ok(_) | Err(_) => self.pending = Vec::new(),
-        }
-    }
-}
-
-/// Sends as much as the socket takes.
-fn transmit(socket: &OwnedFd, header: &[u8], bytes: &[u8]) -> nix::Result<usize> {
-    let parts = [io::IoSlice::new(header), io::IoSlice::new(bytes)];
-    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
-    match sendmsg::<()>(socket.as_raw_fd(), &parts, &[], flags, None) {
-        Err(Errno::EAGAIN | Errno::EINTR) => Ok(0),
-        other => other,
-    }
 }

@@ -10,6 +10,7 @@
 
 mod client;
 mod error;
+mod link;
 mod pool;
 
 pub use client::{ExecHandle, Shim};
@@ -26,7 +27,7 @@ use crate::proto::{INLINE_PLAN, Request, Streams, VERSION};
 use crate::wire::{Blob, Wire};
 use runtime_sys::seqpacket;
 
-use client::{Connected, Presence};
+use link::{Connected, Presence};
 use pool::Pool;
 
 /// How long a released shim may take to end before its container is started again.

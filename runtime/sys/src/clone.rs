@@ -83,10 +83,8 @@ pub fn clone3(_: &SingleThread, namespaces: u64, cgroup: Option<BorrowedFd<'_>>)
         return Ok(Cloned::Child);
     }
     // SAFETY: the call succeeded with CLONE_PIDFD, so the kernel stored a new descriptor there.
-    Ok(Cloned::Parent {
-        pid: pid as i32,
-        pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) },
-    })
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    Ok(Cloned::Parent { pid: pid as i32, pidfd })
 }
 
 /// Flags that stand for namespaces.

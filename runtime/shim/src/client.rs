@@ -1,0 +1,91 @@
+//! A client attached to a process' streams.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, sendmsg};
+use runtime::proto::Streams as Interest;
+use runtime_sys::epoll::{Epoll, HALF_CLOSED, READ, WRITE};
+
+use crate::token::Token;
+
+/// A client that takes part in a process' streams, over a stream socket.
+pub struct Client {
+    pub number: u32,
+    pub socket: OwnedFd,
+    pub interest: Interest,
+    /// Output that the client has not taken yet: at most what one read brought, or what was left at the end.
+    pub pending: Vec<u8>,
+    /// It may still send input.
+    pub open: bool,
+    /// It has closed altogether; it stays until what it sent before is read.
+    pub gone: bool,
+}
+
+impl Client {
+    pub fn token(&self, process: u32) -> u64 {
+        Token::Client(process, self.number).pack()
+    }
+
+    pub fn wants(&self, stream: u8) -> bool {
+        !self.gone
+            && if stream == 2 {
+                self.interest.stderr
+            } else {
+                self.interest.stdout
+            }
+    }
+
+    pub fn interest(&self, take_input: bool) -> u32 {
+        let mut interest = 0;
+        if self.open && take_input {
+            interest |= READ | HALF_CLOSED;
+        }
+        if !self.pending.is_empty() {
+            interest |= WRITE;
+        }
+        interest
+    }
+
+    pub fn update(&self, process: u32, take_input: bool, epoll: &Epoll) {
+        if !self.gone {
+            let _ = epoll.change(self.socket.as_fd(), self.token(process), self.interest(take_input));
+        }
+    }
+
+    /// Sends a frame; what the socket does not take stays pending.
+    pub fn send(&mut self, header: &[u8], bytes: &[u8]) {
+        let sent = if self.pending.is_empty() {
+            transmit(&self.socket, header, bytes)
+        } else {
+            Ok(0)
+        };
+        match sent {
+            Ok(sent) => {
+                self.pending.extend_from_slice(header.get(sent..).unwrap_or_default());
+                self.pending
+                    .extend_from_slice(bytes.get(sent.saturating_sub(header.len())..).unwrap_or_default());
+            }
+            // Gone: the event about it comes by itself.
+            Err(_) => self.pending = Vec::new(),
+        }
+    }
+
+    pub fn flush(&mut self) {
+        match transmit(&self.socket, &[], &self.pending) {
+            Ok(sent) if sent < self.pending.len() => drop(self.pending.drain(..sent)),
+            Ok(_) | Err(_) => self.pending = Vec::new(),
+        }
+    }
+}
+
+/// Sends as much as the socket takes.
+fn transmit(socket: &OwnedFd, header: &[u8], bytes: &[u8]) -> nix::Result<usize> {
+    let parts = [io::IoSlice::new(header), io::IoSlice::new(bytes)];
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+    match sendmsg::<()>(socket.as_raw_fd(), &parts, &[], flags, None) {
+        Err(Errno::EAGAIN | Errno::EINTR) => Ok(0),
+        other => other,
+    }
+}
