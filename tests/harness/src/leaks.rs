@@ -97,9 +97,11 @@ impl Places {
         left
     }
 
-    /// Processes that were started below this daemon: by the tag in their command line, environment or cgroup.
+    /// Processes that were started below this daemon: by the tag in their command line, environment or cgroup, or in
+    /// the path of a socket that they listen on, for a shim has neither arguments nor an environment.
     pub fn processes(&self) -> Vec<Process> {
         let own = std::process::id() as i32;
+        let sockets = self.sockets();
         let has_tag = |process: &Process| {
             let contains = |name: &str| {
                 let bytes = std::fs::read(format!("/proc/{}/{name}", process.0)).unwrap_or_default();
@@ -107,11 +109,29 @@ impl Places {
                     .windows(self.tag.len())
                     .any(|window| window == self.tag.as_bytes())
             };
-            process.is_alive() && (contains("cgroup") || contains("cmdline") || contains("environ"))
+            let listens = || {
+                let open = std::fs::read_dir(format!("/proc/{}/fd", process.0))
+                    .into_iter()
+                    .flatten()
+                    .flatten();
+                !sockets.is_empty()
+                    && open
+                        .filter_map(|entry| std::fs::read_link(entry.path()).ok())
+                        .any(|link| sockets.contains(&link))
+            };
+            process.is_alive() && (contains("cgroup") || contains("cmdline") || contains("environ") || listens())
         };
         processes()
             .into_iter()
             .filter(|process| process.0 != own && has_tag(process))
+            .collect()
+    }
+
+    /// What the open sockets below our folders look like in `/proc/PID/fd`.
+    fn sockets(&self) -> Vec<PathBuf> {
+        let table = std::fs::read_to_string("/proc/net/unix").unwrap_or_default();
+        let ours = table.lines().filter(|line| line.contains(&self.tag));
+        ours.filter_map(|line| Some(format!("socket:[{}]", line.split_whitespace().nth(6)?).into()))
             .collect()
     }
 
