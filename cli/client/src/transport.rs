@@ -29,11 +29,12 @@ pub(crate) async fn dial(endpoint: &Endpoint, tls: Option<&Arc<rustls::ClientCon
         }
     };
     match endpoint {
-        Endpoint::Unix(path) => Ok(Box::new(UnixStream::connect(path).await.map_err(failed)?)),
+        Endpoint::Unix(path) => Ok(Box::new(Deaf::new(UnixStream::connect(path).await.map_err(failed)?))),
         Endpoint::Tcp { host, port, .. } => {
             let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(failed)?;
             // Keystrokes are small writes that must not wait for each other.
             stream.set_nodelay(true).map_err(failed)?;
+            let stream = Deaf::new(stream);
             let Some(config) = tls else { return Ok(Box::new(stream)) };
             let name = ServerName::try_from(host.clone()).map_err(|error| Error::Host {
                 host: endpoint.to_string(),
@@ -61,6 +62,75 @@ pub(crate) async fn dial(endpoint: &Endpoint, tls: Option<&Arc<rustls::ClientCon
                 _ => failed(source),
             })?))
         }
+    }
+}
+
+/// A daemon that refuses an upload answers and hangs up while we still send. HTTP libraries then report the failed write
+/// and drop the answer, which has the reason: so after a write that nobody hears, writing goes on into the void, and
+/// what is read (the answer, or the end) decides.
+struct Deaf<S> {
+    inner: S,
+    deaf: bool,
+}
+
+impl<S> Deaf<S> {
+    fn new(inner: S) -> Deaf<S> {
+        Deaf { inner, deaf: false }
+    }
+
+    fn heard(&mut self, written: Poll<io::Result<usize>>, length: usize) -> Poll<io::Result<usize>> {
+        match written {
+            Poll::Ready(Err(error))
+                if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) =>
+            {
+                self.deaf = true;
+                Poll::Ready(Ok(length))
+            }
+            other => other,
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Deaf<S> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().inner).poll_read(cx, buf)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Deaf<S> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        if this.deaf {
+            return Poll::Ready(Ok(data.len()));
+        }
+        let written = Pin::new(&mut this.inner).poll_write(cx, data);
+        this.heard(written, data.len())
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        data: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let length = data.iter().map(|part| part.len()).sum();
+        if this.deaf {
+            return Poll::Ready(Ok(length));
+        }
+        let written = Pin::new(&mut this.inner).poll_write_vectored(cx, data);
+        this.heard(written, length)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().inner).poll_shutdown(cx)
     }
 }
 

@@ -223,3 +223,39 @@ async fn tls_checks_both_sides() {
     .await
     .unwrap_err();
 }
+
+#[tokio::test]
+async fn the_reason_of_a_refused_upload_is_heard() {
+    use tokio::io::AsyncReadExt;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("s");
+    let listener = UnixListener::bind(&path).unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut head = [0; 4096];
+            let count = stream.read(&mut head).await.unwrap();
+            if head[..count].starts_with(b"HEAD") {
+                stream
+                    .write_all(ANSWER.trim_end_matches("[]").as_bytes())
+                    .await
+                    .unwrap();
+                continue;
+            }
+            // Answers before the upload is read, and hangs up with most of it unread.
+            let body = r#"{"message":"not an archive"}"#;
+            let answer = format!(
+                "HTTP/1.1 400 Bad\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+                body.len()
+            );
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+    });
+    let client = Client::unix(path).unwrap();
+    for _ in 0..20 {
+        let piece = bytes::Bytes::from(vec![7; 256 << 10]);
+        let upload = futures_util::stream::iter((0..200).map(move |_| Ok(piece.clone())));
+        let error = client.load_images(upload, true, None).await.err().unwrap();
+        assert_eq!(error.message(), "not an archive");
+    }
+}
