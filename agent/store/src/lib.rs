@@ -28,8 +28,10 @@
 
 mod adopt;
 mod archive;
+mod chunk;
 mod copy_out;
 mod db;
+mod decompress;
 mod digest;
 mod error;
 mod extract;
@@ -53,6 +55,7 @@ pub use archive::{
     Archive, ExportOptions, ImportOptions, LoadEvent, LoadOptions, Loaded, LoadedImage, SaveImage, SaveName,
 };
 pub use db::{Batch, Db};
+pub use decompress::Compression;
 pub use digest::{Algorithm, ChainId, Digest, Hasher, HashingReader};
 pub use error::{Error, Kind, Result};
 pub use feed::{Feed, FeedReader, feed};
@@ -64,7 +67,7 @@ pub use image::{
 pub use images::{Images, NewImage, NewManifest, Removed, Untagged};
 pub use layers::{Begin, InProgress, Layer, LayerWriter, Layers, Source};
 pub use lease::Lease;
-pub use pipeline::{Compression, Unpack};
+pub use pipeline::Unpack;
 pub use rebuild::LayerTar;
 pub use snapshots::{Rw, Snapshots};
 pub use store::{Limits, Recovered, Store, StoreConfig};

@@ -8,6 +8,8 @@
 //! The chunks between the threads are shared, bounded in number, and used again: fresh memory is dear (about 6 µs a page on
 //! virtual machines).
 
+use crate::chunk::{Chunk, ChunkReader, Pool};
+use crate::decompress::{Compressed, Compression, Decoder, READ};
 use crate::digest::{Digest, Hasher};
 use crate::error::{Error, Result};
 use crate::extract::{Built, Extractor, own_umask};
@@ -15,77 +17,15 @@ use crate::layers::Source;
 use crate::split::SplitWriter;
 use crate::store::Limits;
 use crate::tar::TarReader;
-use std::io::{self, BufRead, BufReader, Cursor, Read};
+use std::io::{BufReader, Cursor, Read};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex};
 
-/// Bytes of a chunk: a multiple of the tar block, and three of them fit a usual second-level cache.
-const CHUNK: usize = 256 << 10;
 /// Chunks that may wait for one thread: 8 MiB, so that a burst of small files does not stop the decompression.
 const DEPTH: usize = 32;
-/// Compressed data is read in portions of this size.
-const READ: usize = 256 << 10;
 /// Below this size no ratio is suspicious: a layer of zeros is a common test image.
 const RATIO_FREE: u64 = 4 << 30;
-/// zstd window: what `zstd` itself accepts by default (128 MiB).
-const ZSTD_WINDOW_LOG: u32 = 27;
-
-/// How a layer is compressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Compression {
-    /// Plain tar.
-    None,
-    /// gzip, one or several members.
-    Gzip,
-    /// Zstandard.
-    Zstd,
-}
-
-impl Compression {
-    /// Looks at the first bytes (six are enough).
-    ///
-    /// # Errors
-    /// A compression that is known but not supported.
-    pub fn sniff(start: &[u8], what: &str) -> Result<Compression> {
-        let unsupported = |method| {
-            Err(Error::UnsupportedCompression {
-                what: what.to_owned(),
-                method,
-            })
-        };
-        match start {
-            [0x1f, 0x8b, ..] => Ok(Compression::Gzip),
-            // A zstd frame, or a skippable frame in front of one.
-            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Ok(Compression::Zstd),
-            [b'B', b'Z', b'h', ..] => unsupported("bzip2"),
-            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => unsupported("xz"),
-            [0x04, 0x22, 0x4d, 0x18, ..] => unsupported("lz4"),
-            _ => Ok(Compression::None),
-        }
-    }
-}
-
-/// The plain bytes of a stream in any compression that we read.
-pub(crate) fn plain<'a>(mut reader: impl Read + 'a, what: &'static str) -> Result<Box<dyn BufRead + 'a>> {
-    let fail = |source| Error::Source { what, source };
-    let mut start = Vec::with_capacity(8);
-    reader.by_ref().take(6).read_to_end(&mut start).map_err(fail)?;
-    let compression = Compression::sniff(&start, what)?;
-    let input = BufReader::with_capacity(READ, Cursor::new(start).chain(reader));
-    Ok(match compression {
-        Compression::None => Box::new(input),
-        Compression::Gzip => Box::new(BufReader::with_capacity(
-            READ,
-            flate2::bufread::MultiGzDecoder::new(input),
-        )),
-        Compression::Zstd => {
-            let mut decoder = zstd::stream::read::Decoder::with_buffer(input).map_err(fail)?;
-            decoder.window_log_max(ZSTD_WINDOW_LOG).map_err(fail)?;
-            Box::new(BufReader::with_capacity(READ, decoder))
-        }
-    })
-}
 
 /// What is known about a stream before it is unpacked.
 #[derive(Default)]
@@ -299,199 +239,4 @@ fn feed(
         }
     }
     Ok(digest.map(|digest| Source { digest, size }))
-}
-
-/// The stream as it comes: counted, hashed, and cut off when it grows beyond what was announced.
-struct Compressed<'a, R> {
-    reader: R,
-    hasher: Option<Hasher>,
-    count: u64,
-    limit: u64,
-    progress: Option<&'a dyn Fn(u64)>,
-    excess: bool,
-    failed: Option<io::Error>,
-}
-
-impl<R: Read> Read for Compressed<'_, R> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let n = loop {
-            match self.reader.read(buf) {
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => {
-                    // Decoders wrap or rename errors; keep the original.
-                    let kind = e.kind();
-                    self.failed = Some(e);
-                    return Err(kind.into());
-                }
-                Ok(n) => break n,
-            }
-        };
-        self.count += n as u64;
-        if self.count > self.limit {
-            self.excess = true;
-            return Err(io::Error::other("longer than announced"));
-        }
-        if let Some(hasher) = &mut self.hasher {
-            hasher.update(&buf[..n]);
-        }
-        if let Some(progress) = self.progress
-            && n > 0
-        {
-            progress(self.count);
-        }
-        Ok(n)
-    }
-}
-
-impl<R> Compressed<'_, R> {
-    /// The cause behind an error that came through a decoder.
-    fn error(&mut self, what: &'static str, error: io::Error) -> Error {
-        if self.excess {
-            return Error::SizeMismatch {
-                what: what.to_owned(),
-                expected: self.limit,
-                actual: self.count,
-            };
-        }
-        match self.failed.take().map(io::Error::downcast::<Error>) {
-            // It comes from an archive around the layer.
-            Some(Ok(error)) => error,
-            Some(Err(source)) => Error::Source { what, source },
-            None => Error::Decompress {
-                what: what.to_owned(),
-                source: error,
-            },
-        }
-    }
-}
-
-type Input<'r, 'p, R> = BufReader<io::Chain<Cursor<Vec<u8>>, &'r mut Compressed<'p, R>>>;
-
-enum Decoder<'r, 'p, R: Read> {
-    None(Input<'r, 'p, R>),
-    Gzip(Box<flate2::bufread::MultiGzDecoder<Input<'r, 'p, R>>>),
-    Zstd(zstd::stream::read::Decoder<'static, Input<'r, 'p, R>>),
-}
-
-impl<'r, 'p, R: Read> Decoder<'r, 'p, R> {
-    fn new(compression: Compression, input: Input<'r, 'p, R>) -> io::Result<Self> {
-        Ok(match compression {
-            Compression::None => Decoder::None(input),
-            Compression::Gzip => Decoder::Gzip(Box::new(flate2::bufread::MultiGzDecoder::new(input))),
-            Compression::Zstd => {
-                let mut decoder = zstd::stream::read::Decoder::with_buffer(input)?;
-                decoder.window_log_max(ZSTD_WINDOW_LOG)?;
-                Decoder::Zstd(decoder)
-            }
-        })
-    }
-
-    fn source(&mut self) -> &mut Compressed<'p, R> {
-        let input = match self {
-            Decoder::None(input) => input,
-            Decoder::Gzip(decoder) => decoder.get_mut(),
-            Decoder::Zstd(decoder) => decoder.get_mut(),
-        };
-        input.get_mut().get_mut().1
-    }
-
-    /// Fills a chunk to its capacity; `false` at the end. On an error, what was read before it is in the chunk.
-    fn fill(&mut self, chunk: &mut Vec<u8>) -> io::Result<bool> {
-        chunk.resize(CHUNK, 0);
-        let mut filled = 0;
-        let result = loop {
-            if filled == CHUNK {
-                break Ok(true);
-            }
-            let rest = &mut chunk[filled..];
-            let read = match self {
-                Decoder::None(input) => input.read(rest),
-                Decoder::Gzip(decoder) => decoder.read(rest),
-                Decoder::Zstd(decoder) => decoder.read(rest),
-            };
-            match read {
-                Ok(0) => break Ok(false),
-                Ok(n) => filled += n,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => break Err(e),
-            }
-        };
-        chunk.truncate(filled);
-        result
-    }
-}
-
-/// A part of the tar, shared by the threads that use it; its memory goes back to the pool when the last one is done.
-struct Chunk {
-    bytes: Vec<u8>,
-    pool: Arc<Mutex<Vec<Vec<u8>>>>,
-}
-
-impl Drop for Chunk {
-    fn drop(&mut self) {
-        if let Ok(mut free) = self.pool.lock() {
-            free.push(std::mem::take(&mut self.bytes));
-        }
-    }
-}
-
-#[derive(Default)]
-struct Pool(Arc<Mutex<Vec<Vec<u8>>>>);
-
-impl Pool {
-    fn take(&self) -> Chunk {
-        let free = self.0.lock().ok().and_then(|mut free| free.pop());
-        Chunk {
-            bytes: free.unwrap_or_else(|| Vec::with_capacity(CHUNK)),
-            pool: self.0.clone(),
-        }
-    }
-}
-
-/// The builder's end of the channel as a buffered reader.
-struct ChunkReader {
-    chunks: Receiver<Option<Arc<Chunk>>>,
-    current: Option<Arc<Chunk>>,
-    at: usize,
-    ended: bool,
-}
-
-impl ChunkReader {
-    fn new(chunks: Receiver<Option<Arc<Chunk>>>) -> ChunkReader {
-        ChunkReader {
-            chunks,
-            current: None,
-            at: 0,
-            ended: false,
-        }
-    }
-}
-
-impl Read for ChunkReader {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let available = self.fill_buf()?;
-        let n = available.len().min(buf.len());
-        buf[..n].copy_from_slice(&available[..n]);
-        self.consume(n);
-        Ok(n)
-    }
-}
-
-impl BufRead for ChunkReader {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        while !self.ended && self.current.as_ref().is_none_or(|chunk| self.at == chunk.bytes.len()) {
-            self.current = None; // back to the pool before we wait
-            self.at = 0;
-            match self.chunks.recv() {
-                Ok(Some(chunk)) => self.current = Some(chunk),
-                Ok(None) => self.ended = true,
-                Err(_) => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the stream broke off")),
-            }
-        }
-        Ok(self.current.as_ref().map_or(&[], |chunk| &chunk.bytes[self.at..]))
-    }
-
-    fn consume(&mut self, n: usize) {
-        self.at += n;
-    }
 }

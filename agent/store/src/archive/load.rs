@@ -6,13 +6,14 @@
 
 use super::documents::{Collected, Descriptor, Wanted, clean_name};
 use super::stage::{Staged, Stager};
+use crate::decompress;
 use crate::digest::{ChainId, Digest};
 use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::images::NewImage;
 use crate::layers::Begin;
 use crate::lease::Lease;
-use crate::pipeline::{self, Unpack};
+use crate::pipeline::Unpack;
 use crate::store::Store;
 use crate::tar::{Kind, TarReader};
 use std::collections::HashMap;
@@ -95,7 +96,7 @@ fn read(
     installed: &mut Vec<ChainId>,
 ) -> Result<Loaded> {
     let limits = store.inner.limits;
-    let mut tar = TarReader::new(pipeline::plain(reader, "the image archive")?, limits.layer_bytes);
+    let mut tar = TarReader::new(decompress::plain(reader, "the image archive")?, limits.layer_bytes);
     let mut found = Collected::default();
     let mut stager = Stager::new(store, lease);
     let mut entries = 0;

@@ -2,10 +2,11 @@
 
 use super::documents::Collected;
 use super::load::{LoadEvent, short_name};
+use crate::decompress::Compression;
 use crate::digest::{ChainId, Digest, Hasher};
 use crate::error::{Error, Result};
 use crate::lease::Lease;
-use crate::pipeline::{Compression, Done, Unpack};
+use crate::pipeline::{Done, Unpack};
 use crate::store::{Store, TempDir};
 use crate::tar::{Entry, TarReader, is_header};
 use std::cell::RefCell;

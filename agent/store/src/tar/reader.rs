@@ -3,14 +3,12 @@
 use super::BLOCK;
 use super::header::{Block, Kind};
 use super::pax::{self, Pax};
-use super::sparse::{self, Segment};
+use super::sparse::{self, Segment, keep};
 use crate::error::{Error, Result};
 use std::io::{BufRead, ErrorKind};
 
 /// What GNU long names and PAX headers may take, as in Go's reader.
 const EXTENSION_LIMIT: u64 = 1 << 20;
-/// Parts of one sparse file. A map is held in memory, and 16 MiB of it are enough for anybody.
-const SPARSE_LIMIT: usize = 1 << 20;
 
 /// Takes every byte that is not a file's payload.
 pub(crate) trait Raw {
@@ -58,7 +56,7 @@ pub(crate) struct TarReader<R> {
     offset: u64,
     limit: u64,
     /// Payload bytes of the current entry not yet taken.
-    left: u64,
+    pub(super) left: u64,
     /// Padding behind it.
     padding: usize,
 }
@@ -246,73 +244,6 @@ impl<R: BufRead> TarReader<R> {
         Ok(entry)
     }
 
-    /// Old GNU sparse: the map is in the header and in extension blocks, which are not part of the size.
-    fn gnu_sparse(&mut self, block: &Block, raw: &mut impl Raw) -> Result<(Vec<(u64, u64)>, u64), Bad> {
-        let (mut map, mut more, real_size) = block.gnu_sparse().ok_or("its sparse map is not one")?;
-        while more {
-            let block = self.block(raw)?.ok_or("its sparse map ends early")?;
-            let (pairs, next) = block.gnu_sparse_extension().ok_or("its sparse map is not one")?;
-            map.extend(pairs);
-            more = next;
-            if map.len() > SPARSE_LIMIT {
-                return Err("its sparse map has too many parts".into());
-            }
-        }
-        Ok((map, real_size))
-    }
-
-    fn pax_sparse(&mut self, pax: &pax::PaxSparse, raw: &mut impl Raw) -> Result<(Vec<(u64, u64)>, u64), Bad> {
-        let real_size = pax.real_size.ok_or("it is sparse but has no real size")?;
-        let map = match (pax.major.unwrap_or(0), pax.minor.unwrap_or(0)) {
-            (1, 0) => self.map_in_payload(raw)?,
-            (0, _) => match &pax.map {
-                Some(map) => map.clone(),
-                None => pax.pairs.clone(),
-            },
-            _ => return Err("its sparse format is not supported".into()),
-        };
-        if pax.count.is_some_and(|count| count != map.len() as u64) || map.len() > SPARSE_LIMIT {
-            return Err("its sparse map has another length than announced".into());
-        }
-        Ok((map, real_size))
-    }
-
-    /// PAX sparse 1.0: the map stands in front of the data as decimal lines, padded to a block.
-    fn map_in_payload(&mut self, raw: &mut impl Raw) -> Result<Vec<(u64, u64)>, Bad> {
-        let mut numbers: Vec<u64> = Vec::new();
-        let mut wanted: Option<usize> = None;
-        let mut line: Vec<u8> = Vec::new();
-        while wanted.is_none_or(|n| numbers.len() < n) {
-            self.left = self
-                .left
-                .checked_sub(BLOCK as u64)
-                .ok_or("its sparse map is longer than its data")?;
-            let block = self.block(raw)?.ok_or("its sparse map ends early")?;
-            for byte in block.0 {
-                if wanted.is_some_and(|n| numbers.len() >= n) {
-                    break; // padding
-                }
-                if byte != b'\n' {
-                    line.push(byte);
-                    if line.len() > 20 {
-                        return Err("its sparse map is not one".into());
-                    }
-                    continue;
-                }
-                let number = pax::decimal(&line).ok_or("its sparse map is not one")?;
-                line.clear();
-                if wanted.is_some() {
-                    numbers.push(number);
-                } else if number > SPARSE_LIMIT as u64 {
-                    return Err("its sparse map has too many parts".into());
-                } else {
-                    wanted = Some(number as usize * 2);
-                }
-            }
-        }
-        Ok(numbers.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect())
-    }
-
     /// The data of a GNU long name or link.
     fn long(&mut self, block: &Block, raw: &mut impl Raw) -> Result<Vec<u8>> {
         let mut data = self.extension(block, raw)?;
@@ -382,7 +313,7 @@ impl<R: BufRead> TarReader<R> {
     }
 
     /// One block; `None` at the end of the input.
-    fn block(&mut self, raw: &mut impl Raw) -> Result<Option<Block>> {
+    pub(super) fn block(&mut self, raw: &mut impl Raw) -> Result<Option<Block>> {
         if self.offset + BLOCK as u64 > self.limit {
             return Err(Error::Limit {
                 what: "the size of an archive in bytes",
@@ -454,29 +385,4 @@ fn fill(input: &mut impl BufRead) -> Result<&[u8]> {
         what: "the archive",
         source,
     })
-}
-
-/// A refusal that does not know the entry's name yet.
-enum Bad {
-    Reason(&'static str),
-    Other(Error),
-}
-
-impl From<&'static str> for Bad {
-    fn from(reason: &'static str) -> Bad {
-        Bad::Reason(reason)
-    }
-}
-
-impl From<Error> for Bad {
-    fn from(error: Error) -> Bad {
-        Bad::Other(error)
-    }
-}
-
-fn keep(bad: Bad, refuse: &impl Fn(&str) -> Error) -> Error {
-    match bad {
-        Bad::Reason(reason) => refuse(reason),
-        Bad::Other(error) => error,
-    }
 }
