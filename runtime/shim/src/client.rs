@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, sendmsg};
+use nix::sys::socket::{MsgFlags, Shutdown, recv, sendmsg, shutdown};
 use runtime::proto::Streams as Interest;
 use runtime_sys::epoll::{Epoll, HALF_CLOSED, READ, WRITE};
 
@@ -21,6 +21,16 @@ pub struct Client {
     pub open: bool,
     /// It has closed altogether; it stays until what it sent before is read.
     pub gone: bool,
+}
+
+impl Drop for Client {
+    /// Closing a socket with unread input would end the client's output with an error instead of an end.
+    fn drop(&mut self) {
+        // From here on the client cannot send any more, so that what is in the queue is all.
+        let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Both);
+        let mut unread = [0; 2048];
+        while let Ok(1..) = recv(self.socket.as_raw_fd(), &mut unread, MsgFlags::MSG_DONTWAIT) {}
+    }
 }
 
 impl Client {

@@ -64,9 +64,11 @@ impl Server {
             Request::Release { tag } => {
                 let errno = self.container.as_mut().map_or(libc::ESRCH, Container::release);
                 self.send(from, &Event::Done { tag, errno });
-                // A daemon that starts the container again waits for the end of the connection.
+                // A daemon that starts the container again waits for the end of the connection. Clients that are still
+                // to be served are none of its business.
                 if let Some(container) = self.container.as_mut().filter(|container| container.released) {
                     container.let_mounts_go();
+                    self.drop_connections();
                 }
             }
         }

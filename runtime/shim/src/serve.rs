@@ -213,6 +213,12 @@ impl Server {
         });
     }
 
+    pub fn drop_connections(&mut self) {
+        for connection in self.connections.drain(..) {
+            connection.forget(&self.epoll);
+        }
+    }
+
     pub fn send(&mut self, number: u32, event: &Event) {
         let epoll = &self.epoll;
         self.connections
@@ -256,7 +262,7 @@ impl Server {
                 }
                 self.send_all(&Event::Failed { tag: 0, failure });
                 // A shim is for one start: its daemon takes another.
-                self.connections.clear();
+                self.drop_connections();
             }
             (Err(failure), number) => {
                 if let Some(container) = &mut self.container {

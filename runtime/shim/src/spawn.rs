@@ -111,8 +111,13 @@ pub fn exec(
         cgroup: cgroup.as_ref(),
         asked_by,
     };
+    // An exec has one client at most, whose end is that of the input.
+    let stdin = match &plan.stdin {
+        Stdin::Null => Stdin::Null,
+        Stdin::Pipe { .. } => Stdin::Pipe { once: true },
+    };
     let pipes = Pipes::new(&plan.stdin, plan.terminal.is_some())?;
-    spawn.run(shim, pipes, &plan.stdin, &Job::Exec { plan, init, tasks }, epoll)
+    spawn.run(shim, pipes, &stdin, &Job::Exec { plan, init, tasks }, epoll)
 }
 
 struct Spawn<'a> {
