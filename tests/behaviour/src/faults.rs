@@ -244,6 +244,10 @@ fn kill_nine_at_random_moments(_: &Nothing) {
             daemon.kill9();
         });
         harness::process::take_transcript();
+        if number % 5 == 4 {
+            // And again while it recovers from the first time.
+            daemon.launch_and_kill9(Duration::from_micros(rand::random_range(0..120_000)));
+        }
         slowest = slowest.max(daemon.launch());
         for (name, pid) in ["witness", "server"].iter().zip(pids) {
             assert_eq!(daemon.process(name).0, pid, "round {number}: {name} runs on");

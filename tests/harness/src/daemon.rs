@@ -140,24 +140,7 @@ impl Daemon {
     #[track_caller]
     pub fn launch_with(&self, environment: &[(&str, &str)]) -> Duration {
         let begun = Instant::now();
-        let log = File::options()
-            .create(true)
-            .append(true)
-            .open(self.log_path())
-            .expect("the daemon's log");
-        // A test program that is killed takes its daemon with it; its containers are the reaper's.
-        let child = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL"])
-            .arg(binary("iechord"))
-            .args(self.arguments_with_host(&self.host))
-            .env("IECHOR_TEST_TAG", &self.places.tag)
-            .envs(environment.iter().copied())
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().expect("the log"))
-            .stderr(log)
-            .spawn()
-            .expect("iechord starts");
-        *self.child.lock().unwrap() = Some(child);
+        *self.child.lock().unwrap() = Some(self.spawn(environment));
         let end = Instant::now() + patience(20);
         loop {
             if self
@@ -177,6 +160,34 @@ impl Daemon {
             assert!(Instant::now() < end, "iechord does not answer: {}", self.log_tail());
             std::thread::sleep(Duration::from_millis(2));
         }
+    }
+
+    /// Starts it and kills it again after `delay`, in the middle of its recovery if that is short.
+    pub fn launch_and_kill9(&self, delay: Duration) {
+        let mut child = self.spawn(&[]);
+        std::thread::sleep(delay);
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+
+    fn spawn(&self, environment: &[(&str, &str)]) -> Child {
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.log_path())
+            .expect("the daemon's log");
+        // A test program that is killed takes its daemon with it; its containers are the reaper's.
+        Command::new("setpriv")
+            .args(["--pdeathsig", "KILL"])
+            .arg(binary("iechord"))
+            .args(self.arguments_with_host(&self.host))
+            .env("IECHOR_TEST_TAG", &self.places.tag)
+            .envs(environment.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("the log"))
+            .stderr(log)
+            .spawn()
+            .expect("iechord starts")
     }
 
     fn log_path(&self) -> PathBuf {
