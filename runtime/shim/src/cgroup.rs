@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -55,6 +55,30 @@ pub fn folder(plan: &CgroupPlan) -> Option<Result<OwnedFd>> {
     };
     let flags = OFlag::O_DIRECTORY | OFlag::O_RDONLY | OFlag::O_CLOEXEC;
     Some(nix::fcntl::open(dir, flags, Mode::empty()).at(Step::CgroupJoin, dir))
+}
+
+/// The v2 folder in which one of our processes is, at or below the container's own.
+pub fn folder_of(plan: &CgroupPlan, proc: BorrowedFd<'_>, pid: i32) -> Result<Option<OwnedFd>> {
+    let (CgroupJoin::Into { dir } | CgroupJoin::Both { dir, .. }) = &plan.join else {
+        return Ok(None);
+    };
+    let path = format!("{pid}/cgroup");
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+    let file = nix::fcntl::openat(proc, path.as_str(), flags, Mode::empty()).at(Step::CgroupJoin, dir)?;
+    let list = io::read_to_string(fs::File::from(file)).at(Step::CgroupJoin, dir)?;
+    let below = list.lines().find_map(|line| below(line.strip_prefix("0::")?, dir));
+    let folder = below.map_or_else(|| dir.clone(), |below| dir.join(below));
+    let flags = OFlag::O_DIRECTORY | OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+    let opened = nix::fcntl::open(&folder, flags, Mode::empty()).at(Step::CgroupJoin, &folder)?;
+    Ok(Some(opened))
+}
+
+/// The part of a group's path that follows the name of the container's own folder.
+fn below<'a>(group: &'a str, own: &Path) -> Option<&'a Path> {
+    let name = own.file_name()?;
+    let mut parts = Path::new(group).components();
+    parts.by_ref().find(|part| part.as_os_str() == name)?;
+    Some(parts.as_path())
 }
 
 fn write_all(writes: &[CgroupWrite]) -> Result<()> {
@@ -155,5 +179,19 @@ fn remove_tree(folder: &Path, depth: u32) -> io::Result<()> {
             fs::remove_dir(folder)
         }
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_below_the_containers_own_are_found() {
+        let own = Path::new("/sys/fs/cgroup/iechor/c1");
+        assert_eq!(below("/iechor/c1/init.scope", own), Some(Path::new("init.scope")));
+        assert_eq!(below("/system.slice/iechor/c1/a/b", own), Some(Path::new("a/b")));
+        assert_eq!(below("/iechor/c1", own), Some(Path::new("")));
+        assert_eq!(below("/elsewhere", own), None);
     }
 }

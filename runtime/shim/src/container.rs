@@ -192,8 +192,7 @@ impl Container {
         }
         let number = self.next_exec;
         self.next_exec += 1;
-        let init = self.init.pidfd.as_fd();
-        let mut process = spawn::exec(shim, number, plan, init, &self.head.cgroup, asked_by, epoll)?;
+        let mut process = spawn::exec(shim, number, plan, &self.init, &self.head.cgroup, asked_by, epoll)?;
         if let Some((socket, streams)) = client {
             process
                 .pump

@@ -94,30 +94,42 @@ pub fn exec(
     shim: &Shim,
     number: u32,
     plan: &ExecPlan,
-    init: BorrowedFd<'_>,
+    init: &Process,
     cgroups: &CgroupPlan,
     asked_by: (u32, u32),
     epoll: &Epoll,
 ) -> Result<Process> {
-    let cgroup = cgroup::folder(cgroups).transpose()?;
     let tasks: &[PathBuf] = match &cgroups.join {
         CgroupJoin::Tasks { files } | CgroupJoin::Both { files, .. } => files,
         CgroupJoin::None | CgroupJoin::Into { .. } => &[],
-    };
-    let spawn = Spawn {
-        number,
-        namespaces: 0,
-        pid_namespace: Some(init),
-        cgroup: cgroup.as_ref(),
-        asked_by,
     };
     // An exec has one client at most, whose end is that of the input.
     let stdin = match &plan.stdin {
         Stdin::Null => Stdin::Null,
         Stdin::Pipe { .. } => Stdin::Pipe { once: true },
     };
-    let pipes = Pipes::new(&plan.stdin, plan.terminal.is_some())?;
-    spawn.run(shim, pipes, &stdin, &Job::Exec { plan, init, tasks }, epoll)
+    let attempt = |cgroup: Option<&OwnedFd>| {
+        let spawn = Spawn {
+            number,
+            namespaces: 0,
+            pid_namespace: Some(init.pidfd.as_fd()),
+            cgroup,
+            asked_by,
+        };
+        let pipes = Pipes::new(&plan.stdin, plan.terminal.is_some())?;
+        let init = init.pidfd.as_fd();
+        spawn.run(shim, pipes, &stdin, &Job::Exec { plan, init, tasks }, epoll)
+    };
+    let cgroup = cgroup::folder(cgroups).transpose()?;
+    match attempt(cgroup.as_ref()) {
+        // A v2 group whose children have controllers may hold no process itself: an init system in the container has
+        // divided its group. Then the exec goes where the first process is.
+        Err(failure) if failure.step == Step::Clone && failure.errno == libc::EBUSY => {
+            let below = cgroup::folder_of(cgroups, shim.proc.as_fd(), init.pid)?;
+            attempt(below.as_ref())
+        }
+        other => other,
+    }
 }
 
 struct Spawn<'a> {

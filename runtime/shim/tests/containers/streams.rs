@@ -278,7 +278,9 @@ async fn log_files_of_dockers_format_are_written_and_rotated() {
 #[tokio::test]
 async fn a_client_that_does_not_read_does_not_stop_a_restart() {
     let rig = crate::new_rig!();
-    let (shim, stream) = rig.start_attached(rig.plan("stall", &["head", "-c", "250000", "/dev/zero"])).await;
+    let (shim, stream) = rig
+        .start_attached(rig.plan("stall", &["head", "-c", "250000", "/dev/zero"]))
+        .await;
     assert_eq!(shim.wait().await.code, 0);
     shim.release().await;
     assert_eq!(rig.run(rig.plan("stall", &["true"])).await.0.code, 0);
