@@ -204,7 +204,7 @@ impl Layers<'_> {
             let mut state = inner.state();
             let layer = state.remember_layer(layer);
             // Not waited for: whoever records an image with this layer does so behind it in the same queue.
-            drop(inner.db.commit(batch));
+            drop(inner.db.commit_soon(batch));
             layer
         };
         inner.syncer.note(&writer.chain);
@@ -233,7 +233,7 @@ impl Layers<'_> {
         // The mark is set again: whether it had gone is not worth remembering, the next sync takes it away.
         record::put_layer(&mut batch, &layer, Some(&inner.boot_id));
         state.remember_layer(layer);
-        drop(inner.db.commit(batch));
+        drop(inner.db.commit_soon(batch));
         drop(state);
         inner.syncer.note(chain);
         Ok(())

@@ -87,7 +87,7 @@ impl Syncer {
             record::put_layer(&mut batch, layer, None);
         }
         // Queued while the state is locked, so that a removal of the same layer cannot be overtaken.
-        let done = inner.db.commit(batch);
+        let done = inner.db.commit_soon(batch);
         drop(state);
         drop(done);
         Ok(())
