@@ -9,6 +9,7 @@ mod credentials;
 mod failure;
 mod format;
 mod help;
+mod inspected;
 mod keys;
 mod output;
 mod parse;

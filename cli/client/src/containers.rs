@@ -5,10 +5,12 @@ use agent_api::create::{CreateRequest, CreateResponse};
 use bytes::Bytes;
 use http::StatusCode;
 
+use crate::call::{Call, segment, segments};
+use crate::download::Download;
 use crate::error::Result;
 use crate::filters::Filters;
 use crate::hijack::Hijacked;
-use crate::http::{Call, Client, Download, segment, segments};
+use crate::http::Client;
 use crate::messages::Messages;
 
 /// What to attach to, and how.

@@ -3,9 +3,10 @@
 use agent_api::IdResponse;
 use agent_api::exec::{ExecCreate, ExecInspect, ExecStart};
 
+use crate::call::{Call, segment};
 use crate::error::Result;
 use crate::hijack::Hijacked;
-use crate::http::{Call, Client, segment};
+use crate::http::Client;
 
 /// Each fails as [`crate::Error`] tells.
 impl Client {

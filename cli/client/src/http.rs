@@ -1,31 +1,25 @@
 //! HTTP/1.1 to the daemon: one request at a time per connection, idle connections kept for the next call, answers as
 //! bytes, as a stream, or as the raw connection.
 
-use std::io;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use bytes::Bytes;
-use futures_util::{Stream as FutureStream, StreamExt, TryStreamExt};
 use http::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderName, HeaderValue, UPGRADE, USER_AGENT};
 use http::{Method, Request, Response, StatusCode};
-use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Empty, Full, Limited, StreamBody};
-use hyper::body::{Frame, Incoming};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::call::{Body, Call, copy, empty, repeatable};
+use crate::download::Download;
 use crate::endpoint::Endpoint;
 use crate::error::{Error, Result};
 use crate::hijack::Hijacked;
 use crate::tls::TlsOptions;
 use crate::transport;
 use crate::version::{ApiVersion, NEWEST, OLDEST};
-
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
-type Body = UnsyncBoxBody<Bytes, BoxError>;
 
 /// An answer that is collected must fit: nothing the API returns as one object comes near it.
 const MAX_ANSWER: usize = 256 << 20;
@@ -77,112 +71,9 @@ pub struct Ping {
     pub server: String,
 }
 
-/// A request being put together. Paths are relative to the version prefix and begin with `/`.
-pub struct Call {
-    method: Method,
-    path: String,
-    query: Vec<(String, String)>,
-    headers: Vec<(HeaderName, String)>,
-    body: Option<Body>,
-    versioned: bool,
-}
-
 impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Client({})", self.shared.endpoint)
-    }
-}
-
-impl Call {
-    pub fn new(method: Method, path: impl Into<String>) -> Call {
-        Call {
-            method,
-            path: path.into(),
-            query: Vec::new(),
-            headers: Vec::new(),
-            body: None,
-            versioned: true,
-        }
-    }
-
-    pub fn get(path: impl Into<String>) -> Call {
-        Call::new(Method::GET, path)
-    }
-
-    pub fn post(path: impl Into<String>) -> Call {
-        Call::new(Method::POST, path)
-    }
-
-    pub fn delete(path: impl Into<String>) -> Call {
-        Call::new(Method::DELETE, path)
-    }
-
-    /// Leaves the `/vX.Y` prefix out.
-    pub fn unversioned(mut self) -> Call {
-        self.versioned = false;
-        self
-    }
-
-    /// Adds one query value (repeatable).
-    pub fn query(mut self, key: &str, value: impl ToString) -> Call {
-        self.query.push((key.to_owned(), value.to_string()));
-        self
-    }
-
-    /// Adds `key=1` when `on`: how the API writes a set switch.
-    pub fn flag(self, key: &str, on: bool) -> Call {
-        if on { self.query(key, 1) } else { self }
-    }
-
-    /// Adds the value when there is one and it is not empty.
-    pub fn option(self, key: &str, value: Option<impl ToString>) -> Call {
-        match value.map(|value| value.to_string()) {
-            Some(value) if !value.is_empty() => self.query(key, value),
-            _ => self,
-        }
-    }
-
-    pub fn header(mut self, name: HeaderName, value: impl Into<String>) -> Call {
-        self.headers.push((name, value.into()));
-        self
-    }
-
-    pub fn json(mut self, value: &impl Serialize) -> Result<Call> {
-        let bytes = serde_json::to_vec(value).map_err(|error| Error::Answer {
-            doing: self.doing(),
-            reason: error.to_string(),
-        })?;
-        self.headers.push((CONTENT_TYPE, "application/json".to_owned()));
-        self.body = Some(
-            Full::new(Bytes::from(bytes))
-                .map_err(|never| match never {})
-                .boxed_unsync(),
-        );
-        Ok(self)
-    }
-
-    /// A body that is sent while it is produced (a tar, say).
-    pub fn stream<S>(mut self, content_type: &str, stream: S) -> Call
-    where
-        S: FutureStream<Item = io::Result<Bytes>> + Send + 'static,
-    {
-        self.headers.push((CONTENT_TYPE, content_type.to_owned()));
-        let frames = stream.map(|chunk| chunk.map(Frame::data).map_err(|error| Box::new(error) as BoxError));
-        self.body = Some(StreamBody::new(frames).boxed_unsync());
-        self
-    }
-
-    /// Registry credentials, where there are some.
-    pub fn auth(self, auth: Option<&agent_api::auth::AuthConfig>) -> Call {
-        const HEADER: HeaderName = HeaderName::from_static("x-registry-auth");
-        match auth {
-            Some(auth) => self.header(HEADER, auth.encode()),
-            None => self,
-        }
-    }
-
-    fn doing(&self) -> String {
-        format!("{} {}", self.method, self.path)
     }
 }
 
@@ -514,106 +405,6 @@ impl Client {
     pub(crate) fn host(&self) -> String {
         self.shared.endpoint.to_string()
     }
-}
-
-/// A body that is read as it arrives.
-pub struct Download {
-    parts: http::response::Parts,
-    body: Incoming,
-    doing: String,
-    host: String,
-    // The connection lives as long as its sender.
-    _sender: SendRequest<Body>,
-}
-
-impl Download {
-    pub fn headers(&self) -> &http::HeaderMap {
-        &self.parts.headers
-    }
-
-    /// The next piece, or `None` at the end.
-    ///
-    /// # Errors
-    /// The connection broke before the body's end.
-    pub async fn chunk(&mut self) -> Result<Option<Bytes>> {
-        loop {
-            match self.body.frame().await {
-                None => return Ok(None),
-                // Trailers are of no interest.
-                Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) if data.is_empty() => {}
-                    Ok(data) => return Ok(Some(data)),
-                    Err(_) => {}
-                },
-                Some(Err(source)) => {
-                    return Err(Error::Broken {
-                        host: self.host.clone(),
-                        doing: self.doing.clone(),
-                        source: Box::new(source),
-                    });
-                }
-            }
-        }
-    }
-
-    pub(crate) fn doing(&self) -> &str {
-        &self.doing
-    }
-
-    /// The pieces as a stream.
-    pub fn into_stream(self) -> impl FutureStream<Item = Result<Bytes>> + Send {
-        futures_util::stream::try_unfold(self, |mut download| async move {
-            Ok(download.chunk().await?.map(|chunk| (chunk, download)))
-        })
-        .into_stream()
-    }
-}
-
-/// The head of a request that only reads, and so may be sent twice.
-fn repeatable(request: &Request<Body>) -> Option<Request<()>> {
-    matches!(*request.method(), Method::GET | Method::HEAD).then(|| {
-        let mut head = Request::new(());
-        head.method_mut().clone_from(request.method());
-        head.uri_mut().clone_from(request.uri());
-        head.headers_mut().clone_from(request.headers());
-        head
-    })
-}
-
-fn copy(head: &Request<()>) -> Request<Body> {
-    head.clone().map(|()| empty())
-}
-
-fn empty() -> Body {
-    Empty::new().map_err(|never| match never {}).boxed_unsync()
-}
-
-/// A name as one segment of a path: whatever a user types cannot reach another route.
-pub(crate) fn segment(name: &str) -> Result<String> {
-    encode(name, SEGMENT)
-}
-
-/// An image's name, in which slashes separate.
-pub(crate) fn segments(name: &str) -> Result<String> {
-    encode(name, SEGMENTS)
-}
-
-const SEGMENTS: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'_')
-    .remove(b'.')
-    .remove(b'~')
-    .remove(b':')
-    .remove(b'@')
-    .remove(b'/');
-const SEGMENT: &AsciiSet = &SEGMENTS.add(b'/');
-
-fn encode(name: &str, set: &'static AsciiSet) -> Result<String> {
-    // Servers resolve dots before they look for a route.
-    if name.is_empty() || name.split('/').any(|part| matches!(part, "" | "." | "..")) {
-        return Err(Error::Name(format!("{name:?}")));
-    }
-    Ok(utf8_percent_encode(name, set).to_string())
 }
 
 /// The sentence inside an error body: JSON as the API has it, or plain text from something in between.

@@ -8,9 +8,11 @@ use agent_api::message::Message;
 use bytes::Bytes;
 use futures_util::Stream;
 
+use crate::call::{Call, segments};
+use crate::download::Download;
 use crate::error::{Error, Result};
 use crate::filters::Filters;
-use crate::http::{Call, Client, Download, segments};
+use crate::http::Client;
 use crate::messages::Messages;
 
 /// What to pull.

@@ -12,7 +12,9 @@
 
 #![forbid(unsafe_code)]
 
+mod call;
 mod containers;
+mod download;
 mod endpoint;
 mod error;
 mod execs;
@@ -29,12 +31,14 @@ mod transport;
 mod version;
 mod volumes;
 
+pub use self::call::Call;
 pub use self::containers::{Attach, Logs, Waiting};
+pub use self::download::Download;
 pub use self::endpoint::Endpoint;
 pub use self::error::{Error, Result};
 pub use self::filters::Filters;
 pub use self::hijack::{Hijacked, Input, Output};
-pub use self::http::{Call, Client, Download, Options, Ping};
+pub use self::http::{Client, Options, Ping};
 pub use self::images::Pull;
 pub use self::messages::Messages;
 pub use self::mux::{Frame, Frames};

@@ -4,8 +4,8 @@ use bytes::BytesMut;
 use futures_util::Stream;
 use serde::de::DeserializeOwned;
 
+use crate::download::Download;
 use crate::error::{Error, Result};
-use crate::http::Download;
 
 /// One object of a stream is small; a hostile daemon must not make us collect without end.
 const MAX_OBJECT: usize = 64 << 20;

@@ -3,9 +3,10 @@
 use agent_api::network::Network;
 use bytes::Bytes;
 
+use crate::call::{Call, segment};
 use crate::error::Result;
 use crate::filters::Filters;
-use crate::http::{Call, Client, segment};
+use crate::http::Client;
 
 /// Each fails as [`crate::Error`] tells.
 impl Client {

@@ -4,9 +4,10 @@ use agent_api::event::Event;
 use agent_api::system::{DiskUsage, Info, Version};
 use bytes::Bytes;
 
+use crate::call::Call;
 use crate::error::Result;
 use crate::filters::Filters;
-use crate::http::{Call, Client};
+use crate::http::Client;
 use crate::messages::Messages;
 
 /// Which events. Times are Unix seconds with a fraction.

@@ -5,7 +5,7 @@ use client::Client;
 
 use crate::cli::Cli;
 use crate::failure::{Failure, Result, fail};
-use crate::format;
+use crate::inspected;
 
 /// Display low-level information on any object.
 #[derive(Debug, clap::Args)]
@@ -36,7 +36,7 @@ pub async fn run(cli: &Cli, args: Args) -> Result {
     };
     let client = cli.client()?;
     let fetch = async |name: String| find(client, &name, kinds, args.size).await;
-    format::inspect(&args.names, args.format.as_deref(), fetch).await
+    inspected::inspect(&args.names, args.format.as_deref(), fetch).await
 }
 
 async fn find(client: &Client, name: &str, kinds: &[&str], size: bool) -> Result<Bytes> {

@@ -46,373 +46,80 @@ pub const GROUPS: &[(&str, &str)] = &[
     ("volume", "Manage volumes"),
 ];
 
-macro_rules! entry {
-    ($group:literal, $name:literal, $aliases:expr, $top:expr, $common:literal, $($module:ident)::+, $about:literal) => {{
-        use self::$($module)::+ as module;
-        Entry {
-            group: $group,
-            name: $name,
-            aliases: &$aliases,
-            top: $top,
-            about: $about,
-            common: $common,
-            arguments: |command| <module::Args as clap::Args>::augment_args(command),
-            run: |cli, matches| {
-                let args = <module::Args as clap::FromArgMatches>::from_arg_matches(matches);
-                Box::pin(async move {
-                    match args {
-                        Ok(args) => module::run(cli, args).await,
-                        Err(error) => Err(Failure::new(error.to_string())),
-                    }
-                })
-            },
-        }
-    }};
+macro_rules! commands {
+    ($($($module:ident)::+ $group:literal $name:literal [$($alias:literal),*] $top:expr, $common:literal $about:literal;)*) => {
+        pub static COMMANDS: &[Entry] = &[$({
+            use self::$($module)::+ as module;
+            Entry {
+                group: $group,
+                name: $name,
+                aliases: &[$($alias),*],
+                top: $top,
+                about: $about,
+                common: $common,
+                arguments: |command| <module::Args as clap::Args>::augment_args(command),
+                run: |cli, matches| {
+                    let args = <module::Args as clap::FromArgMatches>::from_arg_matches(matches);
+                    Box::pin(async move {
+                        match args {
+                            Ok(args) => module::run(cli, args).await,
+                            Err(error) => Err(Failure::new(error.to_string())),
+                        }
+                    })
+                },
+            }
+        }),*];
+    };
 }
 
-pub static COMMANDS: &[Entry] = &[
-    entry!(
-        "container",
-        "run",
-        [],
-        Some("run"),
-        true,
-        container::run,
-        "Create and run a new container from an image"
-    ),
-    entry!(
-        "container",
-        "exec",
-        [],
-        Some("exec"),
-        true,
-        container::exec,
-        "Execute a command in a running container"
-    ),
-    entry!(
-        "container",
-        "ls",
-        ["ps", "list"],
-        Some("ps"),
-        true,
-        container::ls,
-        "List containers"
-    ),
-    entry!(
-        "image",
-        "pull",
-        [],
-        Some("pull"),
-        true,
-        image::pull,
-        "Download an image from a registry"
-    ),
-    entry!("image", "ls", ["list"], Some("images"), true, image::ls, "List images"),
-    entry!(
-        "",
-        "version",
-        [],
-        Some("version"),
-        true,
-        version,
-        "Show the version information of client and daemon"
-    ),
-    entry!(
-        "system",
-        "info",
-        [],
-        Some("info"),
-        true,
-        system::info,
-        "Display information about the daemon"
-    ),
-    entry!(
-        "container",
-        "attach",
-        [],
-        Some("attach"),
-        false,
-        container::attach,
-        "Attach your terminal to a running container"
-    ),
-    entry!(
-        "container",
-        "create",
-        [],
-        Some("create"),
-        false,
-        container::create,
-        "Create a new container"
-    ),
-    entry!(
-        "container",
-        "export",
-        [],
-        Some("export"),
-        false,
-        container::export,
-        "Write a container's filesystem as a tar archive"
-    ),
-    entry!(
-        "container",
-        "inspect",
-        [],
-        None,
-        false,
-        container::inspect,
-        "Display detailed information on containers"
-    ),
-    entry!(
-        "container",
-        "kill",
-        [],
-        Some("kill"),
-        false,
-        container::kill,
-        "Kill running containers"
-    ),
-    entry!(
-        "container",
-        "logs",
-        [],
-        Some("logs"),
-        false,
-        container::logs,
-        "Fetch the logs of a container"
-    ),
-    entry!(
-        "container",
-        "pause",
-        [],
-        Some("pause"),
-        false,
-        container::pause,
-        "Pause all processes within containers"
-    ),
-    entry!(
-        "container",
-        "port",
-        [],
-        Some("port"),
-        false,
-        container::port,
-        "List port mappings of a container"
-    ),
-    entry!(
-        "container",
-        "prune",
-        [],
-        None,
-        false,
-        container::prune,
-        "Remove all stopped containers"
-    ),
-    entry!(
-        "container",
-        "rename",
-        [],
-        Some("rename"),
-        false,
-        container::rename,
-        "Rename a container"
-    ),
-    entry!(
-        "container",
-        "restart",
-        [],
-        Some("restart"),
-        false,
-        container::restart,
-        "Restart containers"
-    ),
-    entry!(
-        "container",
-        "rm",
-        ["remove"],
-        Some("rm"),
-        false,
-        container::rm,
-        "Remove containers"
-    ),
-    entry!(
-        "container",
-        "start",
-        [],
-        Some("start"),
-        false,
-        container::start,
-        "Start stopped containers"
-    ),
-    entry!(
-        "container",
-        "stop",
-        [],
-        Some("stop"),
-        false,
-        container::stop,
-        "Stop running containers"
-    ),
-    entry!(
-        "container",
-        "top",
-        [],
-        Some("top"),
-        false,
-        container::top,
-        "Display the processes of a container"
-    ),
-    entry!(
-        "container",
-        "unpause",
-        [],
-        Some("unpause"),
-        false,
-        container::unpause,
-        "Unpause all processes within containers"
-    ),
-    entry!(
-        "container",
-        "wait",
-        [],
-        Some("wait"),
-        false,
-        container::wait,
-        "Wait until containers stop, then print their exit codes"
-    ),
-    entry!(
-        "image",
-        "history",
-        [],
-        Some("history"),
-        false,
-        image::history,
-        "Show the history of an image"
-    ),
-    entry!(
-        "image",
-        "import",
-        [],
-        Some("import"),
-        false,
-        image::import,
-        "Make an image from the contents of a tarball"
-    ),
-    entry!(
-        "image",
-        "inspect",
-        [],
-        None,
-        false,
-        image::inspect,
-        "Display detailed information on images"
-    ),
-    entry!(
-        "image",
-        "load",
-        [],
-        Some("load"),
-        false,
-        image::load,
-        "Load images from a tar archive or stdin"
-    ),
-    entry!("image", "prune", [], None, false, image::prune, "Remove unused images"),
-    entry!(
-        "image",
-        "rm",
-        ["remove"],
-        Some("rmi"),
-        false,
-        image::rm,
-        "Remove images"
-    ),
-    entry!(
-        "image",
-        "save",
-        [],
-        Some("save"),
-        false,
-        image::save,
-        "Write images to a tar archive"
-    ),
-    entry!(
-        "image",
-        "tag",
-        [],
-        Some("tag"),
-        false,
-        image::tag,
-        "Give an image another name"
-    ),
-    entry!(
-        "network",
-        "inspect",
-        [],
-        None,
-        false,
-        network::inspect,
-        "Display detailed information on networks"
-    ),
-    entry!("network", "ls", ["list"], None, false, network::ls, "List networks"),
-    entry!("system", "df", [], None, false, system::df, "Show disk usage"),
-    entry!(
-        "system",
-        "dial-stdio",
-        [],
-        None,
-        false,
-        system::dial_stdio,
-        "Connect stdin and stdout to the daemon"
-    ),
-    entry!(
-        "system",
-        "events",
-        [],
-        Some("events"),
-        false,
-        system::events,
-        "Show events as they happen"
-    ),
-    entry!("system", "prune", [], None, false, system::prune, "Remove unused data"),
-    entry!("volume", "create", [], None, false, volume::create, "Create a volume"),
-    entry!(
-        "volume",
-        "inspect",
-        [],
-        None,
-        false,
-        volume::inspect,
-        "Display detailed information on volumes"
-    ),
-    entry!("volume", "ls", ["list"], None, false, volume::ls, "List volumes"),
-    entry!(
-        "volume",
-        "prune",
-        [],
-        None,
-        false,
-        volume::prune,
-        "Remove unused volumes"
-    ),
-    entry!("volume", "rm", ["remove"], None, false, volume::rm, "Remove volumes"),
-    entry!(
-        "",
-        "inspect",
-        [],
-        Some("inspect"),
-        false,
-        inspect,
-        "Display low-level information on any object"
-    ),
-    entry!(
-        "",
-        "completion",
-        [],
-        Some("completion"),
-        false,
-        completion,
-        "Print the completion script for a shell"
-    ),
-];
+// File, group, name, aliases, name at the top level, common, what it is about.
+commands! {
+    container::run "container" "run" [] Some("run"), true "Create and run a new container from an image";
+    container::exec "container" "exec" [] Some("exec"), true "Execute a command in a running container";
+    container::ls "container" "ls" ["ps", "list"] Some("ps"), true "List containers";
+    image::pull "image" "pull" [] Some("pull"), true "Download an image from a registry";
+    image::ls "image" "ls" ["list"] Some("images"), true "List images";
+    version "" "version" [] Some("version"), true "Show the version information of client and daemon";
+    system::info "system" "info" [] Some("info"), true "Display information about the daemon";
+    container::attach "container" "attach" [] Some("attach"), false "Attach your terminal to a running container";
+    container::create "container" "create" [] Some("create"), false "Create a new container";
+    container::export "container" "export" [] Some("export"), false "Write a container's filesystem as a tar archive";
+    container::inspect "container" "inspect" [] None, false "Display detailed information on containers";
+    container::kill "container" "kill" [] Some("kill"), false "Kill running containers";
+    container::logs "container" "logs" [] Some("logs"), false "Fetch the logs of a container";
+    container::pause "container" "pause" [] Some("pause"), false "Pause all processes within containers";
+    container::port "container" "port" [] Some("port"), false "List port mappings of a container";
+    container::prune "container" "prune" [] None, false "Remove all stopped containers";
+    container::rename "container" "rename" [] Some("rename"), false "Rename a container";
+    container::restart "container" "restart" [] Some("restart"), false "Restart containers";
+    container::rm "container" "rm" ["remove"] Some("rm"), false "Remove containers";
+    container::start "container" "start" [] Some("start"), false "Start stopped containers";
+    container::stop "container" "stop" [] Some("stop"), false "Stop running containers";
+    container::top "container" "top" [] Some("top"), false "Display the processes of a container";
+    container::unpause "container" "unpause" [] Some("unpause"), false "Unpause all processes within containers";
+    container::wait "container" "wait" [] Some("wait"), false "Wait until containers stop, then print their exit codes";
+    image::history "image" "history" [] Some("history"), false "Show the history of an image";
+    image::import "image" "import" [] Some("import"), false "Make an image from the contents of a tarball";
+    image::inspect "image" "inspect" [] None, false "Display detailed information on images";
+    image::load "image" "load" [] Some("load"), false "Load images from a tar archive or stdin";
+    image::prune "image" "prune" [] None, false "Remove unused images";
+    image::rm "image" "rm" ["remove"] Some("rmi"), false "Remove images";
+    image::save "image" "save" [] Some("save"), false "Write images to a tar archive";
+    image::tag "image" "tag" [] Some("tag"), false "Give an image another name";
+    network::inspect "network" "inspect" [] None, false "Display detailed information on networks";
+    network::ls "network" "ls" ["list"] None, false "List networks";
+    system::df "system" "df" [] None, false "Show disk usage";
+    system::dial_stdio "system" "dial-stdio" [] None, false "Connect stdin and stdout to the daemon";
+    system::events "system" "events" [] Some("events"), false "Show events as they happen";
+    system::prune "system" "prune" [] None, false "Remove unused data";
+    volume::create "volume" "create" [] None, false "Create a volume";
+    volume::inspect "volume" "inspect" [] None, false "Display detailed information on volumes";
+    volume::ls "volume" "ls" ["list"] None, false "List volumes";
+    volume::prune "volume" "prune" [] None, false "Remove unused volumes";
+    volume::rm "volume" "rm" ["remove"] None, false "Remove volumes";
+    inspect "" "inspect" [] Some("inspect"), false "Display low-level information on any object";
+    completion "" "completion" [] Some("completion"), false "Print the completion script for a shell";
+}
 
 impl Entry {
     /// The command with its arguments.

@@ -3,7 +3,7 @@
 use super::load::platform_json;
 use crate::cli::Cli;
 use crate::failure::Result;
-use crate::format;
+use crate::inspected;
 
 /// Display detailed information on images.
 #[derive(Debug, clap::Args)]
@@ -22,5 +22,5 @@ pub async fn run(cli: &Cli, args: Args) -> Result {
     let client = cli.client()?;
     let platform = args.platform.as_deref().map(platform_json).transpose()?;
     let fetch = async |name: String| Ok(client.inspect_image_raw(&name, platform.as_deref()).await?);
-    format::inspect(&args.images, args.format.as_deref(), fetch).await
+    inspected::inspect(&args.images, args.format.as_deref(), fetch).await
 }

@@ -2,7 +2,7 @@
 
 use crate::cli::Cli;
 use crate::failure::Result;
-use crate::format;
+use crate::inspected;
 
 /// Display detailed information on networks.
 #[derive(Debug, clap::Args)]
@@ -20,5 +20,5 @@ pub struct Args {
 pub async fn run(cli: &Cli, args: Args) -> Result {
     let client = cli.client()?;
     let fetch = async |name: String| Ok(client.inspect_network_raw(&name, args.verbose).await?);
-    format::inspect(&args.networks, args.format.as_deref(), fetch).await
+    inspected::inspect(&args.networks, args.format.as_deref(), fetch).await
 }

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::cli::Cli;
 use crate::failure::{Failure, Result};
-use crate::format::Inspected;
+use crate::inspected::Inspected;
 use crate::output;
 use crate::template::Template;
 use crate::units;

@@ -2,7 +2,7 @@
 
 use crate::cli::Cli;
 use crate::failure::Result;
-use crate::format;
+use crate::inspected;
 
 /// Display detailed information on volumes.
 #[derive(Debug, clap::Args)]
@@ -17,5 +17,5 @@ pub struct Args {
 pub async fn run(cli: &Cli, args: Args) -> Result {
     let client = cli.client()?;
     let fetch = async |name: String| Ok(client.inspect_volume_raw(&name).await?);
-    format::inspect(&args.volumes, args.format.as_deref(), fetch).await
+    inspected::inspect(&args.volumes, args.format.as_deref(), fetch).await
 }
