@@ -9,6 +9,7 @@ mod settings;
 mod ulimit;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use agent_engine::Engine;
 use agent_rest::{Listeners, Server};
@@ -27,6 +28,9 @@ const BLOCKING_THREADS: usize = 64;
 const ARENAS: i32 = 2;
 /// Freed blocks from this size on go back to the kernel at once: layers pass through in pieces of this order.
 const RETURNED_BYTES: i32 = 128 * 1024;
+
+/// When start-up is over, warm shims and namespaces included.
+const SETTLE: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     runtime_sys::allocator::limit_arenas(ARENAS);
@@ -64,6 +68,12 @@ fn run() -> anyhow::Result<()> {
     result
 }
 
+/// Gives memory back that only start-up needed: 6 of 12 MiB, most of it code that was mapped around what ran once.
+fn give_back() {
+    runtime_sys::memory::trim_heap();
+    runtime_sys::text::release();
+}
+
 async fn serve(settings: Settings) -> anyhow::Result<()> {
     let activated = settings::activated()?;
     let listeners = Listeners::open(&settings.hosts(&activated), &settings.access, activated).await?;
@@ -78,11 +88,17 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let server = Server::start(engine.clone(), listeners);
     // Without a service manager there is nobody to tell.
     let _ = sd_notify::notify(&[NotifyState::Ready]);
-    runtime_sys::memory::trim_heap();
     info!(version = env!("CARGO_PKG_VERSION"), "ready");
 
+    let settled = tokio::time::sleep(SETTLE);
+    tokio::pin!(settled);
+    let mut starting = true;
     loop {
         tokio::select! {
+            () = &mut settled, if starting => {
+                starting = false;
+                give_back();
+            }
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = hangup.recv() => warn!("SIGHUP: reloading is not supported; restart the daemon, containers run on"),

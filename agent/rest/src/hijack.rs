@@ -9,7 +9,6 @@
 
 use std::future::Future;
 use std::io;
-use std::os::fd::AsFd;
 
 use agent_engine::container::attach::Attachment;
 use axum::body::Body;
@@ -22,11 +21,12 @@ use hyper::ext::ReasonPhrase;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto::upgrade::downcast;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, Interest};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
 use crate::detach::{Scanned, Scanner};
+use crate::peer::Peer;
 use crate::reply;
 use crate::version::ApiVersion;
 
@@ -50,6 +50,7 @@ pub enum Ended {
 pub struct Hijack {
     upgrade: Option<OnUpgrade>,
     body: Body,
+    peer: Peer,
 }
 
 impl Hijack {
@@ -59,6 +60,7 @@ impl Hijack {
         Hijack {
             upgrade: parts.extensions.remove::<OnUpgrade>().filter(|_| wanted),
             body,
+            peer: parts.extensions.remove::<Peer>().unwrap_or_default(),
         }
     }
 
@@ -89,17 +91,16 @@ impl Hijack {
             Some(upgrade) => {
                 tokio::spawn(async move {
                     let Ok(upgraded) = upgrade.await else { return };
-                    // The plain socket, where there is one, can tell a client that closed from one that half-closed.
+                    let gone = self.peer.hung_up();
+                    // The plain socket, where there is one, needs no lock between its two directions.
                     let ended = match downcast::<TokioIo<UnixStream>>(upgraded) {
                         Ok(parts) => {
                             let (read, write) = parts.io.into_inner().into_split();
-                            session.run_unix(parts.read_buf, read, write, finished).await
+                            session.run(parts.read_buf, read, write, gone, finished).await
                         }
                         Err(upgraded) => {
                             let (read, write) = tokio::io::split(TokioIo::new(upgraded));
-                            session
-                                .run(Bytes::new(), read, write, std::future::pending(), finished)
-                                .await
+                            session.run(Bytes::new(), read, write, gone, finished).await
                         }
                     };
                     if ended == Ended::Detached {
@@ -113,8 +114,13 @@ impl Hijack {
                 let (feeder, out) = reply::feed(4);
                 tokio::spawn(async move {
                     let gone = {
-                        let feeder = feeder.clone();
-                        async move { feeder.closed().await }
+                        let (feeder, peer) = (feeder.clone(), self.peer);
+                        async move {
+                            tokio::select! {
+                                () = feeder.closed() => {}
+                                () = peer.gone() => {}
+                            }
+                        }
                     };
                     let (reader, writer) = (body_reader(self.body), feed_writer(feeder));
                     if session.run(Bytes::new(), reader, writer, gone, finished).await == Ended::Detached {
@@ -210,32 +216,6 @@ struct Session {
 }
 
 impl Session {
-    /// Over the plain socket: a client that closed altogether is seen even while nothing is written to it.
-    async fn run_unix<F: Future<Output = ()>>(
-        self,
-        early: Bytes,
-        read: OwnedReadHalf,
-        write: OwnedWriteHalf,
-        finished: F,
-    ) -> Ended {
-        // A further handle that only waits for the hang-up of both directions, which half a close does not cause.
-        let watch = nix::unistd::dup(read.as_ref().as_fd()).ok();
-        let gone = async move {
-            let watch = watch.map(std::os::unix::net::UnixStream::from);
-            let Some(watch) = watch.and_then(|socket| UnixStream::from_std(socket).ok()) else {
-                return std::future::pending().await;
-            };
-            while let Ok(ready) = watch.ready(Interest::WRITABLE).await {
-                if ready.is_write_closed() {
-                    return;
-                }
-                // "Would block" makes tokio wait for the kernel's next word instead of telling the last one again.
-                let _ = watch.try_io(Interest::WRITABLE, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
-            }
-        };
-        self.run(early, read, write, gone, finished).await
-    }
-
     async fn run<R, W, G, F>(self, early: Bytes, client_read: R, client_write: W, gone: G, finished: F) -> Ended
     where
         R: AsyncRead + Unpin,

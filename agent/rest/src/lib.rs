@@ -16,6 +16,7 @@ mod detach;
 pub mod error;
 mod hijack;
 pub mod listen;
+mod peer;
 mod reply;
 mod request;
 mod resources;

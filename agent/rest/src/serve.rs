@@ -1,6 +1,7 @@
 //! The accept loops and connections, and how they end.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use agent_engine::Engine;
@@ -12,6 +13,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 use crate::listen::{Listener, Listeners, Socket};
+use crate::peer::Peer;
 use crate::service::Api;
 
 /// How long a client may take to send the head of a request.
@@ -58,9 +60,16 @@ async fn accept(listener: Listener, api: Api, tasks: TaskTracker, stop: Cancella
         };
         let (api, stop) = (api.clone(), stop.clone());
         match socket {
-            Ok(Socket::Unix(stream)) => drop(tasks.spawn(serve(stream, api, stop))),
-            Ok(Socket::Tcp(stream)) => drop(tasks.spawn(serve(stream, api, stop))),
+            Ok(Socket::Unix(stream)) => {
+                let api = api.with_peer(Peer::unix(stream.as_fd()));
+                drop(tasks.spawn(serve(stream, api, stop)));
+            }
+            Ok(Socket::Tcp(stream)) => {
+                let api = api.with_peer(Peer::tcp(stream.as_fd()));
+                drop(tasks.spawn(serve(stream, api, stop)));
+            }
             Ok(Socket::Tls(stream, acceptor)) => drop(tasks.spawn(async move {
+                let api = api.with_peer(Peer::tcp(stream.as_fd()));
                 match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
                     Ok(Ok(stream)) => serve(stream, api, stop).await,
                     Ok(Err(error)) => debug!(%error, "a TLS handshake failed"),

@@ -15,6 +15,7 @@ use hyper::body::Incoming;
 use tower_service::Service;
 
 use crate::error::ApiError;
+use crate::peer::Peer;
 use crate::version::{self, ApiVersion};
 use crate::{reply, resources};
 
@@ -25,17 +26,25 @@ const SERVER: &str = concat!("Docker/", env!("CARGO_PKG_VERSION"), " (linux)");
 #[derive(Clone, Debug)]
 pub struct Api {
     router: Router,
+    peer: Peer,
 }
 
 impl Api {
     pub fn new(engine: Engine) -> Api {
         Api {
             router: resources::router(engine),
+            peer: Peer::default(),
         }
+    }
+
+    /// The API for one connection.
+    pub fn with_peer(&self, peer: Peer) -> Api {
+        Api { peer, ..self.clone() }
     }
 
     async fn answer(mut self, request: Request<Incoming>) -> Response {
         let mut request = request.map(Body::new);
+        request.extensions_mut().insert(self.peer.clone());
         let routed = match route(&mut request) {
             Err(error) => error.into_response(),
             Ok(()) if request.method() == Method::OPTIONS => reply::empty(StatusCode::OK),

@@ -23,4 +23,5 @@ pub mod privilege;
 pub mod pty;
 pub mod seqpacket;
 pub mod signals;
+pub mod text;
 pub mod xattr;

@@ -11,6 +11,7 @@ use super::logs::{self, Style};
 use crate::detach;
 use crate::error::{ApiError, ApiResult};
 use crate::hijack::{Hijack, content_type};
+use crate::peer::Peer;
 use crate::reply;
 use crate::request::{Query, Target};
 use crate::version::ApiVersion;
@@ -18,6 +19,7 @@ use crate::version::ApiVersion;
 pub async fn attach(
     State(engine): State<Engine>,
     version: ApiVersion,
+    peer: Peer,
     Target(id): Target,
     query: Query,
     request: Request<Body>,
@@ -43,7 +45,7 @@ pub async fn attach(
         };
         engine
             .logs(&container, wanted, move |entry, out| style.write(entry, out))
-            .map(logs::stream)
+            .map(|batches| logs::stream(batches, peer.clone()))
     };
     if !query.flag("stream") {
         // Only the past, if at all: an ordinary answer would do, but clients read it from the upgraded connection.

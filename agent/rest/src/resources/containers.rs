@@ -16,6 +16,7 @@ use http_body::Body as _;
 
 use super::{inspect, units};
 use crate::error::{ApiError, ApiResult};
+use crate::peer::Peer;
 use crate::reply;
 use crate::request::{Query, Target};
 use crate::transfer::BodyWriter;
@@ -195,7 +196,7 @@ pub async fn remove(State(engine): State<Engine>, Target(id): Target, query: Que
 }
 
 /// The headers go out at once: clients wait first and start then.
-pub async fn wait(State(engine): State<Engine>, Target(id): Target, query: Query) -> ApiResult {
+pub async fn wait(State(engine): State<Engine>, peer: Peer, Target(id): Target, query: Query) -> ApiResult {
     let condition = match query.get("condition") {
         "" | "not-running" => Condition::NotRunning,
         "next-exit" => Condition::NextExit,
@@ -212,6 +213,7 @@ pub async fn wait(State(engine): State<Engine>, Target(id): Target, query: Query
             change = ended => change,
             () = shutdown.cancelled() => return,
             () = feeder.closed() => return,
+            () = peer.gone() => return,
         };
         let answer = WaitResponse {
             status_code: change.exit_code.into(),

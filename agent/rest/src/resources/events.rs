@@ -12,6 +12,7 @@ use http::{HeaderMap, StatusCode, header};
 use tracing::warn;
 
 use crate::error::ApiResult;
+use crate::peer::Peer;
 use crate::reply;
 use crate::request::Query;
 use crate::version::ApiVersion;
@@ -20,7 +21,13 @@ const JSON_LINES: &str = "application/jsonl";
 const ND_JSON: &str = "application/x-ndjson";
 const JSON_SEQ: &str = "application/json-seq";
 
-pub async fn events(State(engine): State<Engine>, version: ApiVersion, query: Query, headers: HeaderMap) -> ApiResult {
+pub async fn events(
+    State(engine): State<Engine>,
+    version: ApiVersion,
+    peer: Peer,
+    query: Query,
+    headers: HeaderMap,
+) -> ApiResult {
     let filters = query.filters()?;
     filters.only(&EVENT_KEYS)?;
     let moment = |key: &str| match query.get(key) {
@@ -41,7 +48,8 @@ pub async fn events(State(engine): State<Engine>, version: ApiVersion, query: Qu
                 None => std::future::pending().await,
             }
         };
-        tokio::pin!(end);
+        let gone = peer.gone();
+        tokio::pin!(end, gone);
         loop {
             let next = if past {
                 // Only what is kept; nothing that comes can be wanted.
@@ -55,6 +63,7 @@ pub async fn events(State(engine): State<Engine>, version: ApiVersion, query: Qu
                     event = reader.next() => event,
                     () = &mut end => return,
                     () = feeder.closed() => return,
+                    () = &mut gone => return,
                     () = shutdown.cancelled() => return,
                 }
             };

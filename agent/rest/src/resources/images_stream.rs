@@ -13,22 +13,17 @@ use tokio::sync::mpsc;
 
 use super::images::check_platform;
 use crate::error::{ApiError, ApiResult};
+use crate::peer::Peer;
 use crate::reply::{self, Feeder};
 use crate::request::Query;
 use crate::transfer::{BodyReader, BodyWriter};
-use crate::version::ApiVersion;
 
 /// Records that wait for a slow client; then the work waits.
 const DEPTH: usize = 64;
 const TAR: &str = "application/x-tar";
 
 /// `POST /images/create`: `fromImage` pulls, `fromSrc=-` imports the body.
-pub async fn create(
-    State(engine): State<Engine>,
-    version: ApiVersion,
-    query: Query,
-    request: Request<Body>,
-) -> ApiResult {
+pub async fn create(State(engine): State<Engine>, peer: Peer, query: Query, request: Request<Body>) -> ApiResult {
     let (parts, body) = request.into_parts();
     match (query.get("fromImage"), query.get("fromSrc")) {
         ("", "") => Err(ApiError::bad(
@@ -38,7 +33,7 @@ pub async fn create(
         ("", _) => Err(ApiError::unsupported(
             "importing from an address (send the archive with fromSrc=-)",
         )),
-        (image, _) => pull(&engine, version, image, &query, &parts.headers).await,
+        (image, _) => pull(&engine, peer, image, &query, &parts.headers).await,
     }
 }
 
@@ -52,7 +47,7 @@ fn credentials(headers: &HeaderMap) -> Option<Credentials> {
         .filter(|credentials| !credentials.is_empty())
 }
 
-async fn pull(engine: &Engine, version: ApiVersion, image: &str, query: &Query, headers: &HeaderMap) -> ApiResult {
+async fn pull(engine: &Engine, peer: Peer, image: &str, query: &Query, headers: &HeaderMap) -> ApiResult {
     let tag = query.get("tag");
     let text = match tag {
         "" => image.to_owned(),
@@ -66,21 +61,27 @@ async fn pull(engine: &Engine, version: ApiVersion, image: &str, query: &Query, 
         text => Some(Platform::parse(text).map_err(|error| ApiError::bad(error.to_string()))?),
     };
     let mut events = engine.pull(reference, platform, credentials(headers));
-    // What goes wrong before anything was said has a status of its own.
-    let first = match events.recv().await {
+    // What goes wrong before anything was said has a status of its own. Dropping the receiver cancels the pull.
+    let first = tokio::select! {
+        event = events.recv() => event,
+        () = peer.clone().gone() => None,
+    };
+    let first = match first {
         Some(PullEvent::Done(Err(error))) => return Err(error.into()),
         Some(event) => event,
         None => return Err(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "the pull was cut off")),
     };
     let (feeder, body) = reply::feed(DEPTH);
-    tokio::spawn(tell_pull(first, events, feeder, version));
+    tokio::spawn(tell_pull(first, events, feeder, peer));
     Ok(reply::with_type(StatusCode::OK, reply::JSON, body))
 }
 
-async fn tell_pull(first: PullEvent, mut events: mpsc::Receiver<PullEvent>, feeder: Feeder, version: ApiVersion) {
+async fn tell_pull(first: PullEvent, mut events: mpsc::Receiver<PullEvent>, feeder: Feeder, peer: Peer) {
+    let gone = peer.gone();
+    tokio::pin!(gone);
     let mut next = Some(first);
     while let Some(event) = next {
-        for message in pull_messages(event, version) {
+        for message in pull_messages(event) {
             // Dropping the receiver on the way out cancels the pull.
             if feeder.send(Ok(reply::line(&message))).await.is_err() {
                 return;
@@ -89,12 +90,13 @@ async fn tell_pull(first: PullEvent, mut events: mpsc::Receiver<PullEvent>, feed
         next = tokio::select! {
             event = events.recv() => event,
             () = feeder.closed() => return,
+            () = &mut gone => return,
         };
     }
 }
 
 /// What dockerd would print for an event.
-fn pull_messages(event: PullEvent, version: ApiVersion) -> Vec<Message> {
+fn pull_messages(event: PullEvent) -> Vec<Message> {
     let plain = |id: String, status: &str| {
         vec![Message {
             progress_detail: Some(ProgressDetail::default()),
@@ -126,12 +128,8 @@ fn pull_messages(event: PullEvent, version: ApiVersion) -> Vec<Message> {
             };
             vec![Message::status("", format!("Status: {what} for {name}"))]
         }
-        PullEvent::Done(Err(error)) => vec![failure(error.chain(), version)],
+        PullEvent::Done(Err(error)) => vec![Message::failure(error.chain())],
     }
-}
-
-fn failure(text: String, _: ApiVersion) -> Message {
-    Message::failure(text)
 }
 
 fn import(engine: Engine, query: &Query, body: Body) -> ApiResult {
@@ -241,7 +239,7 @@ mod tests {
     #[test]
     fn a_pull_is_told_in_dockerds_words() {
         let told = |event| -> Vec<String> {
-            let messages = pull_messages(event, ApiVersion::NEWEST);
+            let messages = pull_messages(event);
             messages
                 .iter()
                 .map(|message| serde_json::to_string(message).unwrap())

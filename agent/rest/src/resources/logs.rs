@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 
 use crate::error::{ApiError, ApiResult};
 use crate::hijack::{content_type, push_frame};
+use crate::peer::Peer;
 use crate::reply;
 use crate::request::{Query, Target};
 use crate::version::ApiVersion;
@@ -49,7 +50,13 @@ impl Style {
     }
 }
 
-pub async fn logs(State(engine): State<Engine>, version: ApiVersion, Target(id): Target, query: Query) -> ApiResult {
+pub async fn logs(
+    State(engine): State<Engine>,
+    version: ApiVersion,
+    peer: Peer,
+    Target(id): Target,
+    query: Query,
+) -> ApiResult {
     let (stdout, stderr) = (query.flag("stdout"), query.flag("stderr"));
     if !(stdout || stderr) {
         return Err(ApiError::bad("Bad parameters: you must choose at least one stream"));
@@ -82,17 +89,20 @@ pub async fn logs(State(engine): State<Engine>, version: ApiVersion, Target(id):
     Ok(reply::with_type(
         StatusCode::OK,
         content_type(tty, version),
-        stream(batches),
+        stream(batches, peer),
     ))
 }
 
 /// Batches as a body; a failure cuts it off, so that nobody takes a part for the whole.
-pub fn stream(mut batches: mpsc::Receiver<agent_engine::Result<bytes::Bytes>>) -> Body {
+pub fn stream(mut batches: mpsc::Receiver<agent_engine::Result<bytes::Bytes>>, peer: Peer) -> Body {
     let (feeder, body) = reply::feed(1);
     tokio::spawn(async move {
+        let gone = peer.gone();
+        tokio::pin!(gone);
         while let Some(batch) = tokio::select! {
             batch = batches.recv() => batch,
             () = feeder.closed() => None,
+            () = &mut gone => None,
         } {
             if feeder.send(batch.map_err(Into::into)).await.is_err() {
                 return;
