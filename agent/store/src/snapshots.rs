@@ -5,8 +5,16 @@ use crate::digest::ChainId;
 use crate::error::{Error, Result};
 use crate::record;
 use crate::store::Store;
+use nix::dir::Dir;
+use nix::fcntl::AtFlags;
+use nix::sys::stat::{SFlag, fstatat};
+use runtime_sys::openat2::{Resolve, openat2};
 use std::collections::HashSet;
-use std::fs;
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -138,8 +146,7 @@ impl Snapshots<'_> {
     /// It is not there or cannot be read.
     pub fn size(&self, id: &str) -> Result<u64> {
         let rw = self.get(id)?;
-        let mut seen = HashSet::new();
-        tree_size(&rw.upper, &mut seen).map_err(Error::io("measure", &rw.upper))
+        tree_size(&rw.upper).map_err(Error::io("measure", &rw.upper))
     }
 
     fn rw(&self, id: &str, chain: &[ChainId]) -> Rw {
@@ -198,24 +205,34 @@ fn check_id(id: &str) -> Result<()> {
     Ok(())
 }
 
-fn tree_size(dir: &Path, seen: &mut HashSet<(u64, u64)>) -> std::io::Result<u64> {
-    let mut sum = 0;
-    let mut open = vec![dir.to_owned()];
-    while let Some(dir) = open.pop() {
-        let entries = match fs::read_dir(&dir) {
-            Ok(entries) => entries,
-            // The container may be running: what it deletes meanwhile does not count.
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
-            Err(e) => return Err(e),
+/// The container may be running: what it deletes or replaces meanwhile does not count, and no link of it is followed.
+fn tree_size(upper: &Path) -> io::Result<u64> {
+    let root = File::open(upper)?;
+    let flags = nix::libc::O_RDONLY | nix::libc::O_DIRECTORY | nix::libc::O_NOFOLLOW;
+    let (mut sum, mut seen) = (0, HashSet::new());
+    let mut folders = vec![PathBuf::from(".")];
+    while let Some(path) = folders.pop() {
+        // Deeper than a path goes (a hostile container can do that) is not counted either.
+        let Ok(fd) = openat2(root.as_fd(), &path, flags, 0, Resolve::IN_ROOT_NO_SYMLINKS) else {
+            continue;
         };
-        for entry in entries.flatten() {
-            let Ok(meta) = entry.metadata() else { continue };
-            if meta.is_dir() {
-                open.push(entry.path());
-            } else if (meta.is_file() || meta.is_symlink())
-                && (meta.nlink() < 2 || seen.insert((meta.dev(), meta.ino())))
-            {
-                sum += meta.size();
+        let mut folder = Dir::from_fd(fd)?;
+        let fd = folder.as_fd().try_clone_to_owned()?;
+        for entry in folder.iter() {
+            let Ok(entry) = entry else { break };
+            let name = entry.file_name();
+            if matches!(name.to_bytes(), b"." | b"..") {
+                continue;
+            }
+            let Ok(meta) = fstatat(&fd, name, AtFlags::AT_SYMLINK_NOFOLLOW) else {
+                continue;
+            };
+            match SFlag::from_bits_truncate(meta.st_mode & SFlag::S_IFMT.bits()) {
+                SFlag::S_IFDIR => folders.push(path.join(OsStr::from_bytes(name.to_bytes()))),
+                SFlag::S_IFREG | SFlag::S_IFLNK if meta.st_nlink < 2 || seen.insert(meta.st_ino) => {
+                    sum += meta.st_size as u64;
+                }
+                _ => {}
             }
         }
     }

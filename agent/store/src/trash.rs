@@ -1,10 +1,24 @@
 //! Removal: rename away at once, delete in the background.
 
 use crate::error::{Error, Result};
-use std::fs;
+use nix::dir::Dir;
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
+use nix::unistd::{UnlinkatFlags, unlinkat};
+use std::ffi::{CStr, CString};
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
+
+/// Folders inside each other that are deleted in place; each holds a descriptor.
+const DEPTH: usize = 64;
+/// Entries of a folder that are listed at once.
+const PORTION: usize = 4096;
 
 enum Job {
     Delete(PathBuf),
@@ -14,7 +28,7 @@ enum Job {
 /// The `trash/` folder and the thread that empties it.
 pub(crate) struct Trash {
     dir: PathBuf,
-    next: AtomicU64,
+    next: Arc<AtomicU64>,
     jobs: mpsc::Sender<Job>,
 }
 
@@ -23,11 +37,6 @@ impl Trash {
     pub fn open(root: &Path) -> Result<Trash> {
         let dir = root.join("trash");
         let (jobs, queue) = mpsc::channel();
-        // Not joined at the end: what is left is deleted by the next start.
-        std::thread::Builder::new()
-            .name("store-trash".into())
-            .spawn(move || work(&queue))
-            .map_err(Error::io("start the deleting thread for", &dir))?;
         let mut next = 0;
         for entry in fs::read_dir(&dir).map_err(Error::io("list", &dir))? {
             let entry = entry.map_err(Error::io("list", &dir))?;
@@ -36,11 +45,14 @@ impl Trash {
             }
             drop(jobs.send(Job::Delete(entry.path())));
         }
-        Ok(Trash {
-            dir,
-            next: AtomicU64::new(next),
-            jobs,
-        })
+        let next = Arc::new(AtomicU64::new(next));
+        let (trash, numbers) = (dir.clone(), next.clone());
+        // Not joined at the end: what is left is deleted by the next start.
+        std::thread::Builder::new()
+            .name("store-trash".into())
+            .spawn(move || work(&trash, &numbers, &queue))
+            .map_err(Error::io("start the deleting thread for", &dir))?;
+        Ok(Trash { dir, next, jobs })
     }
 
     /// Makes `path` disappear. What is not there is fine.
@@ -51,7 +63,7 @@ impl Trash {
                 drop(self.jobs.send(Job::Delete(target)));
                 Ok(())
             }
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(e) => Err(Error::io("move to the trash", path)(e)),
         }
     }
@@ -65,27 +77,111 @@ impl Trash {
     }
 }
 
-fn work(queue: &mpsc::Receiver<Job>) {
+fn work(trash: &Path, next: &AtomicU64, queue: &mpsc::Receiver<Job>) {
     while let Ok(job) = queue.recv() {
         match job {
-            Job::Delete(path) => delete(&path),
+            Job::Delete(path) => {
+                if let Err(error) = delete(trash, next, &path) {
+                    tracing::warn!(path = %path.display(), %error, "cannot delete; the next start tries again");
+                }
+            }
             Job::Settled(tx) => drop(tx.send(())),
         }
     }
 }
 
-fn delete(path: &Path) {
-    let is_dir = match fs::symlink_metadata(path) {
-        Ok(meta) => meta.is_dir(),
-        Err(_) => return,
-    };
-    // std's remove_dir_all walks by directory fd and never follows a symbolic link.
-    let done = if is_dir {
-        fs::remove_dir_all(path)
-    } else {
-        fs::remove_file(path)
-    };
-    if let Err(error) = done {
-        tracing::warn!(path = %path.display(), %error, "cannot delete; the next start tries again");
+/// Deletes a tree that may be as deep as its maker liked: what lies deeper than [`DEPTH`] is first moved up into the trash
+/// itself and then deleted in its turn, so that neither the stack nor the file descriptors run out.
+fn delete(trash: &Path, next: &AtomicU64, path: &Path) -> io::Result<()> {
+    let trash = File::open(trash)?;
+    let name = path
+        .file_name()
+        .and_then(|n| CString::new(n.as_bytes()).ok())
+        .ok_or(Errno::EINVAL)?;
+    let mut doomed = vec![name];
+    let mut result = Ok(());
+    while let Some(name) = doomed.pop() {
+        let mut lift = |dir: BorrowedFd<'_>, name: &CStr| {
+            let lifted = CString::new(next.fetch_add(1, Ordering::Relaxed).to_string())?;
+            nix::fcntl::renameat(dir, name, &trash, lifted.as_c_str())?;
+            doomed.push(lifted);
+            Ok(())
+        };
+        result = result.and(remove(trash.as_fd(), &name, 0, &mut lift));
+    }
+    result
+}
+
+fn remove(
+    dir: BorrowedFd<'_>,
+    name: &CStr,
+    depth: usize,
+    lift: &mut dyn FnMut(BorrowedFd<'_>, &CStr) -> io::Result<()>,
+) -> io::Result<()> {
+    match unlinkat(dir, name, UnlinkatFlags::NoRemoveDir) {
+        Ok(()) | Err(Errno::ENOENT) => return Ok(()),
+        Err(Errno::EISDIR | Errno::EPERM) => {}
+        Err(e) => return Err(e.into()),
+    }
+    if depth == DEPTH {
+        return lift(dir, name);
+    }
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let mut result = Ok(());
+    loop {
+        let mut folder = Dir::openat(dir, name, flags, Mode::empty())?;
+        // In portions: a folder may have more entries than memory should hold.
+        let mut names = Vec::new();
+        for entry in folder.iter() {
+            let entry = entry?;
+            if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+                names.push(entry.file_name().to_owned());
+                if names.len() == PORTION {
+                    break;
+                }
+            }
+        }
+        let count = names.len();
+        for entry in names {
+            result = result.and(remove(folder.as_fd(), &entry, depth + 1, lift));
+        }
+        // What cannot be deleted would be found again and again.
+        if count < PORTION || result.is_err() {
+            break;
+        }
+    }
+    result.and_then(|()| Ok(unlinkat(dir, name, UnlinkatFlags::RemoveDir)?))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn very_deep_and_very_wide_trees_go() {
+        let temp = tempfile::tempdir().unwrap();
+        let root = temp.path().join("root");
+        for dir in ["root", "root/trash", "root/deep", "root/wide", "outside"] {
+            fs::create_dir(temp.path().join(dir)).unwrap();
+        }
+        fs::write(temp.path().join("outside/kept"), b"").unwrap();
+        std::os::unix::fs::symlink(temp.path().join("outside"), root.join("wide/link")).unwrap();
+        for n in 0..PORTION + 10 {
+            fs::write(root.join(format!("wide/{n}")), b"").unwrap();
+        }
+        // Far deeper than a path or a stack goes; made as a container can make it, one step at a time.
+        let mut dir: std::os::fd::OwnedFd = File::open(root.join("deep")).unwrap().into();
+        for _ in 0..5000 {
+            nix::sys::stat::mkdirat(&dir, "d", Mode::from_bits_truncate(0o700)).unwrap();
+            dir = nix::fcntl::openat(&dir, "d", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).unwrap();
+        }
+        let trash = Trash::open(&root).unwrap();
+        trash.discard(&root.join("deep")).unwrap();
+        trash.discard(&root.join("wide")).unwrap();
+        trash.discard(&root.join("never was there")).unwrap();
+        trash.settle();
+        assert_eq!(fs::read_dir(root.join("trash")).unwrap().count(), 0);
+        assert!(temp.path().join("outside/kept").exists());
     }
 }
