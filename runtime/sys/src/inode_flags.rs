@@ -42,7 +42,10 @@ mod tests {
             match set_top_folder(folder.as_fd()) {
                 Ok(()) => {}
                 Err(error) => {
-                    assert!(matches!(error.raw_os_error(), Some(libc::ENOTTY | libc::EOPNOTSUPP)), "{error}");
+                    assert!(
+                        matches!(error.raw_os_error(), Some(libc::ENOTTY | libc::EOPNOTSUPP)),
+                        "{error}"
+                    );
                 }
             }
         }

@@ -13,8 +13,7 @@ use crate::cvt::{c_bytes, check};
 pub fn set(file: BorrowedFd<'_>, name: &[u8], value: &[u8]) -> io::Result<()> {
     let name = c_bytes(name)?;
     // SAFETY: the name is a C string and the value a readable buffer of the given length, both alive across the call.
-    let result =
-        unsafe { libc::fsetxattr(file.as_raw_fd(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0) };
+    let result = unsafe { libc::fsetxattr(file.as_raw_fd(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0) };
     check(result.into()).map(drop)
 }
 
@@ -27,8 +26,7 @@ pub fn set_at(dir: BorrowedFd<'_>, entry: &[u8], name: &[u8], value: &[u8]) -> i
     let path = entry_path(dir, entry)?;
     let name = c_bytes(name)?;
     // SAFETY: path and name are C strings and the value a readable buffer of the given length, all alive across the call.
-    let result =
-        unsafe { libc::lsetxattr(path.as_ptr(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0) };
+    let result = unsafe { libc::lsetxattr(path.as_ptr(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0) };
     check(result.into()).map(drop)
 }
 
@@ -52,9 +50,10 @@ pub fn all_at(dir: BorrowedFd<'_>, entry: &[u8]) -> io::Result<Vec<(Vec<u8>, Vec
         let c_name = c_bytes(name)?;
         let value = sized(|buffer| {
             // SAFETY: path and name are C strings; the kernel writes at most `buffer.len()` bytes into `buffer`.
-            check(unsafe {
-                libc::lgetxattr(path.as_ptr(), c_name.as_ptr(), buffer.as_mut_ptr().cast(), buffer.len())
-            } as libc::c_long)
+            check(
+                unsafe { libc::lgetxattr(path.as_ptr(), c_name.as_ptr(), buffer.as_mut_ptr().cast(), buffer.len()) }
+                    as libc::c_long,
+            )
         });
         match value {
             Err(error) if error.raw_os_error() == Some(libc::ENODATA) => {}
@@ -109,7 +108,13 @@ mod tests {
         set_at(dir.as_fd(), b"f", b"user.two", b"").unwrap();
         let mut all = all_at(dir.as_fd(), b"f").unwrap();
         all.sort();
-        assert_eq!(all, [(b"user.one".to_vec(), b"1".to_vec()), (b"user.two".to_vec(), Vec::new())]);
+        assert_eq!(
+            all,
+            [
+                (b"user.one".to_vec(), b"1".to_vec()),
+                (b"user.two".to_vec(), Vec::new())
+            ]
+        );
         assert!(all_at(dir.as_fd(), b"l").unwrap().is_empty());
         // A link takes no user attributes: the call must not have gone to its target.
         assert!(set_at(dir.as_fd(), b"l", b"user.three", b"3").is_err());
