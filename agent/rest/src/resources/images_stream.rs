@@ -5,12 +5,13 @@ use agent_api::message::{Message, ProgressDetail};
 use agent_engine::Engine;
 use agent_engine::image::pull::{LayerStep, PullEvent, Pulled};
 use agent_engine::image::transfer::ImportRequest;
-use agent_engine::view::{Credentials, LoadEvent, Platform, RunConfig};
+use agent_engine::view::{Credentials, LoadEvent, Platform};
 use axum::body::Body;
 use axum::extract::State;
 use http::{HeaderMap, Request, StatusCode};
 use tokio::sync::mpsc;
 
+use super::changes;
 use super::images::check_platform;
 use crate::error::{ApiError, ApiResult};
 use crate::peer::Peer;
@@ -133,10 +134,7 @@ fn pull_messages(event: PullEvent) -> Vec<Message> {
 }
 
 fn import(engine: Engine, query: &Query, body: Body) -> ApiResult {
-    let changes = query.all("changes");
-    if changes.iter().any(|change| !change.trim().is_empty()) {
-        return Err(ApiError::unsupported("changing the configuration on import (--change)"));
-    }
+    let config = changes::apply(&query.all("changes"))?;
     let repository = query.get("repo").to_owned();
     if !repository.is_empty() {
         // Before the archive is read: a bad name is the client's to mend.
@@ -146,7 +144,7 @@ fn import(engine: Engine, query: &Query, body: Body) -> ApiResult {
         repository,
         tag: query.get("tag").to_owned(),
         message: query.get("message").to_owned(),
-        config: RunConfig::default(),
+        config,
         platform: query.get("platform").to_owned(),
     };
     let reader = BodyReader::start(body);

@@ -2,6 +2,7 @@
 
 mod absent;
 mod attach;
+mod changes;
 mod containers;
 mod create;
 mod events;
