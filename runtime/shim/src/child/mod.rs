@@ -12,6 +12,7 @@ mod nodes;
 mod privileges;
 mod program;
 mod root;
+mod rootfs;
 mod terminal;
 mod users;
 
@@ -113,7 +114,7 @@ fn set_up(inherited: &Inherited<'_>, plan: &Plan, joined: &[OwnedFd]) -> Result<
         .collect::<Result<_>>()?;
     mounts::detach_propagation()?;
     let place = plan.head.socket.parent().unwrap_or(Path::new("/"));
-    let root = mounts::root(&plan.root, place)?;
+    let root = rootfs::mount(&plan.root, place)?;
 
     let mut cgroups = Some(Cgroups { inherited, plan });
     for (mount, cloned) in plan.mounts.iter().zip(shared) {

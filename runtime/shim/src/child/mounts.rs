@@ -2,19 +2,17 @@
 //!
 //! Everything is mounted detached and attached by descriptor, so that no name inside the root can lead a mount astray.
 
-use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::mount::MsFlags;
-use nix::sys::stat::{Mode, SFlag, fstat};
+use nix::sys::stat::{SFlag, fstat};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
-use runtime::plan::{Mount, MountSource, Root as RootSource};
+use runtime::plan::{Mount, MountSource};
 use runtime::proto::Step;
 use runtime_sys::mount::{self, Filesystem, attr};
 
@@ -22,9 +20,6 @@ use super::copy_up::copy_up;
 use super::failure::{At, Result, failure};
 use super::nodes::is_null;
 use super::root::Root;
-
-/// Longest value that `fsconfig` takes as a string.
-const FSCONFIG_LIMIT: usize = 255;
 
 /// Makes everything of the host a slave: what is mounted from here on never shows outside.
 pub fn detach_propagation() -> Result<()> {
@@ -34,130 +29,6 @@ pub fn detach_propagation() -> Result<()> {
 /// Sets the propagation of the process' root.
 pub fn change_propagation(flags: MsFlags) -> nix::Result<()> {
     nix::mount::mount(None::<&str>, "/", None::<&str>, flags, None::<&str>)
-}
-
-/// Mounts the root and opens it.
-///
-/// It is attached over `place`, a folder of the shims that nobody needs in this namespace and that outlives the
-/// container: were it the container's own (`upper`, say), then removing that while the mounts are still being taken
-/// apart would wait for it.
-pub fn root(source: &RootSource, place: &Path) -> Result<Root> {
-    let mount = match source {
-        RootSource::Overlay {
-            lower,
-            upper,
-            work,
-            volatile,
-        } => match overlay(lower, upper, work, *volatile) {
-            Ok(mount) => mount,
-            Err(error) => return classic_overlay(lower, upper, work, *volatile, place, error),
-        },
-        // Bound onto itself, so that it is a mount of its own; mounts below come along.
-        RootSource::Dir { path } => {
-            let tree = mount::clone_tree(path, true).at(Step::Root, path)?;
-            mount::set_attributes(tree.as_fd(), 0, 0, MsFlags::MS_PRIVATE.bits(), true).at(Step::Root, path)?;
-            tree
-        }
-    };
-    let target = nix::fcntl::open(place, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).at(Step::Root, place)?;
-    mount::attach(mount.as_fd(), target.as_fd()).at(Step::Root, place)?;
-    Ok(Root::new(mount))
-}
-
-fn overlay(lower: &[PathBuf], upper: &Path, work: &Path, volatile: bool) -> io::Result<OwnedFd> {
-    let fs = Filesystem::open("overlay")?;
-    for layer in lower {
-        set_path(&fs, "lowerdir+", layer)?;
-    }
-    set_path(&fs, "upperdir", upper)?;
-    set_path(&fs, "workdir", work)?;
-    // Whatever the kernel was built with: layers must not depend on the mount that wrote them, and a root that another
-    // namespace still holds must not stop a restart.
-    // (And no id of its own, which would be written to the upper folder.)
-    for (key, value) in [
-        ("index", "off"),
-        ("metacopy", "off"),
-        ("redirect_dir", "off"),
-        ("uuid", "null"),
-    ] {
-        let _ = fs.string(key, value.as_bytes());
-    }
-    if volatile {
-        fs.flag("volatile")?;
-    }
-    match fs.mount(0) {
-        Ok(mount) => Ok(mount),
-        Err(error) => {
-            let complaint = fs.complaint();
-            // The errno decides about the fallback; the kernel's words are better than its number.
-            if complaint.is_empty() || fallback_errno(&error) {
-                Err(error)
-            } else {
-                Err(io::Error::other(complaint))
-            }
-        }
-    }
-}
-
-fn set_path(fs: &Filesystem, key: &str, path: &Path) -> io::Result<()> {
-    let bytes = path.as_os_str().as_bytes();
-    if bytes.len() <= FSCONFIG_LIMIT {
-        return fs.string(key, bytes);
-    }
-    let folder = nix::fcntl::open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
-    fs.file(key, folder.as_fd())
-}
-
-/// Whether an error may only mean that the kernel is older than `lowerdir+` (6.8) or its descriptor form (6.13).
-fn fallback_errno(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(libc::EINVAL | libc::ENOSYS | libc::ENAMETOOLONG | libc::EBADF)
-    )
-}
-
-/// `mount(2)` with one option string, of at most a page.
-fn classic_overlay(
-    lower: &[PathBuf],
-    upper: &Path,
-    work: &Path,
-    volatile: bool,
-    place: &Path,
-    error: io::Error,
-) -> Result<Root> {
-    if !fallback_errno(&error) {
-        return Err(error).at(Step::Root, upper);
-    }
-    let mut options = b"lowerdir=".to_vec();
-    for (index, layer) in lower.iter().enumerate() {
-        if index > 0 {
-            options.push(b':');
-        }
-        escape(layer, b":,\\", &mut options);
-    }
-    for (key, path) in [(",upperdir=", upper), (",workdir=", work)] {
-        options.extend_from_slice(key.as_bytes());
-        escape(path, b",\\", &mut options);
-    }
-    if volatile {
-        options.extend_from_slice(b",volatile");
-    }
-    let options = OsStr::from_bytes(&options);
-    nix::mount::mount(Some("overlay"), place, Some("overlay"), MsFlags::empty(), Some(options))
-        .at(Step::Root, upper)?;
-    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    Ok(Root::new(
-        nix::fcntl::open(place, flags, Mode::empty()).at(Step::Root, upper)?,
-    ))
-}
-
-fn escape(path: &Path, special: &[u8], out: &mut Vec<u8>) {
-    for &byte in path.as_os_str().as_bytes() {
-        if special.contains(&byte) {
-            out.push(b'\\');
-        }
-        out.push(byte);
-    }
 }
 
 /// Whether a mount has to be copied before the host's tree becomes a slave: one that stays shared with the host.
