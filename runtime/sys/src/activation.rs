@@ -25,7 +25,10 @@ pub fn take() -> io::Result<Vec<(OwnedFd, String)>> {
         return Ok(Vec::new());
     }
     if count > MOST {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("LISTEN_FDS={count} is more than {MOST}")));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("LISTEN_FDS={count} is more than {MOST}"),
+        ));
     }
     let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
     let mut names = names.split(':');
