@@ -105,13 +105,13 @@ async fn a_slow_client_holds_the_process_back_and_loses_nothing() {
 async fn what_a_slow_client_has_not_read_is_there_after_the_end() {
     let rig = crate::new_rig!();
     // Fits into the socket and the pipe together, so that the process ends while its client sleeps.
-    let plan = rig.plan("tail", &["sh", "-c", "head -c 250000 /dev/zero"]);
+    let plan = rig.plan("tail", &["sh", "-c", "head -c 120000 /dev/zero"]);
     let (shim, stream) = rig.start_attached(plan).await;
     assert_eq!(shim.wait().await.code, 0);
     shim.release().await;
     tokio::time::sleep(Duration::from_millis(100)).await;
     let (out, _) = tokio::task::spawn_blocking(move || read_frames(stream)).await.unwrap();
-    assert_eq!(out.len(), 250_000);
+    assert_eq!(out.len(), 120_000);
 }
 
 #[tokio::test]
@@ -279,11 +279,11 @@ async fn log_files_of_dockers_format_are_written_and_rotated() {
 async fn a_client_that_does_not_read_does_not_stop_a_restart() {
     let rig = crate::new_rig!();
     let (shim, stream) = rig
-        .start_attached(rig.plan("stall", &["head", "-c", "250000", "/dev/zero"]))
+        .start_attached(rig.plan("stall", &["head", "-c", "120000", "/dev/zero"]))
         .await;
     assert_eq!(shim.wait().await.code, 0);
     shim.release().await;
     assert_eq!(rig.run(rig.plan("stall", &["true"])).await.0.code, 0);
     let (out, _) = tokio::task::spawn_blocking(move || read_frames(stream)).await.unwrap();
-    assert_eq!(out.len(), 250_000);
+    assert_eq!(out.len(), 120_000);
 }
