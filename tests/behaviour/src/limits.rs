@@ -20,6 +20,7 @@ pub fn tests() -> Vec<Test<World>> {
         exec_is_in_the_same_cgroup,
         cgroup_is_removed_with_the_container,
         limits_are_shown_by_inspect,
+        update_changes_a_running_container,
     ]
 }
 
@@ -181,4 +182,49 @@ fn limits_are_shown_by_inspect(world: &World) {
     );
     assert_eq!(host["NanoCpus"], 1_500_000_000i64);
     assert_eq!(host["PidsLimit"], 99);
+}
+
+fn update_changes_a_running_container(world: &World) {
+    let (name, process) = world.sleeper(&["-m", "64m", "--memory-swap", "64m", "--pids-limit", "50", "--cpus", "1"]);
+    let output = world.run(&[
+        "update",
+        "-m",
+        "96m",
+        "--memory-swap",
+        "96m",
+        "--pids-limit",
+        "60",
+        "--cpus",
+        "0.5",
+        "--cpuset-cpus",
+        "0",
+        &name,
+    ]);
+    output.ok();
+    assert_eq!(
+        process.control("memory", &["memory.max", "memory.limit_in_bytes"]),
+        "100663296"
+    );
+    assert_eq!(process.control("pids", &["pids.max"]), "60");
+    if is_cgroup_v2() {
+        assert_eq!(process.control("cpu", &["cpu.max"]), "50000 100000");
+    } else {
+        assert_eq!(process.control("cpu", &["cpu.cfs_quota_us"]), "50000");
+    }
+    assert_eq!(process.status("Cpus_allowed_list"), "0");
+    let host = world.inspect(&name)["HostConfig"].clone();
+    assert_eq!(
+        (host["Memory"].as_i64(), host["PidsLimit"].as_i64()),
+        (Some(100_663_296), Some(60))
+    );
+    // What cannot be is refused, and nothing is changed.
+    let refused = world.run(&["update", "-m", "1k", &name]);
+    assert!(refused.code == 1 && !refused.err.is_empty(), "{}", refused.code);
+    assert_eq!(
+        process.control("memory", &["memory.max", "memory.limit_in_bytes"]),
+        "100663296"
+    );
+    // The new limits are those of the next run too.
+    world.run(&["restart", "-t", "0", &name]).ok();
+    assert_eq!(world.process(&name).control("pids", &["pids.max"]), "60");
 }

@@ -97,7 +97,7 @@ fn pull(filters: &[String]) -> Tally {
     let faults = harness::Suite {
         name: "pull-faults",
         jobs: 1,
-        tests: pull::fault_tests(),
+        tests: pull::faults::tests(),
     };
     total.add(faults.run(filters, pull::Port::start, pull::Port::finish));
     total
