@@ -224,7 +224,7 @@ impl Engine {
                         .any(|port| port_matches(text, &format!("{}/{}", port.container_port, port.proto)))
                 })
         });
-        found.sort_by(|a, b| b.record.created.cmp(&a.record.created));
+        found.sort_by_key(|snapshot| std::cmp::Reverse(snapshot.record.created));
         if let Some(limit) = limit {
             found.truncate(limit);
         }

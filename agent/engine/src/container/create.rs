@@ -55,6 +55,13 @@ impl Engine {
             None => self.claim_random(&id)?,
         };
         let mut config = merge(request.config, &image)?;
+        if let validate::Share::Container(target) = validate::network_share(&request.host)? {
+            // It shares the other one's address, and so its name.
+            let other = self.container(&target)?;
+            let inner = other.lock();
+            config.hostname.clone_from(&inner.record.config.hostname);
+            config.domainname.clone_from(&inner.record.config.domainname);
+        }
         if config.hostname.is_empty() {
             config.hostname = match request.host.network_mode.as_str() {
                 "host" => host_name(),
@@ -70,7 +77,8 @@ impl Engine {
                 config.mac_address.clone_from(&endpoint.mac_address);
             }
         }
-        let planned = mounts::plan(&host, config.volumes.iter().cloned())?;
+        let inherited = self.volumes_from(&host.volumes_from)?;
+        let planned = mounts::plan(&host, &inherited, config.volumes.iter().cloned())?;
         validate::bind_sources(&planned)?;
 
         let mut record = Record {
@@ -82,7 +90,10 @@ impl Engine {
             chain: image.chain.iter().map(ToString::to_string).collect(),
             config,
             host,
-            mounts: Vec::new(),
+            mounts: inherited
+                .into_iter()
+                .filter(|mount| !planned.iter().any(|own| own.point.target == mount.target))
+                .collect(),
             status: Status::default(),
             health: None,
         };
@@ -125,6 +136,7 @@ impl Engine {
         for mount in planned {
             record.mounts.push(self.realise(mount, image, made).await?);
         }
+        record.mounts.sort_by_key(|mount| mount.target.matches('/').count());
         let bytes = serde_json::to_vec(record).map_err(|source| Error::Record {
             what: format!("container {}", record.id),
             source,
@@ -177,6 +189,38 @@ impl Engine {
         Ok(point)
     }
 
+    /// Mounts that come from other containers (`--volumes-from`); a later one of the same target replaces an earlier one.
+    fn volumes_from(&self, sources: &[String]) -> Result<Vec<MountPoint>> {
+        let mut mounts: Vec<MountPoint> = Vec::new();
+        for source in sources {
+            let (name, mode) = source.split_once(':').unwrap_or((source, ""));
+            let writable = match mode {
+                "" | "rw" | "z" | "Z" => true,
+                "ro" => false,
+                other => return Err(Error::invalid(format!("invalid mode: {other}"))),
+            };
+            let other = self.container(name).map_err(|error| match error {
+                Error::NoSuchContainer(name) => Error::invalid(format!("No such container: {name}")),
+                error => error,
+            })?;
+            let inner = other.lock();
+            for mount in inner
+                .record
+                .mounts
+                .iter()
+                .filter(|mount| mount.kind != MountKind::Tmpfs)
+            {
+                let mut mount = mount.clone();
+                mount.writable &= writable;
+                // It belongs to the other container and stays when this one goes.
+                mount.anonymous = false;
+                mounts.retain(|earlier| earlier.target != mount.target);
+                mounts.push(mount);
+            }
+        }
+        Ok(mounts)
+    }
+
     async fn undo(&self, id: &ContainerId, made: Made) {
         if made.snapshot {
             let mut batch = Batch::new();
@@ -212,6 +256,11 @@ impl Engine {
     fn fill_host_defaults(&self, host: &mut super::spec::HostConfig) {
         if host.network_mode.is_empty() || host.network_mode == "default" {
             host.network_mode = "bridge".into();
+        }
+        let limits = &mut host.resources;
+        if limits.memory > 0 && limits.memory_swap == 0 && self.cgroups.support().swap {
+            // Docker's default, shown by inspect: as much swap again as memory.
+            limits.memory_swap = limits.memory.saturating_mul(2);
         }
         if host.shm_size == 0 {
             host.shm_size = self.config.default_shm_size;

@@ -11,6 +11,7 @@ use super::state::{Phase, Status};
 use super::{Container, create};
 use crate::Engine;
 use crate::disk;
+use crate::error::Result;
 use crate::events::EventKind;
 
 const FIRST_DELAY: Duration = Duration::from_millis(100); // Docker's numbers
@@ -72,29 +73,59 @@ pub fn wants_start_at_boot(policy: &RestartPolicy, status: &Status) -> bool {
     }
 }
 
+/// What follows an exit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum After {
+    Nothing,
+    Restart { delay: Duration, exits: u64 },
+    Remove,
+}
+
 impl Engine {
     /// Waits for the end of a run and handles it. `run` is the count of exits before it.
     pub(crate) fn watch_exit(&self, container: &Arc<Container>, shim: Shim, run: u64) {
         let (engine, container) = (self.clone(), container.clone());
+        container.idle.send_replace(false);
         // Not in `tasks`: a shutdown does not wait for containers to end.
         tokio::spawn(async move {
             tokio::select! {
                 () = engine.shutdown.cancelled() => {}
                 exit = shim.wait() => {
-                    engine.ended(&container, exit, run).await;
+                    let after = engine.ended(&container, exit, run).await;
                     // Only now may the shim forget the exit.
                     shim.release().await;
+                    container.idle.send_replace(true);
+                    engine.follow_up(&container, after);
                 }
             }
         });
     }
 
+    /// Waits until the last run is handled to its end; what waits for company in the commit queue goes out at once.
+    pub(crate) async fn settled(&self, container: &Arc<Container>) -> Result<()> {
+        let mut idle = container.idle.subscribe();
+        if !*idle.borrow_and_update() {
+            self.store.db().commit(agent_store::Batch::new()).await?;
+            // The sender lives in the container that the caller holds.
+            let _ = idle.wait_for(|idle| *idle).await;
+        }
+        Ok(())
+    }
+
+    fn follow_up(&self, container: &Arc<Container>, after: After) {
+        match after {
+            After::Nothing => {}
+            After::Restart { delay, exits } => self.restart_after(container, delay, exits),
+            After::Remove => self.remove_later(container),
+        }
+    }
+
     /// Records one exit, tells waiters, and does what policy wants.
-    pub(crate) async fn ended(&self, container: &Arc<Container>, exit: Exit, run: u64) {
+    pub(crate) async fn ended(&self, container: &Arc<Container>, exit: Exit, run: u64) -> After {
         let (saved, net, restart, auto_remove) = {
             let mut inner = container.lock();
             if inner.removed || inner.record.status.exits != run {
-                return;
+                return After::Nothing;
             }
             let net = inner.run.take().map(|run| run.net).unwrap_or_default();
             let policy = inner.record.host.restart_policy.clone();
@@ -113,13 +144,8 @@ impl Engine {
                 status.phase = if again { Phase::Restarting } else { Phase::Exited };
             }
             let delay = again.then(|| inner.backoff.after(ran));
-            // Queued while locked: a removal's delete can only come behind it.
-            let mut batch = agent_store::Batch::new();
-            let saved = serde_json::to_vec(&inner.record).ok().map(|bytes| {
-                batch.put(create::TABLE, container.id.as_str(), bytes);
-                // The shim's own record is durable until this is.
-                self.store.db().commit_soon(batch)
-            });
+            // Queued while locked: a removal's delete can only come behind it. The shim's own record lasts until then.
+            let saved = self.queue_save(&inner);
             container.announce(&inner);
             (saved, net, delay, inner.record.host.auto_remove)
         };
@@ -144,17 +170,18 @@ impl Engine {
         self.journal
             .record(EventKind::Container, "die", container.id.as_str(), attributes);
         self.release_network(container.id.as_str(), &net);
-        let _ = disk::remove_file(&self.places(&container.id).run_record());
         self.execs.container_ended(container.id.as_str());
         if let Some(saved) = saved
             && let Err(error) = saved.await
         {
             tracing::error!(container = %container.id, %error, "an exit could not be recorded; the shim's record stays");
         }
+        // Until now the run record and the shim's exit record told a restarted daemon what the record did not yet.
+        let _ = disk::remove_file(&self.places(&container.id).run_record());
         match restart {
-            Some(delay) => self.restart_after(container, delay, run + 1),
-            None if auto_remove => self.remove_later(container),
-            None => {}
+            Some(delay) => After::Restart { delay, exits: run + 1 },
+            None if auto_remove => After::Remove,
+            None => After::Nothing,
         }
     }
 

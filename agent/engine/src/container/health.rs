@@ -7,9 +7,9 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt;
 
+use super::Container;
 use super::exec::ExecRequest;
 use super::spec::{Config, Healthcheck};
-use super::{Container, create};
 use crate::Engine;
 use crate::error::{Error, Result};
 use crate::events::EventKind;
@@ -262,23 +262,6 @@ impl Engine {
             end: SystemTime::now(),
             exit_code,
             output: text,
-        }
-    }
-
-    /// Writes the record without anybody waiting for it.
-    pub(crate) fn save_soon(&self, container: &Arc<Container>) {
-        let inner = container.lock();
-        if inner.removed {
-            return;
-        }
-        match serde_json::to_vec(&inner.record) {
-            Ok(bytes) => {
-                let mut batch = agent_store::Batch::new();
-                batch.put(create::TABLE, container.id.as_str(), bytes);
-                // Queued while `inner` is locked, so that records reach the disk in the order of their states.
-                drop(self.store.db().commit_soon(batch));
-            }
-            Err(error) => tracing::error!(container = %container.id, %error, "the record cannot be written"),
         }
     }
 }

@@ -14,6 +14,7 @@ pub mod mounts;
 pub mod plan;
 pub mod ports;
 pub mod remove;
+mod save;
 pub mod spec;
 pub mod start;
 pub mod state;
@@ -107,6 +108,8 @@ pub struct Container {
     pub(crate) op: tokio::sync::Mutex<()>,
     inner: Mutex<Inner>,
     pub(crate) changes: watch::Sender<Change>,
+    /// Nothing of an earlier run is being handled any more: the next one may start.
+    pub(crate) idle: watch::Sender<bool>,
 }
 
 impl Container {
@@ -128,6 +131,7 @@ impl Container {
                 backoff: exit::Backoff::default(),
             }),
             changes: watch::Sender::new(change),
+            idle: watch::Sender::new(true),
         }
     }
 

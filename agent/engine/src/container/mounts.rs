@@ -390,8 +390,13 @@ fn check_tmpfs_options(options: &str) -> Result<()> {
     Ok(())
 }
 
-/// All mounts of a request, image volumes included; each target once.
-pub fn plan(host: &HostConfig, image_volumes: impl Iterator<Item = String>) -> Result<Vec<PlannedMount>> {
+/// All mounts of a request, image volumes included; each target once. What is `inherited` from other containers stands in
+/// the place of an image's volume, and behind what the request says itself.
+pub fn plan(
+    host: &HostConfig,
+    inherited: &[MountPoint],
+    image_volumes: impl Iterator<Item = String>,
+) -> Result<Vec<PlannedMount>> {
     if !matches!(host.volume_driver.as_str(), "" | "local") {
         return Err(Error::unsupported(format!("volume driver {}", host.volume_driver)));
     }
@@ -423,7 +428,8 @@ pub fn plan(host: &HostConfig, image_volumes: impl Iterator<Item = String>) -> R
     }
     for volume in image_volumes {
         let target = clean_target(&volume, &volume)?;
-        if !planned.iter().any(|other| other.point.target == target) {
+        let taken = planned.iter().any(|other| other.point.target == target);
+        if !taken && !inherited.iter().any(|other| other.target == target) {
             planned.push(parse_bind(&target)?);
         }
     }
@@ -479,14 +485,14 @@ mod tests {
             binds: vec!["/a:/x/y/z".into(), "/b:/x".into()],
             ..HostConfig::default()
         };
-        let points = plan(&host, ["/x".to_owned(), "/img".into()].into_iter()).unwrap();
+        let points = plan(&host, &[], ["/x".to_owned(), "/img".into()].into_iter()).unwrap();
         let targets: Vec<_> = points.iter().map(|m| m.point.target.as_str()).collect();
         assert_eq!(targets, ["/x", "/img", "/x/y/z"]);
         let twice = HostConfig {
             binds: vec!["/a:/x".into(), "/b:/x/".into()],
             ..HostConfig::default()
         };
-        assert!(plan(&twice, std::iter::empty()).is_err());
+        assert!(plan(&twice, &[], std::iter::empty()).is_err());
     }
 
     proptest! {

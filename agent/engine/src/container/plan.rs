@@ -459,9 +459,7 @@ impl Engine {
                 );
             }
         }
-        if ipc_share(host)? == Share::Host {
-            replace(&mut mounts, bind("/dev/mqueue".into(), "/dev/mqueue", true));
-        }
+        // /dev/mqueue is mounted anew in every case: it shows the queues of whatever IPC namespace the container has.
         // What the user mounts at a default mount's place takes that place.
         mounts.retain(|mount| {
             !record
@@ -763,8 +761,16 @@ pub(crate) fn changed_limits(old: &Resources, new: &Resources) -> Result<Limits>
         cpuset_cpus: change(old.cpuset_cpus, new.cpuset_cpus),
         cpuset_mems: change(old.cpuset_mems, new.cpuset_mems),
         // The kernel's order of the two writes depends on both.
-        memory: if (old.memory, old.memory_swap) == (new.memory, new.memory_swap) { None } else { new.memory },
-        memory_swap: if (old.memory, old.memory_swap) == (new.memory, new.memory_swap) { None } else { new.memory_swap },
+        memory: if (old.memory, old.memory_swap) == (new.memory, new.memory_swap) {
+            None
+        } else {
+            new.memory
+        },
+        memory_swap: if (old.memory, old.memory_swap) == (new.memory, new.memory_swap) {
+            None
+        } else {
+            new.memory_swap
+        },
         memory_reservation: change(old.memory_reservation, new.memory_reservation),
         swappiness: change(old.swappiness, new.swappiness),
         pids: change(old.pids, new.pids),

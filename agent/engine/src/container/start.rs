@@ -97,6 +97,7 @@ impl Engine {
     }
 
     async fn launch(&self, container: &Arc<Container>) -> Result<()> {
+        self.settled(container).await?;
         let record = container.lock().record.clone();
         let id = container.id.as_str();
         let mut net = RunNet::default();
@@ -222,7 +223,8 @@ impl Engine {
         {
             return Ok(endpoint);
         }
-        self.blocking(move |engine| Ok(engine.network.bridge_endpoint(spec)?)).await
+        self.blocking(move |engine| Ok(engine.network.bridge_endpoint(spec)?))
+            .await
     }
 
     /// As [`Engine::endpoint`], for a namespace with nothing but a loopback.

@@ -56,7 +56,7 @@ impl Engine {
         signal: Option<i32>,
         grace: Option<Option<Duration>>,
     ) -> Result<()> {
-        let (shim, first, limit) = {
+        let signalled = {
             let mut inner = container.lock();
             inner.record.status.stopped_by_user = true;
             let config = &inner.record.config;
@@ -69,15 +69,18 @@ impl Engine {
                 None => Some(STOP_GRACE),
                 Some(seconds) => u64::try_from(seconds).ok().map(Duration::from_secs),
             };
-            let Some(run) = inner.run.as_ref() else {
+            match inner.run.as_ref().map(|run| run.shim.clone()) {
+                Some(shim) => Some((shim, first, grace.unwrap_or(own))),
                 // It waits for a restart by policy: there is nothing to signal, only the wait to end.
-                inner.record.status.phase = Phase::Exited;
-                container.announce(&inner);
-                drop(inner);
-                self.save_soon(container);
-                return Ok(());
-            };
-            (run.shim.clone(), first, grace.unwrap_or(own))
+                None => {
+                    inner.record.status.phase = Phase::Exited;
+                    container.announce(&inner);
+                    None
+                }
+            }
+        };
+        let Some((shim, first, limit)) = signalled else {
+            return self.save_now(container).await;
         };
         if container.phase() == Phase::Paused {
             self.thaw(container).await?;
@@ -97,6 +100,8 @@ impl Engine {
                 )));
             }
         }
+        // Acknowledged only when a restarted daemon would know that somebody wanted it.
+        self.save_now(container).await?;
         self.journal.record(
             EventKind::Container,
             "stop",
@@ -163,15 +168,17 @@ impl Engine {
                     inner.record.status.phase = Phase::Exited;
                     inner.record.status.stopped_by_user = true;
                     container.announce(&inner);
-                    return Ok(());
+                    (None, Phase::Exited)
+                } else {
+                    (
+                        inner.run.as_ref().map(|run| run.shim.clone()),
+                        inner.record.status.phase,
+                    )
                 }
-                (
-                    inner.run.as_ref().map(|run| run.shim.clone()),
-                    inner.record.status.phase,
-                )
             };
+            // It waited for a restart by policy, and does no more.
             let Some(shim) = shim else {
-                return Err(Error::NotRunning(container.id.clone()));
+                return engine.save_now(&container).await;
             };
             let mut changes = container.changes.subscribe();
             let exits = changes.borrow().exits;
@@ -186,6 +193,10 @@ impl Engine {
                     "cannot kill container {}: it did not end within {KILL_GRACE:?}",
                     container.id
                 )));
+            }
+            if container.lock().record.status.stopped_by_user {
+                // A restarted daemon must not start again what somebody killed.
+                engine.save_now(&container).await?;
             }
             Ok(())
         })
@@ -241,7 +252,7 @@ impl Engine {
             engine
                 .blocking(move |engine| Ok(engine.cgroups.freeze(&cgroup)?))
                 .await?;
-            engine.turn(&container, Phase::Running, Phase::Paused);
+            engine.turn(&container, Phase::Running, Phase::Paused).await?;
             engine.journal.record(
                 EventKind::Container,
                 "pause",
@@ -269,7 +280,7 @@ impl Engine {
             return Ok(());
         };
         self.blocking(move |engine| Ok(engine.cgroups.thaw(&cgroup)?)).await?;
-        self.turn(container, Phase::Paused, Phase::Running);
+        self.turn(container, Phase::Paused, Phase::Running).await?;
         self.journal.record(
             EventKind::Container,
             "unpause",
@@ -280,16 +291,16 @@ impl Engine {
     }
 
     /// Changes the phase if it still is what it was.
-    fn turn(&self, container: &Arc<Container>, from: Phase, to: Phase) {
+    async fn turn(&self, container: &Arc<Container>, from: Phase, to: Phase) -> Result<()> {
         {
             let mut inner = container.lock();
             if inner.record.status.phase != from {
-                return;
+                return Ok(());
             }
             inner.record.status.phase = to;
             container.announce(&inner);
         }
-        self.save_soon(container);
+        self.save_now(container).await
     }
 
     /// Waits for a condition; the subscription begins at the call, so that nothing between call and poll is missed.

@@ -47,9 +47,10 @@ fn merge(own: &Resources, wanted: &Resources) -> Result<Resources> {
     if wanted.blkio_weight != 0 {
         merged.blkio_weight = wanted.blkio_weight;
     }
-    for (target, value) in
-        [(&mut merged.cpuset_cpus, &wanted.cpuset_cpus), (&mut merged.cpuset_mems, &wanted.cpuset_mems)]
-    {
+    for (target, value) in [
+        (&mut merged.cpuset_cpus, &wanted.cpuset_cpus),
+        (&mut merged.cpuset_mems, &wanted.cpuset_mems),
+    ] {
         if !value.is_empty() {
             target.clone_from(value);
         }
@@ -88,19 +89,28 @@ impl Engine {
             validate::changes(&host, &mut warnings)?;
             if let Some(cgroup) = cgroup {
                 let limits = plan::changed_limits(&record.host.resources, &host.resources)?;
-                engine.blocking(move |engine| Ok(engine.cgroups.update(&cgroup, &limits)?)).await?;
+                engine
+                    .blocking(move |engine| Ok(engine.cgroups.update(&cgroup, &limits)?))
+                    .await?;
             }
             let saved = {
                 let mut inner = container.lock();
                 inner.record.host = host;
-                let bytes = serde_json::to_vec(&inner.record)
-                    .map_err(|source| Error::Record { what: format!("container {}", container.id), source })?;
+                let bytes = serde_json::to_vec(&inner.record).map_err(|source| Error::Record {
+                    what: format!("container {}", container.id),
+                    source,
+                })?;
                 let mut batch = Batch::new();
                 batch.put(create::TABLE, container.id.as_str(), bytes);
                 engine.store.db().commit(batch)
             };
             saved.await?;
-            engine.journal.record(EventKind::Container, "update", container.id.as_str(), container.event_attributes());
+            engine.journal.record(
+                EventKind::Container,
+                "update",
+                container.id.as_str(),
+                container.event_attributes(),
+            );
             Ok(warnings)
         })
         .await
@@ -114,18 +124,56 @@ mod tests {
 
     #[test]
     fn what_is_not_named_stays() {
-        let own = Resources { memory: 100, nano_cpus: 5, pids_limit: Some(7), ..Resources::default() };
-        let wanted = Resources { memory: 50, ..Resources::default() };
+        let own = Resources {
+            memory: 100,
+            nano_cpus: 5,
+            pids_limit: Some(7),
+            ..Resources::default()
+        };
+        let wanted = Resources {
+            memory: 50,
+            ..Resources::default()
+        };
         let merged = merge(&own, &wanted).unwrap();
         assert_eq!((merged.memory, merged.nano_cpus, merged.pids_limit), (50, 5, Some(7)));
-        let quota = merge(&own, &Resources { cpu_quota: 9000, ..Resources::default() }).unwrap();
+        let quota = merge(
+            &own,
+            &Resources {
+                cpu_quota: 9000,
+                ..Resources::default()
+            },
+        )
+        .unwrap();
         assert_eq!((quota.nano_cpus, quota.cpu_quota), (0, 9000));
     }
 
     #[test]
     fn memory_beyond_the_swap_limit_needs_a_new_one() {
-        let own = Resources { memory: 100, memory_swap: 200, ..Resources::default() };
-        assert!(merge(&own, &Resources { memory: 300, ..Resources::default() }).is_err());
-        assert!(merge(&own, &Resources { memory: 300, memory_swap: 600, ..Resources::default() }).is_ok());
+        let own = Resources {
+            memory: 100,
+            memory_swap: 200,
+            ..Resources::default()
+        };
+        assert!(
+            merge(
+                &own,
+                &Resources {
+                    memory: 300,
+                    ..Resources::default()
+                }
+            )
+            .is_err()
+        );
+        assert!(
+            merge(
+                &own,
+                &Resources {
+                    memory: 300,
+                    memory_swap: 600,
+                    ..Resources::default()
+                }
+            )
+            .is_ok()
+        );
     }
 }

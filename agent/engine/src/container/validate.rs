@@ -172,7 +172,6 @@ fn no_nul(text: &str, what: &str) -> Result<()> {
 fn unsupported(host: &HostConfig) -> Result<()> {
     let refused = [
         (!host.links.is_empty(), "--link"),
-        (!host.volumes_from.is_empty(), "--volumes-from"),
         (!matches!(host.userns_mode.as_str(), "" | "host"), "--userns"),
         (!host.storage_opt.is_empty(), "--storage-opt"),
     ];
@@ -240,7 +239,11 @@ fn resources(limits: &Resources, warnings: &mut Vec<String>) -> Result<()> {
         return bad("Conflicting options: Nano CPUs and CPU Period/Quota cannot both be set");
     }
     // Asked only where it matters: the answer is read from a dozen files.
-    let cpus = if limits.nano_cpus > 0 { std::thread::available_parallelism().map_or(1, |n| n.get()) as i64 } else { 0 };
+    let cpus = if limits.nano_cpus > 0 {
+        std::thread::available_parallelism().map_or(1, |n| n.get()) as i64
+    } else {
+        0
+    };
     if limits.nano_cpus > cpus * 1_000_000_000 {
         return Err(Error::invalid(format!(
             "range of CPUs is from 0.01 to {cpus}.00, as there are only {cpus} CPUs available"
@@ -261,6 +264,8 @@ fn resources(limits: &Resources, warnings: &mut Vec<String>) -> Result<()> {
     if limits.blkio_weight != 0 && !(10..=1000).contains(&limits.blkio_weight) {
         return bad("Range of blkio weight is from 10 to 1000");
     }
+    cpuset("CPUs", &limits.cpuset_cpus, "/sys/devices/system/cpu/online")?;
+    cpuset("memory nodes", &limits.cpuset_mems, "/sys/devices/system/node/online")?;
     for device in &limits.devices {
         if device.path_on_host.is_empty() || !device.path_on_host.starts_with('/') {
             return Err(Error::invalid(format!(
@@ -284,6 +289,39 @@ fn resources(limits: &Resources, warnings: &mut Vec<String>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// `0-2,7` → its members.
+fn members(list: &str) -> Option<Vec<u32>> {
+    let mut found = Vec::new();
+    for part in list.split(',') {
+        let (low, high) = part.split_once('-').unwrap_or((part, part));
+        let (low, high): (u32, u32) = (low.trim().parse().ok()?, high.trim().parse().ok()?);
+        // No machine has more; a hostile range must not fill memory.
+        if low > high || high > 8191 {
+            return None;
+        }
+        found.extend(low..=high);
+    }
+    Some(found)
+}
+
+/// A cpuset must be a list, and of what the machine has.
+fn cpuset(what: &str, list: &str, online: &str) -> Result<()> {
+    if list.is_empty() {
+        return Ok(());
+    }
+    let kind = if what == "CPUs" { "cpus" } else { "mems" };
+    let wanted = members(list).ok_or_else(|| Error::invalid(format!("Invalid value {list} for cpuset {kind}")))?;
+    let text = std::fs::read_to_string(online).unwrap_or_else(|_| "0".into());
+    let available = members(text.trim()).unwrap_or_default();
+    if wanted.iter().all(|member| available.contains(member)) {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "Requested {what} are not available - requested {list}, available: {} (cpuset {kind})",
+        text.trim()
+    )))
 }
 
 fn log(host: &HostConfig) -> Result<()> {

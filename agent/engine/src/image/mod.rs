@@ -147,14 +147,23 @@ impl Engine {
             if !keep {
                 continue;
             }
-            let mut summary = self.summary(image, &users);
+            let mut summary = self.summary(image.clone(), &users);
             if filters.has("reference") {
-                summary
-                    .tags
-                    .retain(|tag| filters.any("reference", |pattern| reference_matches(pattern, tag)));
-                summary
-                    .digests
-                    .retain(|tag| filters.any("reference", |pattern| reference_matches(pattern, tag)));
+                // A pattern may have the short or the full form.
+                let matches = |canonical: &String| {
+                    let familiar = self.familiar(canonical);
+                    filters.any("reference", |pattern| {
+                        reference_matches(pattern, &familiar) || reference_matches(pattern, canonical)
+                    })
+                };
+                let kept = |names: &[String]| {
+                    names
+                        .iter()
+                        .filter(|name| matches(name))
+                        .map(|name| self.familiar(name))
+                        .collect::<Vec<_>>()
+                };
+                (summary.tags, summary.digests) = (kept(&image.names), kept(&image.digests));
                 if summary.tags.is_empty() && summary.digests.is_empty() {
                     continue;
                 }

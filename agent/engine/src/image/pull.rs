@@ -45,6 +45,8 @@ pub enum LayerStep {
         current: u64,
         total: u64,
     },
+    /// All of it is here.
+    Downloaded,
     Extracting,
     Done,
     AlreadyExists,
@@ -130,7 +132,7 @@ impl Pull {
             (None, Some(digest)) => digest.to_string(),
             (None, None) => "latest".to_owned(),
         };
-        let repository = self.reference.familiar_name();
+        let repository = self.reference.repository().to_owned();
         self.tell(PullEvent::Pulling { tag, repository }).await;
         let lease = Arc::new(self.engine.store.lease());
         self.layers(&resolved, &lease).await?;
@@ -214,6 +216,14 @@ impl Pull {
             engine.store.layers().unpack(writer, reader, unpack)
         });
         let received = Arc::new(AtomicU64::new(0));
+        self.step(
+            layer,
+            LayerStep::Downloading {
+                current: 0,
+                total: layer.size,
+            },
+        )
+        .await;
         let download = self.download(layer, feed, &received);
         let ticker = async {
             let mut ticks = tokio::time::interval(TICK);
@@ -233,6 +243,9 @@ impl Pull {
         };
         let both = async {
             let downloaded = download.await;
+            if downloaded.is_ok() {
+                self.step(layer, LayerStep::Downloaded).await;
+            }
             let unpacked = unpacking.await.map_err(|_| Error::CutOff)?;
             // The download's own error says more than the "stream ended" that unpacking makes of it.
             downloaded?;
@@ -309,7 +322,9 @@ impl Pull {
         match step {
             // Progress is dropped for a reader that is slow; states are not.
             LayerStep::Downloading { .. } | LayerStep::Extracting => drop(self.events.try_send(event)),
-            LayerStep::Waiting | LayerStep::Done | LayerStep::AlreadyExists => self.tell(event).await,
+            LayerStep::Waiting | LayerStep::Downloaded | LayerStep::Done | LayerStep::AlreadyExists => {
+                self.tell(event).await
+            }
         }
     }
 }

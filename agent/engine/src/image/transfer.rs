@@ -46,6 +46,9 @@ impl Engine {
             variant: host.variant.clone().unwrap_or_default(),
         };
         let loaded = self.store.archive().load(reader, &options, &mut progress)?;
+        if loaded.images.is_empty() {
+            return Err(Error::invalid("invalid image archive: it has no image"));
+        }
         let mut names = Vec::new();
         for one in loaded.images {
             let familiar: Vec<String> = one.names.iter().map(|name| self.familiar(name)).collect();

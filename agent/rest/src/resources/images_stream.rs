@@ -116,6 +116,7 @@ fn pull_messages(event: PullEvent) -> Vec<Message> {
             LayerStep::Downloading { current, total } => {
                 vec![Message::progress(id, "Downloading", signed(current), signed(total))]
             }
+            LayerStep::Downloaded => plain(id, "Download complete"),
             LayerStep::Extracting => plain(id, "Extracting"),
             LayerStep::Done => plain(id, "Pull complete"),
             LayerStep::AlreadyExists => plain(id, "Already exists"),
