@@ -221,9 +221,11 @@ async fn main() {
     let runs: usize = rest.first().and_then(|n| n.parse().ok()).unwrap_or(60);
     let pause = Duration::from_millis(rest.get(1).and_then(|n| n.parse().ok()).unwrap_or(10));
     let folder = tempfile::tempdir().expect("scratch folder");
+    // As in a daemon: state in memory, layers on disk.
+    let state = tempfile::tempdir_in("/run").expect("state folder");
     let config = LauncherConfig {
         shim: shim.into(),
-        state: folder.path().join("shim"),
+        state: state.path().join("shim"),
         warm: 2,
     };
     let launcher = Launcher::new(config).expect("launcher");
