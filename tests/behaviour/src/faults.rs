@@ -335,13 +335,7 @@ fn check_facts(daemon: &Daemon, ledger: &Ledger, number: usize) -> usize {
         }
     }
     for name in &ledger.leavers {
-        eventually(&format!("round {number}: the end of {name} is known"), 10, || {
-            daemon
-                .server
-                .try_send("GET", &format!("/containers/{name}/json"), &[], &[])
-                .is_ok_and(|reply| reply.json()["State"]["Status"] == "exited")
-        });
-        let shown = daemon.inspect(name);
+        let shown = ended(daemon, name, number);
         assert_eq!(
             shown["State"]["ExitCode"], 42,
             "round {number}: {name}: {}",
@@ -388,6 +382,37 @@ fn check_facts(daemon: &Daemon, ledger: &Ledger, number: usize) -> usize {
     }
     harness::process::take_transcript();
     ledger.containers.len()
+}
+
+/// Waits for the end of a container; its description then. Panics with all there is to know if it does not come.
+fn ended(daemon: &Daemon, name: &str, number: usize) -> Value {
+    let end = Instant::now() + harness::tools::patience(10);
+    loop {
+        let shown = daemon.inspect(name);
+        if shown["State"]["Status"] == "exited" {
+            return shown;
+        }
+        if Instant::now() > end {
+            let process = harness::kernel::Process(shown["State"]["Pid"].as_i64().unwrap_or(0) as i32);
+            let life = if process.0 > 0 && process.is_alive() {
+                "alive"
+            } else {
+                "dead"
+            };
+            let folder = daemon
+                .places
+                .data
+                .join("root/containers")
+                .join(shown["Id"].as_str().unwrap_or_default());
+            let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+            let files: Vec<_> = entries.map(|entry| entry.file_name()).collect();
+            panic!(
+                "round {number}: the end of {name} is not known; its process is {life}, its folder has {files:?}: {}",
+                shown["State"]
+            );
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 fn is_over(daemon: &Daemon, name: &str) -> bool {
