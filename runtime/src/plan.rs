@@ -174,6 +174,13 @@ wire_enum! {
             /// Whether mounts below come along (`rbind`).
             recursive: bool,
         },
+        /// A folder of another container (`--ipc container:` shares `/dev/shm`).
+        2 => BindFrom {
+            /// Index of its mount namespace among the descriptors sent with the plan.
+            namespace: u32,
+            /// Absolute path there; no symlink in it is followed, since the other container is hostile.
+            path: PathBuf,
+        },
     }
 }
 

@@ -14,6 +14,9 @@ use crate::disk;
 use crate::error::Result;
 use crate::events::EventKind;
 
+/// Exit code of a run that nobody saw end: Docker's.
+const UNKNOWN_CODE: i32 = 255;
+
 const FIRST_DELAY: Duration = Duration::from_millis(100); // Docker's numbers
 const MAX_DELAY: Duration = Duration::from_secs(60);
 /// A run this long starts the delays anew.
@@ -94,6 +97,7 @@ impl Engine {
                     let after = engine.ended(&container, exit, run).await;
                     // Only now may the shim forget the exit.
                     shim.release().await;
+                    engine.sweep_cgroup(&container, &exit);
                     container.idle.send_replace(true);
                     engine.follow_up(&container, after);
                 }
@@ -110,6 +114,22 @@ impl Engine {
             let _ = idle.wait_for(|idle| *idle).await;
         }
         Ok(())
+    }
+
+    /// A shim that was killed could not remove its container's groups.
+    fn sweep_cgroup(&self, container: &Container, exit: &Exit) {
+        if exit.code != UNKNOWN_CODE {
+            return;
+        }
+        let path = self.cgroup_path(&container.lock().record);
+        if let Ok(path) = path
+            && self.cgroups.exists(&path)
+        {
+            let swept = self.cgroups.kill_all(&path).map_err(|error| error.to_string());
+            if let Err(error) = swept.and_then(|()| self.cgroups.remove(&path).map_err(|error| error.to_string())) {
+                tracing::warn!(container = %container.id, error, "a control group without a shim stays");
+            }
+        }
     }
 
     fn follow_up(&self, container: &Arc<Container>, after: After) {
@@ -225,7 +245,7 @@ impl Engine {
     /// An exit that happened while no daemon looked.
     pub(crate) fn exit_unknown(at: SystemTime) -> Exit {
         Exit {
-            code: 255,
+            code: UNKNOWN_CODE,
             signal: None,
             oom: false,
             at,

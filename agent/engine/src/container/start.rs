@@ -255,6 +255,11 @@ impl Engine {
                 )));
             }
             joined.add(kind, namespace_of(pid, file)?);
+            if kind == Ns::CLONE_NEWIPC {
+                // Shared memory is shared with it: /dev/shm is bound out of the other's mount namespace.
+                joined.kinds.push(super::plan::FOR_BINDS);
+                joined.fds.push(namespace_of(pid, "mnt")?);
+            }
         }
         Ok(())
     }

@@ -121,14 +121,7 @@ impl Engine {
         match shim.signal(signal).await {
             Ok(()) => Ok(()),
             // It ended by itself in the meantime; the wait will see that.
-            Err(error)
-                if matches!(
-                    error,
-                    runtime::launcher::ShimError::NoProcess | runtime::launcher::ShimError::Gone
-                ) =>
-            {
-                Ok(())
-            }
+            Err(runtime::launcher::ShimError::NoProcess | runtime::launcher::ShimError::Gone) => Ok(()),
             Err(source) => Err(Error::Runtime {
                 id: container.id.clone(),
                 source,

@@ -56,6 +56,16 @@ pub(super) struct Platform {
     pub variant: Option<String>,
 }
 
+/// Version in `oci-layout` (OCI image layout 1.1).
+const LAYOUT_VERSION: &str = "1.0.0";
+
+/// `oci-layout`.
+#[derive(Deserialize)]
+struct Layout {
+    #[serde(default, rename = "imageLayoutVersion")]
+    version: String,
+}
+
 /// `index.json`, and indexes below it.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -189,6 +199,13 @@ impl Collected {
             } else {
                 "it has neither manifest.json nor index.json; to make an image of a file system's tar, import it"
             }));
+        }
+        let layout: Option<Layout> = self.parse("oci-layout")?;
+        // The one version there is; a later one may mean something else by the same names.
+        if docker.is_none() && layout.as_ref().is_some_and(|layout| layout.version != LAYOUT_VERSION) {
+            return Err(bad(format!(
+                "it has an OCI layout of another version than {LAYOUT_VERSION}, which is not supported"
+            )));
         }
         let mut from_index = Vec::new();
         if let Some(index) = &index {

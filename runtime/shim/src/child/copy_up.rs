@@ -15,7 +15,11 @@ const MAX_DEPTH: u32 = 200;
 
 /// Copies the content of one folder into another. No symlink is followed anywhere.
 pub fn copy_up(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
-    copy_folder(from, to, 0)?;
+    copy_folder(from, to, 0)
+}
+
+/// Gives one folder owner and mode of another: a tmpfs looks like the folder it covers, unless its mode was asked for.
+pub fn copy_mode(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
     let top = fstat(from)?;
     let to = openat(
         to,

@@ -104,12 +104,20 @@ fn set_up(inherited: &Inherited<'_>, plan: &Plan, joined: &[OwnedFd]) -> Result<
     let shared: Vec<Option<OwnedFd>> = plan
         .mounts
         .iter()
-        .map(|mount| {
-            if mounts::is_shared(mount) {
-                mounts::clone_source(mount)
-            } else {
-                Ok(None)
+        .map(|mount| match &mount.source {
+            MountSource::BindFrom { namespace, path } => {
+                let Some(namespace) = joined.get(*namespace as usize) else {
+                    return Err(failure(
+                        Step::Plan,
+                        path,
+                        Errno::EBADF,
+                        "the plan names a namespace that did not come along",
+                    ));
+                };
+                mounts::clone_from(namespace.as_fd(), path).map(Some)
             }
+            _ if mounts::is_shared(mount) => mounts::clone_source(mount),
+            _ => Ok(None),
         })
         .collect::<Result<_>>()?;
     mounts::detach_propagation()?;
@@ -121,6 +129,7 @@ fn set_up(inherited: &Inherited<'_>, plan: &Plan, joined: &[OwnedFd]) -> Result<
         // What a cgroup mount shows depends on the cgroup of the process; everything else need not wait for it.
         let needs_cgroups = match &mount.source {
             MountSource::Fs { fstype, .. } => fstype.starts_with("cgroup"),
+            MountSource::BindFrom { .. } => false,
             MountSource::Bind { path, .. } => plan.head.cgroup.own.iter().any(|own| path.starts_with(own)),
         };
         if needs_cgroups {

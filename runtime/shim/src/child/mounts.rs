@@ -8,15 +8,17 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
+use nix::fcntl::{OFlag, open};
 use nix::mount::MsFlags;
-use nix::sys::stat::{SFlag, fstat};
+use nix::sched::{CloneFlags, setns};
+use nix::sys::stat::{Mode, SFlag, fstat};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 use runtime::plan::{Mount, MountSource};
 use runtime::proto::Step;
 use runtime_sys::mount::{self, Filesystem, attr};
+use runtime_sys::openat2::{Resolve, openat2};
 
-use super::copy_up::copy_up;
+use super::copy_up::{copy_mode, copy_up};
 use super::failure::{At, Result, failure};
 use super::nodes::is_null;
 use super::root::Root;
@@ -47,6 +49,21 @@ pub fn clone_source(mount: &Mount) -> Result<Option<OwnedFd>> {
     }
 }
 
+/// Copies the source of a mount that shows another container's folder: from inside that container's mount namespace, which
+/// is left again before anything else is done.
+pub fn clone_from(namespace: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd> {
+    let subject = path;
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+    let own = open("/proc/self/ns/mnt", flags, Mode::empty()).at(Step::Mount, subject)?;
+    setns(namespace, CloneFlags::CLONE_NEWNS).at(Step::Mount, subject)?;
+    let cloned = open("/", flags | OFlag::O_DIRECTORY, Mode::empty())
+        .map_err(io::Error::from)
+        .and_then(|root| openat2(root.as_fd(), path, libc::O_PATH, 0, Resolve::IN_ROOT_NO_SYMLINKS))
+        .and_then(|folder| mount::clone_tree_of(folder.as_fd(), false));
+    setns(&own, CloneFlags::CLONE_NEWNS).at(Step::Mount, subject)?;
+    cloned.at(Step::Mount, subject)
+}
+
 /// Makes one mount. `cloned` is the bind's source where it had to be copied early.
 pub fn add(root: &Root, mount: &Mount, cloned: Option<OwnedFd>) -> Result<()> {
     match &mount.source {
@@ -56,7 +73,7 @@ pub fn add(root: &Root, mount: &Mount, cloned: Option<OwnedFd>) -> Result<()> {
             data,
             copy_up,
         } => add_fs(root, mount, fstype, source, data, *copy_up),
-        MountSource::Bind { .. } => {
+        MountSource::Bind { .. } | MountSource::BindFrom { .. } => {
             let tree = match cloned {
                 Some(tree) => tree,
                 None => match clone_source(mount)? {
@@ -71,6 +88,7 @@ pub fn add(root: &Root, mount: &Mount, cloned: Option<OwnedFd>) -> Result<()> {
 
 fn add_fs(root: &Root, mount: &Mount, fstype: &str, source: &str, data: &str, copy: bool) -> Result<()> {
     let subject = &mount.target;
+    let there = copy && openat2(root.fd(), subject, libc::O_PATH, 0, Resolve::IN_ROOT).is_ok();
     let target = root.folder(&mount.target).at(Step::Mount, subject)?;
     if matches!(fstype, "proc" | "sysfs") {
         // An image with a symlink at /proc would have it somewhere else, and a folder of its own where the runtime
@@ -91,6 +109,9 @@ fn add_fs(root: &Root, mount: &Mount, fstype: &str, source: &str, data: &str, co
     };
     if copy {
         copy_up(target.as_fd(), made.as_fd()).at(Step::Mount, subject)?;
+        if there && !data.split(',').any(|option| option.starts_with("mode=")) {
+            copy_mode(target.as_fd(), made.as_fd()).at(Step::Mount, subject)?;
+        }
     }
     finish(mount, made.as_fd()).at(Step::Mount, subject)?;
     mount::attach(made.as_fd(), target.as_fd()).at(Step::Mount, subject)

@@ -1,0 +1,202 @@
+//! Limits, device nodes and device rules.
+
+use std::path::PathBuf;
+
+use runtime::cgroup::{DeviceRule, Resources as Limits};
+use runtime::defaults;
+use runtime::plan::{Device, DeviceKind};
+
+use crate::Engine;
+use crate::container::spec::{self, HostConfig, Resources};
+use crate::error::{Error, Result};
+
+impl Engine {
+    /// Device nodes: the default ones and `--device`; all of the host's for a privileged container.
+    pub(super) fn devices(&self, host: &HostConfig) -> Result<Vec<Device>> {
+        let mut devices: Vec<Device> = defaults::devices();
+        if host.privileged {
+            for device in host_devices() {
+                if !devices.iter().any(|own| own.path == device.path) {
+                    devices.push(device);
+                }
+            }
+        }
+        for asked in &host.resources.devices {
+            for device in device_nodes(asked)? {
+                devices.retain(|own| own.path != device.path);
+                devices.push(device);
+            }
+        }
+        Ok(devices)
+    }
+}
+
+/// Limits and device rules for the cgroup.
+pub(super) fn limits(resources: &Resources, privileged: bool, devices: &[Device]) -> Result<Limits> {
+    let some = |value: i64| (value != 0).then_some(value);
+    let text = |value: &str| (!value.is_empty()).then(|| value.to_owned());
+    let mut limits = Limits {
+        cpu_shares: some(resources.cpu_shares).map(i64::unsigned_abs),
+        cpu_quota: some(resources.cpu_quota),
+        cpu_period: some(resources.cpu_period).map(i64::unsigned_abs),
+        cpuset_cpus: text(&resources.cpuset_cpus),
+        cpuset_mems: text(&resources.cpuset_mems),
+        memory: some(resources.memory),
+        memory_swap: match (resources.memory, resources.memory_swap) {
+            // Docker's default: as much swap again as memory.
+            (memory, 0) if memory > 0 => Some(memory.saturating_mul(2)),
+            (_, swap) => some(swap),
+        },
+        swap_is_default: resources.memory_swap == 0,
+        memory_reservation: some(resources.memory_reservation),
+        swappiness: resources.memory_swappiness.and_then(|value| u64::try_from(value).ok()),
+        oom_kill_disable: resources.oom_kill_disable.unwrap_or(false),
+        pids: resources.pids_limit.filter(|limit| *limit != 0),
+        blkio_weight: (resources.blkio_weight != 0).then_some(resources.blkio_weight),
+        ..Limits::default()
+    };
+    if resources.nano_cpus > 0 {
+        limits.set_nano_cpus(resources.nano_cpus.unsigned_abs());
+    }
+    limits.devices = if privileged {
+        vec![DeviceRule::all(true)]
+    } else {
+        defaults::device_rules()
+    };
+    if !privileged {
+        for asked in &resources.devices {
+            for node in devices.iter().filter(|node| node.path.starts_with(in_container(asked))) {
+                let kind = if node.kind == DeviceKind::Block { 'b' } else { 'c' };
+                let access = if asked.cgroup_permissions.is_empty() {
+                    "rwm"
+                } else {
+                    &asked.cgroup_permissions
+                };
+                limits.devices.push(DeviceRule::parse(
+                    true,
+                    &format!("{kind} {}:{} {access}", node.major, node.minor),
+                )?);
+            }
+        }
+        for rule in &resources.device_cgroup_rules {
+            limits.devices.push(DeviceRule::parse(true, rule)?);
+        }
+    }
+    Ok(limits)
+}
+
+/// Only the limits in which `new` differs from `old`; device rules are not touched.
+pub(crate) fn changed_limits(old: &Resources, new: &Resources) -> Result<Limits> {
+    let (old, new) = (limits(old, true, &[])?, limits(new, true, &[])?);
+    fn change<T: PartialEq>(old: Option<T>, new: Option<T>) -> Option<T> {
+        if old == new { None } else { new }
+    }
+    Ok(Limits {
+        cpu_shares: change(old.cpu_shares, new.cpu_shares),
+        cpu_quota: change(old.cpu_quota, new.cpu_quota),
+        cpu_period: change(old.cpu_period, new.cpu_period),
+        cpuset_cpus: change(old.cpuset_cpus, new.cpuset_cpus),
+        cpuset_mems: change(old.cpuset_mems, new.cpuset_mems),
+        // The kernel's order of the two writes depends on both.
+        memory: if (old.memory, old.memory_swap) == (new.memory, new.memory_swap) {
+            None
+        } else {
+            new.memory
+        },
+        memory_swap: if (old.memory, old.memory_swap) == (new.memory, new.memory_swap) {
+            None
+        } else {
+            new.memory_swap
+        },
+        memory_reservation: change(old.memory_reservation, new.memory_reservation),
+        swappiness: change(old.swappiness, new.swappiness),
+        pids: change(old.pids, new.pids),
+        blkio_weight: change(old.blkio_weight, new.blkio_weight),
+        ..Limits::default()
+    })
+}
+
+pub(super) fn in_container(device: &spec::Device) -> PathBuf {
+    PathBuf::from(if device.path_in_container.is_empty() {
+        &device.path_on_host
+    } else {
+        &device.path_in_container
+    })
+}
+
+/// The node, or all nodes of a folder, that `--device` names.
+pub(super) fn device_nodes(asked: &spec::Device) -> Result<Vec<Device>> {
+    let path = PathBuf::from(&asked.path_on_host);
+    let missing = |source| Error::Io {
+        doing: format!("gather device information for \"{}\"", asked.path_on_host),
+        source,
+    };
+    let meta = std::fs::metadata(&path).map_err(missing)?;
+    let mut nodes = Vec::new();
+    if meta.is_dir() {
+        collect_devices(&path, &in_container(asked), &mut nodes);
+    } else if let Some(device) = device_of(&meta, in_container(asked)) {
+        nodes.push(device);
+    }
+    if nodes.is_empty() {
+        return Err(Error::invalid(format!(
+            "error gathering device information: not a device node: {}",
+            asked.path_on_host
+        )));
+    }
+    Ok(nodes)
+}
+
+pub(super) fn device_of(meta: &std::fs::Metadata, path: PathBuf) -> Option<Device> {
+    use std::os::unix::fs::{FileTypeExt, MetadataExt};
+    let kind = match meta.file_type() {
+        kind if kind.is_char_device() => DeviceKind::Char,
+        kind if kind.is_block_device() => DeviceKind::Block,
+        _ => return None,
+    };
+    Some(Device {
+        path,
+        kind,
+        major: nix::sys::stat::major(meta.rdev()) as u32,
+        minor: nix::sys::stat::minor(meta.rdev()) as u32,
+        mode: meta.mode() & 0o7777,
+        uid: meta.uid(),
+        gid: meta.gid(),
+    })
+}
+
+pub(super) fn collect_devices(folder: &std::path::Path, target: &std::path::Path, nodes: &mut Vec<Device>) {
+    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    for entry in entries.flatten() {
+        let (path, target) = (entry.path(), target.join(entry.file_name()));
+        match std::fs::symlink_metadata(&path) {
+            Ok(meta) if meta.is_dir() => collect_devices(&path, &target, nodes),
+            Ok(meta) => nodes.extend(device_of(&meta, target)),
+            Err(_) => {}
+        }
+    }
+}
+
+/// Every device of the host but those that the container has instances of its own of.
+pub(super) fn host_devices() -> Vec<Device> {
+    let mut nodes = Vec::new();
+    let Ok(entries) = std::fs::read_dir("/dev") else {
+        return nodes;
+    };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        if ["pts", "shm", "fd", "mqueue", "console", "ptmx"]
+            .iter()
+            .any(|own| name == *own)
+        {
+            continue;
+        }
+        let (path, target) = (entry.path(), PathBuf::from("/dev").join(&name));
+        match std::fs::symlink_metadata(&path) {
+            Ok(meta) if meta.is_dir() => collect_devices(&path, &target, &mut nodes),
+            Ok(meta) => nodes.extend(device_of(&meta, target)),
+            Err(_) => {}
+        }
+    }
+    nodes
+}
