@@ -4,9 +4,15 @@ use std::fs::{self, File};
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use nix::fcntl::{Flock, FlockArg};
+
+/// A daemon that was killed while it started a shim leaves a child with the lock's descriptor until that child's `exec`
+/// closes it: a lock that does not go away for this long is somebody's.
+const PATIENCE: Duration = Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// Held while the daemon runs; removes the file.
 #[derive(Debug)]
@@ -35,18 +41,26 @@ pub fn claim(path: &Path) -> anyhow::Result<Pidfile> {
         .truncate(false)
         .mode(0o644)
         .open(path);
-    let mut lock = match Flock::lock(open.with_context(doing)?, FlockArg::LockExclusiveNonblock) {
-        Ok(lock) => lock,
-        Err((mut file, nix::Error::EWOULDBLOCK)) => {
-            let mut holder = String::new();
-            let _ = file.read_to_string(&mut holder);
-            bail!(
-                "process {} is still running with the pidfile {}; stop it first",
-                holder.trim(),
-                path.display()
-            );
+    let mut file = open.with_context(doing)?;
+    let patience = Instant::now() + PATIENCE;
+    let mut lock = loop {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => break lock,
+            Err((busy, nix::Error::EWOULDBLOCK)) if Instant::now() < patience => {
+                file = busy;
+                std::thread::sleep(PAUSE);
+            }
+            Err((mut busy, nix::Error::EWOULDBLOCK)) => {
+                let mut holder = String::new();
+                let _ = busy.read_to_string(&mut holder);
+                bail!(
+                    "process {} is still running with the pidfile {}; stop it first",
+                    holder.trim(),
+                    path.display()
+                );
+            }
+            Err((_, error)) => return Err(error).with_context(doing),
         }
-        Err((_, error)) => return Err(error).with_context(doing),
     };
     lock.set_len(0).with_context(doing)?;
     lock.rewind().with_context(doing)?;

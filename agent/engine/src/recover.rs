@@ -137,8 +137,11 @@ impl Engine {
         let mut inner = container.lock();
         let was_live = inner.record.status.phase.is_live();
         let interrupted = matches!(inner.record.status.phase, Phase::Removing);
-        // The start that a crash cut short may have run to its end under the shim.
-        if was_live || (started && exit_record.is_some() && inner.record.status.phase != Phase::Exited) {
+        // Of this run, not of the one before it.
+        let finished = inner.record.status.finished_at;
+        let exit_record = exit_record.filter(|exit| finished.is_none_or(|finished| exit.at > finished));
+        // A run whose record was not written before the crash may have come to its end under the shim.
+        if was_live || (started && exit_record.is_some()) {
             let exit = exit_record.unwrap_or_else(|| Engine::exit_unknown(SystemTime::now()));
             let status = &mut inner.record.status;
             status.exits += 1;

@@ -21,6 +21,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
 /// Where the store lives and how much it takes from an archive.
 #[derive(Debug, Clone)]
@@ -147,8 +148,7 @@ impl Store {
         }
         let lock_path = root.join("lock");
         let lock = File::create(&lock_path).map_err(Error::io("create", &lock_path))?;
-        let lock =
-            Flock::lock(lock, FlockArg::LockExclusiveNonblock).map_err(|_| Error::Locked { path: root.clone() })?;
+        let lock = take_lock(lock).ok_or_else(|| Error::Locked { path: root.clone() })?;
         let (db, repaired) = Db::open(&root.join("meta.redb"))?;
         let trash = Trash::open(&root)?;
         let syncer = Syncer::new(&root)?;
@@ -268,6 +268,21 @@ fn names_in(dir: &Path) -> Result<Vec<std::ffi::OsString>> {
     entries
         .map(|e| e.map(|e| e.file_name()).map_err(Error::io("list", dir)))
         .collect()
+}
+
+/// How long a lock may stay with a child of a killed daemon that has not come to its `exec` yet.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+
+fn take_lock(mut file: File) -> Option<Flock<File>> {
+    let patience = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Some(lock),
+            Err((busy, nix::Error::EWOULDBLOCK)) if Instant::now() < patience => file = busy,
+            Err(_) => return None,
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 fn make_private(dir: &Path) -> Result<()> {
