@@ -106,15 +106,10 @@ impl Engine {
         let opened = tokio::task::spawn_blocking({
             let network = config.network.clone();
             move || {
-                let store = std::thread::scope(|scope| {
-                    // The two take their time in the kernel and on disk; neither needs the other.
-                    let store = scope.spawn(|| Store::open(agent_store::StoreConfig::new(store_root)));
-                    let network = Network::open(network);
-                    (store.join(), network)
-                });
-                let (store, network) = store;
-                let (store, recovered) = store.map_err(|_| Error::CutOff)??;
-                Ok::<_, Error>((store, recovered, network?))
+                // The store first: its lock keeps a second daemon out, which must not have touched the network by then.
+                let (store, recovered) = Store::open(agent_store::StoreConfig::new(store_root))?;
+                let network = Network::open(network)?;
+                Ok::<_, Error>((store, recovered, network))
             }
         })
         .await
