@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use agent_store::Batch;
 use nix::sys::signal::Signal;
 
 use super::state::{Denied, Phase, Request};
@@ -340,20 +339,10 @@ impl Engine {
             }
             container.admit(&container.lock(), Request::Rename)?;
             let claim = engine.index.claim(&name, &container.id)?;
-            let saved = {
-                let mut inner = container.lock();
-                inner.record.name.clone_from(&name);
-                let bytes = serde_json::to_vec(&inner.record).map_err(|source| Error::Record {
-                    what: format!("container {}", container.id),
-                    source,
-                })?;
-                let mut batch = Batch::new();
-                batch.put(create::TABLE, container.id.as_str(), bytes);
-                engine.store.db().commit(batch)
-            };
-            if let Err(error) = saved.await {
+            container.lock().record.name.clone_from(&name);
+            if let Err(error) = engine.save_now(&container).await {
                 container.lock().record.name = old;
-                return Err(error.into());
+                return Err(error);
             }
             claim.keep();
             engine.index.release_name(&old);

@@ -2,11 +2,9 @@
 
 use std::sync::Arc;
 
-use agent_store::Batch;
-
 use super::spec::{Resources, RestartPolicy};
 use super::state::Phase;
-use super::{Container, create, plan, validate};
+use super::{Container, plan, validate};
 use crate::Engine;
 use crate::error::{Error, Result};
 use crate::events::EventKind;
@@ -93,18 +91,8 @@ impl Engine {
                     .blocking(move |engine| Ok(engine.cgroups.update(&cgroup, &limits)?))
                     .await?;
             }
-            let saved = {
-                let mut inner = container.lock();
-                inner.record.host = host;
-                let bytes = serde_json::to_vec(&inner.record).map_err(|source| Error::Record {
-                    what: format!("container {}", container.id),
-                    source,
-                })?;
-                let mut batch = Batch::new();
-                batch.put(create::TABLE, container.id.as_str(), bytes);
-                engine.store.db().commit(batch)
-            };
-            saved.await?;
+            container.lock().record.host = host;
+            engine.save_now(&container).await?;
             engine.journal.record(
                 EventKind::Container,
                 "update",

@@ -207,13 +207,13 @@ impl Engine {
     ///
     /// # Errors
     /// `Conflict` while containers use it, or several repositories name it, unless `force` helps.
-    pub async fn remove_image(&self, name: &str, force: bool, prune: bool) -> Result<Vec<RemovedPart>> {
+    pub async fn remove_image(&self, name: &str, force: bool) -> Result<Vec<RemovedPart>> {
         let (engine, name) = (self.clone(), name.to_owned());
-        self.detached(async move { engine.remove_image_now(&name, force, prune).await })
+        self.detached(async move { engine.remove_image_now(&name, force).await })
             .await
     }
 
-    async fn remove_image_now(&self, name: &str, force: bool, _prune: bool) -> Result<Vec<RemovedPart>> {
+    async fn remove_image_now(&self, name: &str, force: bool) -> Result<Vec<RemovedPart>> {
         let image = self.find_image(name)?;
         let by_id = !self.is_name_of(&image, name);
         let mut removed = Vec::new();
@@ -231,7 +231,7 @@ impl Engine {
                 removed.push(RemovedPart::Untagged(familiar));
                 return Ok(removed);
             }
-            if let Some(user) = self.user_of(&image.id, force) {
+            if let Some(user) = self.user_of(&image.id) {
                 let why = format!(
                     "conflict: unable to remove repository reference \"{name}\" (must force) - container {} is using its referenced image {}",
                     user.0,
@@ -258,7 +258,7 @@ impl Engine {
                     image.id.short()
                 )));
             }
-            if let Some((user, live)) = self.user_of(&image.id, false) {
+            if let Some((user, live)) = self.user_of(&image.id) {
                 let (how, what) = if live {
                     ("cannot be forced", "running")
                 } else {
@@ -313,7 +313,7 @@ impl Engine {
     }
 
     /// A container that uses the image, a live one first: short id and whether it lives.
-    fn user_of(&self, id: &Digest, _any: bool) -> Option<(String, bool)> {
+    fn user_of(&self, id: &Digest) -> Option<(String, bool)> {
         let mut stopped = None;
         for container in self.index.all() {
             let inner = container.lock();
@@ -347,7 +347,7 @@ impl Engine {
                     continue;
                 }
                 let size = image.size;
-                match engine.remove_image_now(image.id.as_str(), true, true).await {
+                match engine.remove_image_now(image.id.as_str(), true).await {
                     Ok(parts) => {
                         removed.extend(parts);
                         freed += size;

@@ -50,7 +50,8 @@ pub async fn delete(State(engine): State<Engine>, Target(name): Target, query: Q
         return Err(ApiError::unsupported("removing single platforms of an image"));
     }
     let removed = engine
-        .remove_image(&name, query.flag("force"), !query.flag("noprune"))
+        // `noprune` keeps untagged parent images; this store has none, a layer is no image here.
+        .remove_image(&name, query.flag("force"))
         .await?;
     Ok(reply::ok(&removed.into_iter().map(item).collect::<Vec<_>>()))
 }
