@@ -31,6 +31,7 @@ fn fs(target: &str, fstype: &str, flags: u64, data: &str) -> Mount {
         recursive_clear: 0,
         propagation: 0,
         optional: false,
+        id_map: None,
     }
 }
 
@@ -59,8 +60,7 @@ fn plan(run: usize, folder: &Path, rootfs: &Path, argv: &[&str]) -> Plan {
                 }],
             },
             cgroup: cgroup(run),
-            stdin: Stdin::Null,
-            terminal: None,
+            ..Head::default()
         },
         root: Root::Overlay {
             lower: vec![rootfs.into()],
@@ -152,8 +152,9 @@ fn plan(run: usize, folder: &Path, rootfs: &Path, argv: &[&str]) -> Plan {
                 value: 0,
                 strict: false,
             }),
+            ..ProcessPlan::default()
         },
-        init: false,
+        ..Plan::default()
     }
 }
 

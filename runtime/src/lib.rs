@@ -5,16 +5,17 @@
 //!            launcher (host)       proto, log
 //! ```
 //!
-//! Without the feature `host` this crate is what the shim needs and no more: the plan, the protocol, the log writer.
-//! The feature `host` adds the daemon's side: OCI types, profiles, cgroup planning, the launcher of shims.
+//! Without features this crate is what the shim needs and no more: the plan, the protocol, the log writer.
+//! The feature `spec` adds what makes plans: OCI types, profiles, cgroup planning. The feature `host` adds the
+//! daemon's side: the launcher of shims, the reader of logs.
 
 #![forbid(unsafe_code)]
 
-#[cfg(feature = "host")]
+#[cfg(feature = "spec")]
 pub mod capabilities;
-#[cfg(feature = "host")]
+#[cfg(feature = "spec")]
 pub mod cgroup;
-#[cfg(feature = "host")]
+#[cfg(feature = "spec")]
 pub mod defaults;
 pub mod exit;
 #[cfg(feature = "host")]
@@ -22,10 +23,10 @@ pub mod launcher;
 pub mod log;
 pub mod plan;
 pub mod proto;
-#[cfg(feature = "host")]
+#[cfg(feature = "spec")]
 pub mod seccomp;
-#[cfg(feature = "host")]
 pub mod signal;
-#[cfg(feature = "host")]
+#[cfg(feature = "spec")]
 pub mod spec;
+pub mod start_error;
 pub mod wire;

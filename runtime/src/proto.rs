@@ -18,7 +18,7 @@ use crate::plan::ExecPlan;
 use crate::wire::{Blob, wire_enum, wire_struct};
 
 /// Raised with every change of a message or of the plan. A shim that outlived an upgrade may speak an older one.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Plans up to this size travel inside the message, larger ones in a sealed memory file. Far below the default send
 /// buffer (208 KiB), of which other messages take their part.
@@ -200,5 +200,23 @@ wire_enum! {
         26 => Socket,
         /// The child went away without a word.
         27 => Vanished,
+        /// Users of a user namespace.
+        28 => IdMap,
+        /// A hook.
+        29 => Hook,
+        /// The scheduler, io priority, affinity, personality or memory policy.
+        30 => Tuning,
+        /// A label of a security module.
+        31 => Label,
+        /// Clocks of a time namespace.
+        32 => Time,
+        /// A network interface.
+        33 => NetDevice,
+        /// Cache and memory bandwidth classes.
+        34 => Rdt,
+        /// The agent that decides about system calls.
+        35 => Listener,
+        /// The session keyring.
+        36 => Keyring,
     }
 }

@@ -7,20 +7,20 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use nix::sys::stat::Mode;
 use runtime::exit::write_exit;
 use runtime::log::LogWriter;
-use runtime::plan::{CgroupJoin, ExecPlan, Head};
+use runtime::plan::{ExecPlan, Head};
 use runtime::proto::{ExitStatus, Failure, INIT, Step, Streams, Time};
+use runtime_container::failure::{At, Result, failure};
+use runtime_container::{Entered, cgroup};
 use runtime_sys::clone::{Ended, reap};
 use runtime_sys::epoll::{Epoll, READ};
 use runtime_sys::seqpacket;
 
-use crate::child::failure::{At, Result, failure};
 use crate::process::Process;
 use crate::pump::Context;
 use crate::token::Token;
-use crate::{Shim, cgroup, spawn};
+use crate::{Shim, spawn};
 
 /// How long a daemon that is there has to record an exit before the shim does so too; one that goes away loses its turn
 /// at once. The daemon's record makes ours superfluous, and a synced file costs more than all else at a container's end.
@@ -59,18 +59,8 @@ impl Container {
         epoll: &Epoll,
     ) -> Result<Container> {
         let head = Head::of_plan(plan).map_err(|error| failure(Step::Plan, "", Errno::EINVAL, error.to_string()))?;
-        // v1: the child joins by itself, later; the groups are made while it mounts. v2: it is cloned into its group.
-        let late = matches!(head.cgroup.join, CgroupJoin::Tasks { .. });
-        if !late {
-            cgroup::make(&head.cgroup)?;
-        }
-        let undo = |head: &Head| cgroup::remove(&head.cgroup, CGROUP_PATIENCE);
-        let mut init = spawn::container(shim, &head, plan, joined, asked_by, epoll).inspect_err(|_| {
-            if !late {
-                undo(&head);
-            }
-        })?;
-        let prepared = Container::prepare(&head, &mut init, clients, late, epoll);
+        let mut init = spawn::container(shim, &head, plan, joined, asked_by, epoll)?;
+        let prepared = Container::prepare(&head, &mut init, clients, epoll);
         match prepared {
             Ok((log, listener)) => Ok(Container {
                 mounts: mount_namespace(shim, init.pid),
@@ -89,7 +79,7 @@ impl Container {
             Err(failure) => {
                 let _ = init.signal(libc::SIGKILL);
                 let _ = reap(init.pid, true);
-                undo(&head);
+                cgroup::remove(&head.cgroup, CGROUP_PATIENCE);
                 Err(failure)
             }
         }
@@ -100,13 +90,8 @@ impl Container {
         head: &Head,
         init: &mut Process,
         clients: Vec<(OwnedFd, Streams)>,
-        late: bool,
         epoll: &Epoll,
     ) -> Result<(LogWriter, OwnedFd)> {
-        if late {
-            cgroup::make(&head.cgroup)?;
-        }
-        init.cgroups_are_ready();
         for (socket, streams) in clients {
             init.pump
                 .attach(socket, streams, epoll)
@@ -192,7 +177,7 @@ impl Container {
         }
         let number = self.next_exec;
         self.next_exec += 1;
-        let mut process = spawn::exec(shim, number, plan, &self.init, &self.head.cgroup, asked_by, epoll)?;
+        let mut process = spawn::exec(shim, number, plan, self.entered(), asked_by, epoll)?;
         if let Some((socket, streams)) = client {
             process
                 .pump
@@ -201,6 +186,20 @@ impl Container {
         }
         self.execs.push(process);
         Ok(())
+    }
+
+    /// The container, for a process that enters it.
+    fn entered(&self) -> Entered<'_> {
+        let namespaces = &self.head.namespaces;
+        Entered {
+            init: self.init.pidfd.as_fd(),
+            pid: self.init.pid,
+            namespaces: namespaces
+                .joined
+                .iter()
+                .fold(namespaces.new, |all, joined| all | joined.kind),
+            cgroup: &self.head.cgroup,
+        }
     }
 
     /// A process has ended: reads its output to the end and says how it ended. The first process takes along what its
@@ -300,13 +299,7 @@ fn listen(path: &Path) -> io::Result<OwnedFd> {
 /// The mount namespace of our unreaped child; `None` costs only time at its end.
 fn mount_namespace(shim: &Shim, pid: i32) -> Option<OwnedFd> {
     let path = format!("{pid}/ns/mnt");
-    nix::fcntl::openat(
-        &shim.proc,
-        path.as_str(),
-        OFlag::O_RDONLY | OFlag::O_CLOEXEC,
-        Mode::empty(),
-    )
-    .ok()
+    shim.host.open_proc(&path, OFlag::O_RDONLY).ok()
 }
 
 fn log_path(head: &Head) -> std::ffi::OsString {

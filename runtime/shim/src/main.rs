@@ -11,8 +11,6 @@
 
 #![forbid(unsafe_code)]
 
-mod cgroup;
-mod child;
 mod client;
 mod connection;
 mod container;
@@ -25,25 +23,16 @@ mod token;
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
-use runtime_sys::clone::SingleThread;
+use runtime_container::Host;
 use runtime_sys::{fd, privilege, signals};
 
 /// What a shim has before it is told what to run.
 pub struct Shim {
-    /// One thread: clones may be made.
-    pub single: SingleThread,
-    /// The host's procfs.
-    pub proc: OwnedFd,
-    /// The host's null device.
-    pub null: OwnedFd,
-    /// The pid namespace to come back to.
-    pub pid_namespace: OwnedFd,
+    /// What containers are made with.
+    pub host: Host,
     /// Readable when a child has ended.
     pub child_events: OwnedFd,
-    /// The shim protects itself from the OOM killer; its children must not inherit that.
-    pub oom_score_lowered: bool,
     /// The daemon that started us.
     pub daemon: OwnedFd,
 }
@@ -73,25 +62,15 @@ fn prepare() -> std::io::Result<Shim> {
     nix::unistd::chdir("/")?;
     // Modes in the plan are meant as they stand.
     nix::sys::stat::umask(Mode::empty());
-    let null = nix::fcntl::open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())?;
-    if !child::is_null(&null) {
-        return Err(std::io::Error::other("/dev/null is not the null device"));
-    }
-    let daemon = fd::take_stdin(null.as_fd())?;
+    let mut host = Host::open()?;
+    let daemon = fd::take_stdin(host.null.as_fd())?;
     fd::set_nonblocking(daemon.as_fd(), true)?;
-    let proc = child::host_proc()?;
-    let pid_namespace = child::own_pid_namespace(proc.as_fd())?;
-    let single = SingleThread::claim()?;
     let child_events = signals::child_events()?;
     // What starts containers must not be the first to go when memory is short. Best effort: lowering takes a right.
-    let oom_score_lowered = std::fs::write("/proc/self/oom_score_adj", "-999").is_ok();
+    host.oom_score_lowered = std::fs::write("/proc/self/oom_score_adj", "-999").is_ok();
     Ok(Shim {
-        single,
-        proc,
-        null,
-        pid_namespace,
+        host,
         child_events,
         daemon,
-        oom_score_lowered,
     })
 }

@@ -34,7 +34,7 @@ pub struct Server {
 pub fn serve(mut shim: Shim) {
     let Ok(daemon) = shim.daemon.try_clone() else { return };
     // The connection owns the socket; what stays in its place is the null device.
-    if let Ok(null) = shim.null.try_clone() {
+    if let Ok(null) = shim.host.null.try_clone() {
         shim.daemon = null;
     }
     let (Ok(epoll), Ok(buffer)) = (Epoll::new(), Scratch::new(BUFFER)) else {

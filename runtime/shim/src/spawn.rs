@@ -1,22 +1,18 @@
-//! Making processes: pipes, the socket to the child, the clone.
+//! Making processes: pipes, and whom they belong to.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::os::fd::{AsFd, OwnedFd};
 
 use nix::fcntl::OFlag;
-use nix::sched::CloneFlags;
 use nix::unistd::pipe2;
-use runtime::plan::{CgroupJoin, CgroupPlan, ExecPlan, Head, Stdin};
+use runtime::plan::{ExecPlan, Head, Stdin};
 use runtime::proto::{INIT, Step};
-use runtime_sys::clone::{Cloned, clone3};
+use runtime_container::failure::{At, Result};
+use runtime_container::{Entered, Exec, Options, Spawned, Start};
 use runtime_sys::epoll::Epoll;
-use runtime_sys::seqpacket;
 
-use crate::child::failure::{At, Result};
-use crate::child::{self, Inherited};
+use crate::Shim;
 use crate::process::Process;
 use crate::pump::Pump;
-use crate::{Shim, cgroup};
 
 /// The ends of a process' pipes, where it has no terminal.
 struct Pipes {
@@ -46,19 +42,29 @@ impl Pipes {
         }
         Ok(pipes)
     }
-}
 
-/// What to do in the child.
-enum Job<'a> {
-    Container {
-        plan: &'a [u8],
-        joined: &'a [OwnedFd],
-    },
-    Exec {
-        plan: &'a ExecPlan,
-        init: BorrowedFd<'a>,
-        tasks: &'a [PathBuf],
-    },
+    fn options(&self) -> Options<'_> {
+        Options {
+            streams: self.theirs.each_ref().map(|end| end.as_ref().map(AsFd::as_fd)),
+            bound: true,
+            ..Options::default()
+        }
+    }
+
+    /// Our ends and the child become a process.
+    fn adopt(
+        self,
+        number: u32,
+        spawned: Spawned,
+        stdin: &Stdin,
+        asked_by: (u32, u32),
+        epoll: &Epoll,
+    ) -> Result<Process> {
+        let mut pump = Pump::new(number, stdin);
+        pump.set_pipes(self.input, self.outputs, epoll)
+            .at(Step::Streams, "pipes")?;
+        Process::new(number, spawned, pump, asked_by, epoll).at(Step::Streams, "socket")
+    }
 }
 
 /// Starts the set-up of a container.
@@ -70,110 +76,37 @@ pub fn container(
     asked_by: (u32, u32),
     epoll: &Epoll,
 ) -> Result<Process> {
-    let kind = CloneFlags::CLONE_NEWPID.bits() as u64;
-    let target = head.namespaces.joined.iter().find(|joined| joined.kind == kind);
-    let target = target
-        .and_then(|target| joined.get(target.fd as usize))
-        .map(AsFd::as_fd);
-    // The cgroup namespace is made by the child when it is in its cgroup.
-    let new = head.namespaces.new & !(CloneFlags::CLONE_NEWCGROUP.bits() as u64);
-    let cgroup = cgroup::folder(&head.cgroup).transpose()?;
-    let spawn = Spawn {
-        number: INIT,
-        namespaces: new,
-        pid_namespace: target,
-        cgroup: cgroup.as_ref(),
-        asked_by,
-    };
     let pipes = Pipes::new(&head.stdin, head.terminal.is_some())?;
-    spawn.run(shim, pipes, &head.stdin, &Job::Container { plan, joined }, epoll)
+    let start = Start {
+        head,
+        plan,
+        joined,
+        options: pipes.options(),
+    };
+    let spawned = runtime_container::container(&shim.host, &start)?;
+    pipes.adopt(INIT, spawned, &head.stdin, asked_by, epoll)
 }
 
-/// Starts the set-up of a further process in the container whose first one is `init`.
+/// Starts the set-up of a further process in the container.
 pub fn exec(
     shim: &Shim,
     number: u32,
     plan: &ExecPlan,
-    init: &Process,
-    cgroups: &CgroupPlan,
+    container: Entered<'_>,
     asked_by: (u32, u32),
     epoll: &Epoll,
 ) -> Result<Process> {
-    let tasks: &[PathBuf] = match &cgroups.join {
-        CgroupJoin::Tasks { files } | CgroupJoin::Both { files, .. } => files,
-        CgroupJoin::None | CgroupJoin::Into { .. } => &[],
-    };
     // An exec has one client at most, whose end is that of the input.
     let stdin = match &plan.stdin {
         Stdin::Null => Stdin::Null,
         Stdin::Pipe { .. } => Stdin::Pipe { once: true },
     };
-    let attempt = |cgroup: Option<&OwnedFd>| {
-        let spawn = Spawn {
-            number,
-            namespaces: 0,
-            pid_namespace: Some(init.pidfd.as_fd()),
-            cgroup,
-            asked_by,
-        };
-        let pipes = Pipes::new(&plan.stdin, plan.terminal.is_some())?;
-        let init = init.pidfd.as_fd();
-        spawn.run(shim, pipes, &stdin, &Job::Exec { plan, init, tasks }, epoll)
+    let pipes = Pipes::new(&plan.stdin, plan.terminal.is_some())?;
+    let exec = Exec {
+        plan,
+        container,
+        options: pipes.options(),
     };
-    let cgroup = cgroup::folder(cgroups).transpose()?;
-    match attempt(cgroup.as_ref()) {
-        // A v2 group whose children have controllers may hold no process itself: an init system in the container has
-        // divided its group. Then the exec goes where the first process is.
-        Err(failure) if failure.step == Step::Clone && failure.errno == libc::EBUSY => {
-            let below = cgroup::folder_of(cgroups, shim.proc.as_fd(), init.pid)?;
-            attempt(below.as_ref())
-        }
-        other => other,
-    }
-}
-
-struct Spawn<'a> {
-    number: u32,
-    namespaces: u64,
-    /// A pid namespace (or a process in it) to make the child in.
-    pid_namespace: Option<BorrowedFd<'a>>,
-    cgroup: Option<&'a OwnedFd>,
-    asked_by: (u32, u32),
-}
-
-impl Spawn<'_> {
-    fn run(self, shim: &Shim, pipes: Pipes, stdin: &Stdin, job: &Job<'_>, epoll: &Epoll) -> Result<Process> {
-        let (ours, theirs) = seqpacket::pair().at(Step::Streams, "socket")?;
-        if let Some(target) = self.pid_namespace {
-            nix::sched::setns(target, CloneFlags::CLONE_NEWPID).at(Step::Join, "pid namespace")?;
-        }
-        let cloned = clone3(&shim.single, self.namespaces, self.cgroup.map(AsFd::as_fd));
-        if let Ok(Cloned::Child) = cloned {
-            let inherited = Inherited {
-                sync: theirs.as_fd(),
-                streams: pipes.theirs.each_ref().map(|end| end.as_ref().map(AsFd::as_fd)),
-                proc: shim.proc.as_fd(),
-                null: shim.null.as_fd(),
-                oom_score_lowered: shim.oom_score_lowered,
-                single: &shim.single,
-            };
-            drop(ours);
-            match job {
-                Job::Container { plan, joined } => child::container(&inherited, plan, joined),
-                Job::Exec { plan, init, tasks } => child::exec(&inherited, plan, *init, tasks),
-            }
-        }
-        if self.pid_namespace.is_some() {
-            // Our own: it was there before, and nothing but its end could take it away.
-            nix::sched::setns(&shim.pid_namespace, CloneFlags::CLONE_NEWPID).at(Step::Join, "own pid namespace")?;
-        }
-        let (pid, pidfd) = match cloned.at(Step::Clone, "")? {
-            Cloned::Parent { pid, pidfd } => (pid, pidfd),
-            Cloned::Child => unreachable!("the child never returns"),
-        };
-        let mut pump = Pump::new(self.number, stdin);
-        pump.set_pipes(pipes.input, pipes.outputs, epoll)
-            .at(Step::Streams, "pipes")?;
-        Process::new(self.number, pid, pidfd, pump, ours, self.asked_by, epoll).at(Step::Streams, "socket")
-    }
+    let spawned = runtime_container::exec(&shim.host, &exec)?;
+    pipes.adopt(number, spawned, &stdin, asked_by, epoll)
 }

@@ -218,6 +218,7 @@ fn v1_cgroups(options: &MountOptions, safe: MsFlags, readonly: MsFlags, mounts: 
                     propagation: 0,
                     // A hierarchy that this container did not join.
                     optional: true,
+                    id_map: None,
                 },
                 None => fs_mount(target, "cgroup", controllers, safe | readonly),
             });
@@ -245,6 +246,7 @@ fn fs_mount(target: impl Into<PathBuf>, fstype: &str, data: &str, flags: MsFlags
         recursive_clear: 0,
         propagation: 0,
         optional: false,
+        id_map: None,
     }
 }
 

@@ -9,12 +9,13 @@ use std::time::SystemTime;
 use tokio::sync::watch;
 use tracing::debug;
 
-use super::error::{ShimError, StartError};
+use super::error::ShimError;
 use super::link::{Answer, Link, Presence, Progress, ended, unseen};
 use super::{Attach, sealed};
 use crate::exit::{Exit, read_exit};
 use crate::plan::ExecPlan;
 use crate::proto::{INIT, INLINE_PLAN, Request};
+use crate::start_error::StartError;
 use crate::wire::Wire;
 
 /// A running container's shim. Cheap to clone; dropping the last one disconnects, and the shim lives on.

@@ -17,10 +17,11 @@ use tracing::debug;
 use runtime_sys::seqpacket;
 
 use super::client::Shim;
-use super::error::{ShimError, StartError};
+use super::error::ShimError;
 use super::pool::{Warm, reap};
 use crate::exit::Exit;
 use crate::proto::{Event, INIT, Request, Time, VERSION};
+use crate::start_error::StartError;
 use crate::wire::Wire;
 
 /// How far a process is.

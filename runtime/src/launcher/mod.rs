@@ -13,8 +13,9 @@ mod error;
 mod link;
 mod pool;
 
+pub use crate::start_error::{StartError, StartErrorKind};
 pub use client::{ExecHandle, Shim};
-pub use error::{LauncherError, ShimError, StartError, StartErrorKind};
+pub use error::{LauncherError, ShimError};
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

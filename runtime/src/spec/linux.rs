@@ -1,43 +1,12 @@
 //! The `linux` part of a configuration: namespaces, devices, settings.
 
-use super::{Result, SpecError, check_path, invalid, unsupported};
+use super::{Result, SpecError, check_path, invalid};
 use crate::defaults;
-use crate::plan::{Device, DeviceKind, JoinedNamespace, Namespaces};
+use crate::plan::{Device, DeviceKind, JoinedNamespace, Namespaces, NetDevice, TimeOffset};
 use nix::mount::MsFlags;
 use nix::sched::CloneFlags;
 use oci_spec::runtime::{Linux, LinuxDevice, LinuxDeviceType, LinuxNamespaceType};
 use std::path::PathBuf;
-
-pub(super) fn refuse(linux: &Linux) -> Result<()> {
-    let text = |value: &Option<String>| value.as_ref().is_some_and(|value| !value.is_empty());
-    for (name, present) in [
-        (
-            "linux.netDevices",
-            linux.net_devices().as_ref().is_some_and(|map| !map.is_empty()),
-        ),
-        (
-            "linux.uidMappings",
-            linux.uid_mappings().as_ref().is_some_and(|list| !list.is_empty()),
-        ),
-        (
-            "linux.gidMappings",
-            linux.gid_mappings().as_ref().is_some_and(|list| !list.is_empty()),
-        ),
-        ("linux.mountLabel", text(linux.mount_label())),
-        ("linux.intelRdt", linux.intel_rdt().is_some()),
-        ("linux.memoryPolicy", linux.memory_policy().is_some()),
-        ("linux.personality", linux.personality().is_some()),
-        (
-            "linux.timeOffsets",
-            linux.time_offsets().as_ref().is_some_and(|map| !map.is_empty()),
-        ),
-    ] {
-        if present {
-            return unsupported(name);
-        }
-    }
-    Ok(())
-}
 
 pub(super) fn namespaces(linux: &Linux) -> Result<(Namespaces, Vec<PathBuf>)> {
     let mut out = Namespaces {
@@ -54,9 +23,8 @@ pub(super) fn namespaces(linux: &Linux) -> Result<(Namespaces, Vec<PathBuf>)> {
             LinuxNamespaceType::Ipc => CloneFlags::CLONE_NEWIPC,
             LinuxNamespaceType::Pid => CloneFlags::CLONE_NEWPID,
             LinuxNamespaceType::Network => CloneFlags::CLONE_NEWNET,
-            LinuxNamespaceType::User | LinuxNamespaceType::Time => {
-                return unsupported(format!("a namespace of type {} in linux.namespaces", namespace.typ()));
-            }
+            LinuxNamespaceType::User => CloneFlags::CLONE_NEWUSER,
+            LinuxNamespaceType::Time => CloneFlags::from_bits_retain(TIME as i32),
         };
         let kind = flag.bits() as u64;
         if seen & kind != 0 {
@@ -65,9 +33,6 @@ pub(super) fn namespaces(linux: &Linux) -> Result<(Namespaces, Vec<PathBuf>)> {
         seen |= kind;
         match namespace.path().as_ref().filter(|path| !path.as_os_str().is_empty()) {
             None => out.new |= kind,
-            Some(_) if flag == CloneFlags::CLONE_NEWNS => {
-                return unsupported("joining a mount namespace by linux.namespaces");
-            }
             Some(path) => {
                 check_path("linux.namespaces", path)?;
                 let fd = u32::try_from(joined.len()).unwrap_or(u32::MAX);
@@ -76,10 +41,70 @@ pub(super) fn namespaces(linux: &Linux) -> Result<(Namespaces, Vec<PathBuf>)> {
             }
         }
     }
-    if out.new & CloneFlags::CLONE_NEWNS.bits() as u64 == 0 {
-        return invalid("linux.namespaces", "a container needs a mount namespace of its own");
-    }
     Ok((out, joined))
+}
+
+/// `CLONE_NEWTIME`, which `nix` lacks.
+pub(super) const TIME: u64 = 0x80;
+
+/// Clocks of a new time namespace.
+pub(super) fn time_offsets(linux: &Linux, namespaces: &Namespaces) -> Result<Vec<TimeOffset>> {
+    let mut out = Vec::new();
+    for (name, offset) in linux.time_offsets().iter().flatten() {
+        let clock = match &**name {
+            "monotonic" => nix::libc::CLOCK_MONOTONIC,
+            "boottime" => nix::libc::CLOCK_BOOTTIME,
+            other => return invalid("linux.timeOffsets", format!("{other:?} is not monotonic or boottime")),
+        };
+        let nanos = offset.nanosecs().unwrap_or(0);
+        if nanos >= 1_000_000_000 {
+            return invalid("linux.timeOffsets", format!("{nanos} ns are more than a second"));
+        }
+        out.push(TimeOffset {
+            clock,
+            seconds: offset.secs().unwrap_or(0),
+            nanos,
+        });
+    }
+    if !out.is_empty() && namespaces.new & TIME == 0 {
+        return invalid("linux.timeOffsets", "it needs a new time namespace");
+    }
+    out.sort_by_key(|offset| offset.clock);
+    Ok(out)
+}
+
+/// Interfaces that move into the container's network namespace.
+pub(super) fn net_devices(linux: &Linux, namespaces: &Namespaces) -> Result<Vec<NetDevice>> {
+    let mut out: Vec<NetDevice> = Vec::new();
+    for (name, device) in linux.net_devices().iter().flatten() {
+        let new_name = device
+            .name()
+            .clone()
+            .filter(|name| !name.is_empty())
+            .unwrap_or_else(|| name.clone());
+        for name in [name, &new_name] {
+            // dev_valid_name() of the kernel.
+            let fits = (1..16).contains(&name.len()) && !matches!(&**name, "." | "..");
+            if !fits || name.contains(|c: char| c == '/' || c == ':' || c.is_whitespace() || c == '\0') {
+                return invalid("linux.netDevices", format!("{name:?} is not the name of an interface"));
+            }
+        }
+        if out.iter().any(|other| other.new_name == new_name) {
+            return invalid("linux.netDevices", format!("two interfaces shall be called {new_name}"));
+        }
+        out.push(NetDevice {
+            name: name.clone(),
+            new_name,
+        });
+    }
+    if !out.is_empty() && !namespaces.has(CloneFlags::CLONE_NEWNET.bits() as u64) {
+        return invalid(
+            "linux.netDevices",
+            "it needs a network namespace of the container's own",
+        );
+    }
+    out.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(out)
 }
 
 pub(super) fn root_propagation(word: Option<&str>) -> Result<u64> {

@@ -10,24 +10,37 @@
 //! with each other (a host name needs a UTS namespace). A field that we do not carry out is refused by its name, never
 //! passed over; only annotations are, which are notes by definition.
 //!
-//! Deliberately absent, and refused: hooks, user and time namespaces, id-mapped mounts, AppArmor and SELinux labels,
-//! scheduling and memory policies, Intel RDT, moved network devices.
+//! Deliberately absent, and refused: fields of other platforms.
 
+mod hooks;
 mod linux;
+mod load;
 mod mounts;
+mod options;
 mod process;
+mod rdt;
+mod tuning;
+mod users;
 
 #[cfg(test)]
 mod tests;
 
-use crate::cgroup::{CgroupError, CgroupPath, Cgroups, Resources};
+use crate::cgroup::{CgroupError, CgroupPath, Cgroups, DeviceRule, Resources};
 use crate::defaults;
+pub use load::{load, load_process};
+pub(crate) use options::WORDS as MOUNT_WORDS;
+pub(crate) use process::{apparmor_enabled, selinux_enabled};
+pub(crate) use rdt::mounted as rdt_mounted;
+
 use crate::plan::{ConsoleSize, ExecPlan, Head, LogTarget, Plan, Root, Stdin, Symlink, User};
 use crate::seccomp::{self, Filter, Profile, SeccompError};
 use nix::sched::CloneFlags;
 use oci_spec::runtime::{Linux, LinuxResources, LinuxSeccomp, Process, Spec};
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+
+/// The version of the OCI runtime specification that we follow; files of any 1.x are read.
+pub const VERSION: &str = "1.3.0";
 
 /// Why a configuration is not carried out.
 #[derive(Debug, thiserror::Error)]
@@ -155,7 +168,6 @@ pub fn compile(spec: &Spec, host: &Host<'_>) -> Result<Compiled> {
     refuse_other_platforms(spec)?;
     let process = spec.process().as_ref().ok_or(SpecError::Missing("process"))?;
     let section = spec.linux().as_ref().ok_or(SpecError::Missing("linux"))?;
-    linux::refuse(section)?;
     let (namespaces, joined) = linux::namespaces(section)?;
     let has = |flag: CloneFlags| {
         let flag = flag.bits() as u64;
@@ -179,9 +191,9 @@ pub fn compile(spec: &Spec, host: &Host<'_>) -> Result<Compiled> {
     let no_resources = LinuxResources::default();
     let resources = section.resources().as_ref().unwrap_or(&no_resources);
     let mut limits = Resources::try_from(resources)?;
-    if limits.devices.iter().any(|rule| !rule.allow) {
-        limits.devices.extend(defaults::always_allowed());
-    }
+    // Nothing is allowed that the configuration does not allow, but for what no container works without.
+    limits.devices.insert(0, DeviceRule::all(false));
+    limits.devices.extend(defaults::always_allowed());
     let cgroup = cgroup_path(section, host)?;
     let (parent, leaf) = cgroup.split();
     let plan = match &parent {
@@ -208,9 +220,33 @@ pub fn compile(spec: &Spec, host: &Host<'_>) -> Result<Compiled> {
         },
         (None, None) => return Err(SpecError::Missing("root")),
     };
-    let mounts = mounts::compile(spec.mounts().as_deref().unwrap_or_default(), host, &cgroup)?;
+    let users = users::own(section, &namespaces)?;
+    let list = spec.mounts().as_deref().unwrap_or_default();
+    let mounts = mounts::compile(list, host, &cgroup, users.as_ref())?;
+    let hooks = hooks::compile(spec, hooks::state(spec, host.id, host.bundle))?;
+    let mut process_plan = process::compile(process, host.user.as_ref(), caps, &filter, false)?;
+    tuning::of_container(section, &mut process_plan.tuning)?;
+    let mount_label = section.mount_label().clone().unwrap_or_default();
+    if !mount_label.is_empty() && !selinux_enabled() {
+        return invalid("linux.mountLabel", "SELinux is not enabled on this machine");
+    }
+    let masked_paths = paths("linux.maskedPaths", section.masked_paths())?;
+    let readonly_root = spec.root().as_ref().and_then(|root| root.readonly()).unwrap_or(false);
     let mut readonly_paths = paths("linux.readonlyPaths", section.readonly_paths())?;
     readonly_paths.extend(mounts.readonly);
+    if namespaces.new & CloneFlags::CLONE_NEWNS.bits() as u64 == 0 {
+        // They would be the host's, or those of whoever owns the namespace.
+        let asked = [
+            ("mounts", !mounts.mounts.is_empty()),
+            ("linux.maskedPaths", !masked_paths.is_empty()),
+            ("linux.readonlyPaths", !readonly_paths.is_empty()),
+            ("root.readonly", readonly_root),
+        ];
+        if let Some((field, _)) = asked.into_iter().find(|(_, asked)| *asked) {
+            return invalid(field, "it needs a new mount namespace in linux.namespaces");
+        }
+    }
+    let bare = namespaces.new & CloneFlags::CLONE_NEWNS.bits() as u64 == 0 || mounts.foreign_dev;
     Ok(Compiled {
         plan: Plan {
             head: Head {
@@ -221,31 +257,44 @@ pub fn compile(spec: &Spec, host: &Host<'_>) -> Result<Compiled> {
                 cgroup: plan,
                 stdin: host.stdin.clone(),
                 terminal: terminal(process)?,
+                users,
+                id_maps: mounts.id_maps,
+                time_offsets: linux::time_offsets(section, &namespaces)?,
+                net_devices: linux::net_devices(section, &namespaces)?,
+                rdt: rdt::compile(section, host.id)?,
+                hooks: hooks.outside,
                 namespaces: namespaces.clone(),
             },
             root,
-            readonly_root: spec.root().as_ref().and_then(|root| root.readonly()).unwrap_or(false),
+            root_id_map: None,
+            readonly_root,
             root_propagation: linux::root_propagation(section.rootfs_propagation().as_deref())?,
             mounts: mounts.mounts,
-            devices: linux::devices(section)?,
-            symlinks: defaults::SYMLINKS
-                .iter()
-                .map(|(path, target)| Symlink {
-                    path: path.into(),
-                    target: target.into(),
-                })
-                .collect(),
-            masked_paths: paths("linux.maskedPaths", section.masked_paths())?,
+            devices: if bare { Vec::new() } else { linux::devices(section)? },
+            symlinks: if bare { Vec::new() } else { symlinks() },
+            masked_paths,
             readonly_paths,
             hostname,
             domainname,
             sysctls: linux::sysctls(section, &has)?,
-            process: process::compile(process, host.user.as_ref(), caps, &filter)?,
+            mount_label,
+            create_container: hooks.create_container,
+            start_container: hooks.start_container,
+            no_pivot: false,
+            process: process_plan,
             init: host.init,
         },
         joined,
         cgroup,
     })
+}
+
+fn symlinks() -> Vec<Symlink> {
+    let links = defaults::SYMLINKS.iter().map(|(path, target)| Symlink {
+        path: path.into(),
+        target: target.into(),
+    });
+    links.collect()
 }
 
 /// Turns the process of an exec into a plan, with `filter` as its container's.
@@ -255,7 +304,7 @@ pub fn compile(spec: &Spec, host: &Host<'_>) -> Result<Compiled> {
 pub fn compile_exec(process: &Process, user: Option<&User>, stdin: Stdin, filter: &Filter) -> Result<ExecPlan> {
     let caps = process::capabilities(process)?;
     Ok(ExecPlan {
-        process: process::compile(process, user, caps, filter)?,
+        process: process::compile(process, user, caps, filter, true)?,
         stdin,
         terminal: terminal(process)?,
     })
@@ -271,23 +320,7 @@ fn check_version(version: &str) -> Result<()> {
 }
 
 fn refuse_other_platforms(spec: &Spec) -> Result<()> {
-    let hooks = spec.hooks().as_ref().is_some_and(|hooks| {
-        let lists = [
-            hooks.create_runtime(),
-            hooks.create_container(),
-            hooks.start_container(),
-            hooks.poststart(),
-            hooks.poststop(),
-        ];
-        #[allow(deprecated)] // still in files
-        let prestart = hooks.prestart();
-        lists
-            .into_iter()
-            .chain([prestart])
-            .any(|list| list.as_ref().is_some_and(|list| !list.is_empty()))
-    });
     for (name, present) in [
-        ("hooks", hooks),
         ("solaris", spec.solaris().is_some()),
         ("windows", spec.windows().is_some()),
         ("vm", spec.vm().is_some()),
@@ -348,10 +381,7 @@ fn terminal(process: &Process) -> Result<Option<ConsoleSize>> {
 fn paths(field: &'static str, list: &Option<Vec<String>>) -> Result<Vec<PathBuf>> {
     list.iter()
         .flatten()
-        .map(|path| {
-            check_path(field, Path::new(path))?;
-            Ok(PathBuf::from(path))
-        })
+        .map(|path| clean(field, Path::new(path)))
         .collect()
 }
 
@@ -365,6 +395,23 @@ fn check_path(field: &str, path: &Path) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// A path inside the root, by its words alone: relative ones are meant from the root, and nothing is above it. (What
+/// symlinks in it mean is found out inside the root.)
+fn clean(field: &str, path: &Path) -> Result<PathBuf> {
+    if path.as_os_str().is_empty() || path.as_os_str().as_encoded_bytes().contains(&0) {
+        return invalid(field, format!("{:?} is not a path", path.display()));
+    }
+    let mut out = PathBuf::from("/");
+    for part in path.components() {
+        match part {
+            Component::Normal(name) => out.push(name),
+            Component::ParentDir => drop(out.pop()),
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+        }
+    }
+    Ok(out)
 }
 
 /// A path of the host, relative to the bundle.

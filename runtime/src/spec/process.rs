@@ -1,14 +1,20 @@
 //! The process of a configuration.
 
-use super::{Result, SpecError, check_path, invalid, unsupported};
+use super::{Result, SpecError, check_path, invalid, tuning, unsupported};
 use crate::capabilities as names;
-use crate::plan::{Caps, OomScoreAdj, ProcessPlan, Rlimit, User};
+use crate::plan::{Caps, Labels, OomScoreAdj, ProcessPlan, Rlimit, User};
 use crate::seccomp::Filter;
 use nix::libc;
 use oci_spec::runtime::{Capabilities, PosixRlimitType, Process};
 use std::ffi::OsString;
 
-pub(super) fn compile(process: &Process, user: Option<&User>, caps: Caps, filter: &Filter) -> Result<ProcessPlan> {
+pub(super) fn compile(
+    process: &Process,
+    user: Option<&User>,
+    caps: Caps,
+    filter: &Filter,
+    exec: bool,
+) -> Result<ProcessPlan> {
     refuse(process)?;
     let argv = process.args().as_deref().unwrap_or_default();
     if argv.is_empty() {
@@ -49,22 +55,18 @@ pub(super) fn compile(process: &Process, user: Option<&User>, caps: Caps, filter
         seccomp_flags: filter.flags,
         rlimits: rlimits(process)?,
         oom_score_adj,
+        tuning: tuning::of_process(process, exec)?,
+        labels: labels(process)?,
+        listener: None,
+        keep_keyring: false,
     })
 }
 
+/// Fields of other platforms.
 fn refuse(process: &Process) -> Result<()> {
     let text = |value: &Option<String>| value.as_ref().is_some_and(|value| !value.is_empty());
-    let apparmor = process
-        .apparmor_profile()
-        .as_ref()
-        .is_some_and(|name| !matches!(&**name, "" | "unconfined"));
     for (name, present) in [
         ("process.commandLine", text(process.command_line())),
-        ("process.apparmorProfile", apparmor),
-        ("process.selinuxLabel", text(process.selinux_label())),
-        ("process.ioPriority", process.io_priority().is_some()),
-        ("process.scheduler", process.scheduler().is_some()),
-        ("process.execCPUAffinity", process.exec_cpu_affinity().is_some()),
         ("process.user.username", text(process.user().username())),
     ] {
         if present {
@@ -72,6 +74,34 @@ fn refuse(process: &Process) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Labels, where this machine has what gives them a meaning.
+fn labels(process: &Process) -> Result<Labels> {
+    let text = |value: &Option<String>| value.clone().unwrap_or_default();
+    let (apparmor, selinux) = (text(process.apparmor_profile()), text(process.selinux_label()));
+    if apparmor.contains(['\0', '\n']) || selinux.contains('\0') {
+        return invalid("process.apparmorProfile", "a label holds a control character");
+    }
+    let apparmor = match (&*apparmor, apparmor_enabled()) {
+        ("" | "unconfined", false) => String::new(),
+        (_, false) => return invalid("process.apparmorProfile", "AppArmor is not enabled on this machine"),
+        (_, true) => apparmor,
+    };
+    if !selinux.is_empty() && !selinux_enabled() {
+        return invalid("process.selinuxLabel", "SELinux is not enabled on this machine");
+    }
+    Ok(Labels { apparmor, selinux })
+}
+
+/// Whether the kernel enforces AppArmor profiles.
+pub(crate) fn apparmor_enabled() -> bool {
+    std::fs::read("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.starts_with(b"Y"))
+}
+
+/// Whether the kernel gives SELinux labels a meaning.
+pub(crate) fn selinux_enabled() -> bool {
+    std::path::Path::new("/sys/fs/selinux/enforce").exists()
 }
 
 /// The five sets, within what we can hand on: as other runtimes do, a capability that this machine or daemon lacks is left

@@ -295,7 +295,12 @@ fn what_is_wrong_is_refused_by_name() {
     let seccomp = |action: &str| json!({"defaultAction": action, "listenerPath": "/x"});
     for (pointer, value, word) in [
         ("/ociVersion", json!("2.0.0"), "ociVersion"),
-        ("/hooks", json!({"poststop": [{"path": "/bin/x"}]}), "hooks"),
+        ("/hooks", json!({"poststop": [{"path": "bin/x"}]}), "hooks.poststop"),
+        (
+            "/hooks",
+            json!({"prestart": [{"path": "/x", "timeout": 0}]}),
+            "hooks.prestart",
+        ),
         ("/process", Value::Null, "no process"),
         ("/process/args", json!([]), "process.args"),
         ("/process/args", json!(["a\0b"]), "NUL"),
@@ -317,7 +322,7 @@ fn what_is_wrong_is_refused_by_name() {
         ),
         (
             "/process/ioPriority",
-            json!({"class": "IOPRIO_CLASS_IDLE", "priority": 1}),
+            json!({"class": "IOPRIO_CLASS_IDLE", "priority": 8}),
             "process.ioPriority",
         ),
         (
@@ -353,7 +358,7 @@ fn what_is_wrong_is_refused_by_name() {
         (
             "/linux/namespaces",
             json!([{"type": "mount"}, {"type": "user"}]),
-            "user",
+            "needs maps",
         ),
         (
             "/linux/namespaces",
@@ -368,17 +373,39 @@ fn what_is_wrong_is_refused_by_name() {
         (
             "/linux/uidMappings",
             json!([{"hostID": 0, "containerID": 0, "size": 1}]),
-            "linux.uidMappings",
+            "linux.gidMappings",
         ),
         ("/linux/intelRdt", json!({}), "linux.intelRdt"),
         ("/linux/mountLabel", json!("x"), "linux.mountLabel"),
-        ("/linux/personality", json!({"domain": "LINUX32"}), "linux.personality"),
+        (
+            "/linux/personality",
+            json!({"domain": "LINUX32", "flags": ["X"]}),
+            "linux.personality.flags",
+        ),
+        ("/linux/timeOffsets", json!({"boottime": {"secs": 1}}), "time namespace"),
+        ("/linux/timeOffsets", json!({"realtime": {"secs": 1}}), "realtime"),
+        ("/linux/netDevices", json!({"eth/0": {}}), "eth/0"),
+        (
+            "/linux/netDevices",
+            json!({"a": {"name": "x"}, "b": {"name": "x"}}),
+            "two interfaces",
+        ),
+        (
+            "/linux/memoryPolicy",
+            json!({"mode": "MPOL_BIND"}),
+            "linux.memoryPolicy.nodes",
+        ),
+        (
+            "/linux/memoryPolicy",
+            json!({"mode": "MPOL_BIND", "nodes": "3-1"}),
+            "linux.memoryPolicy.nodes",
+        ),
         ("/linux/rootfsPropagation", json!("odd"), "odd"),
         ("/linux/cgroupsPath", json!("a.slice:b:c"), "systemd"),
         ("/linux/cgroupsPath", json!("/../x"), ".."),
         ("/linux/cgroupsPath", json!("/x"), "parent"),
-        ("/linux/maskedPaths", json!(["proc/x"]), "proc/x"),
-        ("/linux/readonlyPaths", json!(["/a/../b"]), "/a/../b"),
+        ("/linux/maskedPaths", json!([""]), "linux.maskedPaths"),
+        ("/linux/readonlyPaths", json!(["/a\0b"]), "linux.readonlyPaths"),
         ("/linux/sysctl", json!({"vm.swappiness": "1"}), "vm.swappiness"),
         ("/linux/sysctl", json!({"net..x": "1"}), "net..x"),
         ("/linux/sysctl", json!({"net/../../x": "1"}), "net/../../x"),
@@ -420,17 +447,22 @@ fn what_is_wrong_is_refused_by_name() {
             json!({"devices": [{"allow": true, "access": "q"}]}),
             "\"q\"",
         ),
-        ("/mounts/-", mount(json!({"destination": "data/../x"})), ".."),
+        ("/mounts/-", mount(json!({"destination": ""})), "is not a path"),
         ("/mounts/-", mount(json!({"source": null})), "source"),
         ("/mounts/-", mount(json!({"options": ["size=5"]})), "size=5"),
         ("/mounts/-", mount(json!({"options": ["idmap"]})), "idmap"),
-        ("/mounts/-", mount(json!({"options": ["remount"]})), "remount"),
+        (
+            "/mounts/-",
+            json!({"destination": "/t", "type": "tmpfs", "uidMappings": [{"hostID": 5, "containerID": 0, "size": 1}],
+                "gidMappings": [{"hostID": 5, "containerID": 0, "size": 1}]}),
+            "only bind mounts",
+        ),
         ("/mounts/-", mount(json!({"type": null})), "type"),
         ("/mounts/-", mount(json!({"options": ["tmpcopyup"]})), "tmpcopyup"),
         (
             "/mounts/-",
             mount(json!({"uidMappings": [{"hostID": 0, "containerID": 0, "size": 1}]})),
-            "id mapping",
+            "gidMappings in mounts of /data",
         ),
         ("/hostname", json!("x".repeat(65)), "64"),
     ] {

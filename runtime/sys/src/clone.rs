@@ -64,11 +64,24 @@ const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 /// # Errors
 /// As `clone3(2)`.
 pub fn clone3(_: &SingleThread, namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Cloned> {
+    clone_with(namespaces & NAMESPACES, libc::SIGCHLD as u64, cgroup)
+}
+
+/// As [`clone3`], but the new process is a child of our parent, like ourselves: `CLONE_PARENT`.
+///
+/// # Errors
+/// As `clone3(2)`.
+pub fn clone3_sibling(_: &SingleThread, namespaces: u64) -> io::Result<Cloned> {
+    // The parent is told as it wanted to be told of us.
+    clone_with((namespaces & NAMESPACES) | libc::CLONE_PARENT as u64, 0, None)
+}
+
+fn clone_with(flags: u64, exit_signal: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Cloned> {
     let mut pidfd: i32 = -1;
     let mut args = CloneArgs {
-        flags: (namespaces & NAMESPACES) | libc::CLONE_PIDFD as u64 | CLONE_CLEAR_SIGHAND,
+        flags: flags | libc::CLONE_PIDFD as u64 | CLONE_CLEAR_SIGHAND,
         pidfd: &raw mut pidfd as u64,
-        exit_signal: libc::SIGCHLD as u64,
+        exit_signal,
         ..CloneArgs::default()
     };
     if let Some(dir) = cgroup {
@@ -76,8 +89,8 @@ pub fn clone3(_: &SingleThread, namespaces: u64, cgroup: Option<BorrowedFd<'_>>)
         args.cgroup = dir.as_raw_fd() as u64;
     }
     // SAFETY: without CLONE_VM and without a stack this is fork(2): the child gets a copy of the memory. `args` and
-    // `pidfd` live across the call. The token says that there is one thread, so no lock is held by a thread that the
-    // child lacks. The C library keeps no process number of its own that would be stale.
+    // `pidfd` live across the call. The callers' token says that there is one thread, so no lock is held by a thread that
+    // the child lacks. The C library keeps no process number of its own that would be stale.
     let pid = check(unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<CloneArgs>()) })?;
     if pid == 0 {
         return Ok(Cloned::Child);

@@ -24,4 +24,5 @@ pub mod pty;
 pub mod seqpacket;
 pub mod signals;
 pub mod text;
+pub mod tuning;
 pub mod xattr;

@@ -26,6 +26,8 @@ pub mod attr {
     pub const STRICTATIME: u64 = 0x20;
     /// Access times of folders are not kept.
     pub const NODIRATIME: u64 = 0x80;
+    /// Files belong to other users than on disk.
+    pub(super) const IDMAP: u64 = 0x10_0000;
     /// Symlinks are not followed.
     pub const NOSYMFOLLOW: u64 = 0x20_0000;
 }
@@ -42,12 +44,33 @@ const FSCONFIG_SET_FLAG: u32 = 0;
 const FSCONFIG_SET_STRING: u32 = 1;
 const FSCONFIG_SET_FD: u32 = 5;
 const FSCONFIG_CMD_CREATE: u32 = 6;
+const FSCONFIG_CMD_RECONFIGURE: u32 = 7;
+const FSPICK_CLOEXEC: u32 = 1;
+const FSPICK_EMPTY_PATH: u32 = 8;
 
 /// A file system that is being configured: `fsopen(2)`.
 #[derive(Debug)]
 pub struct Filesystem(OwnedFd);
 
 impl Filesystem {
+    /// Takes up the file system of a mount, to change its options: `fspick(2)`.
+    ///
+    /// # Errors
+    /// As `fspick(2)`.
+    pub fn of_mount(mount: BorrowedFd<'_>) -> io::Result<Filesystem> {
+        let flags = FSPICK_CLOEXEC | FSPICK_EMPTY_PATH;
+        // SAFETY: the empty string is static; with the flag the mount is the descriptor itself; the result is a new one.
+        unsafe { check_fd(libc::syscall(libc::SYS_fspick, mount.as_raw_fd(), c"".as_ptr(), flags)) }.map(Filesystem)
+    }
+
+    /// Puts changed options into force: `fsconfig(2)`.
+    ///
+    /// # Errors
+    /// As `fsconfig(2)`.
+    pub fn reconfigure(&self) -> io::Result<()> {
+        self.config(FSCONFIG_CMD_RECONFIGURE, None, None, 0)
+    }
+
     /// Begins a new instance of a file system.
     ///
     /// # Errors
@@ -196,12 +219,38 @@ pub fn set_attributes(
     propagation: u64,
     recursive: bool,
 ) -> io::Result<()> {
-    let attributes = MountAttr {
-        set,
-        clear,
-        propagation,
-        userns_fd: 0,
-    };
+    change(
+        mount,
+        &MountAttr {
+            set,
+            clear,
+            propagation,
+            userns_fd: 0,
+        },
+        recursive,
+    )
+}
+
+/// Shows the files of a detached mount (and of those below it when `recursive`) as those of the users that `namespace`, a
+/// user namespace, has for their owners: `MOUNT_ATTR_IDMAP` of `mount_setattr(2)`.
+///
+/// # Errors
+/// As `mount_setattr(2)`; `EINVAL` when the file system cannot be mapped or is mapped already, `EPERM` for the initial
+/// namespace or without rights over the file system.
+pub fn map_ids(mount: BorrowedFd<'_>, namespace: BorrowedFd<'_>, recursive: bool) -> io::Result<()> {
+    change(
+        mount,
+        &MountAttr {
+            set: attr::IDMAP,
+            clear: 0,
+            propagation: 0,
+            userns_fd: namespace.as_raw_fd() as u64,
+        },
+        recursive,
+    )
+}
+
+fn change(mount: BorrowedFd<'_>, attributes: &MountAttr, recursive: bool) -> io::Result<()> {
     let flags = AT_EMPTY_PATH | if recursive { AT_RECURSIVE } else { 0 };
     let size = size_of::<MountAttr>();
     // SAFETY: the strings and the struct live across the call, and the size is that of the struct.
@@ -211,7 +260,7 @@ pub fn set_attributes(
             mount.as_raw_fd(),
             c"".as_ptr(),
             flags,
-            &raw const attributes,
+            std::ptr::from_ref(attributes),
             size,
         )
     })

@@ -216,6 +216,43 @@ pub fn limit(resource: u32) -> io::Result<(u64, u64)> {
     Ok((limit.rlim_cur, limit.rlim_max))
 }
 
+/// Raises the hard limit of another process to `hard`, if it is lower, and leaves the soft one: `prlimit(2)`. Only for the
+/// caller's own unreaped children, whose number cannot have been reused.
+///
+/// # Errors
+/// As `prlimit(2)`.
+pub fn raise_limit_of(pid: i32, resource: u32, hard: u64) -> io::Result<()> {
+    let mut limit = libc::rlimit64 {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: `limit` lives across the call.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_prlimit64,
+            pid,
+            resource,
+            std::ptr::null::<u8>(),
+            &raw mut limit,
+        )
+    })?;
+    if limit.rlim_max >= hard {
+        return Ok(());
+    }
+    limit.rlim_max = hard;
+    // SAFETY: `limit` lives across the call.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_prlimit64,
+            pid,
+            resource,
+            &raw const limit,
+            std::ptr::null_mut::<u8>(),
+        )
+    })
+    .map(drop)
+}
+
 /// Loads a seccomp program (an array of `struct sock_filter`, 8 bytes each): `seccomp(2)`.
 ///
 /// # Errors

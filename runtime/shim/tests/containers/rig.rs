@@ -118,8 +118,7 @@ impl Rig {
                     joined: Vec::new(),
                 },
                 cgroup: self.cgroup(id, &Resources::default()),
-                stdin: Stdin::Null,
-                terminal: None,
+                ..Head::default()
             },
             root: Root::Overlay {
                 lower: vec![self.root.clone()],
@@ -170,7 +169,7 @@ impl Rig {
             domainname: String::new(),
             sysctls: Vec::new(),
             process: process(argv),
-            init: false,
+            ..Plan::default()
         }
     }
 
@@ -278,6 +277,7 @@ fn mount(target: &str, source: MountSource, flags: u64) -> Mount {
         recursive_clear: 0,
         propagation: 0,
         optional: false,
+        id_map: None,
     }
 }
 
@@ -315,7 +315,7 @@ pub fn process(argv: &[&str]) -> ProcessPlan {
         seccomp: Vec::new().into(),
         seccomp_flags: 0,
         rlimits: Vec::new(),
-        oom_score_adj: None,
+        ..ProcessPlan::default()
     }
 }
 

@@ -165,6 +165,7 @@ impl Engine {
                 cgroup,
                 stdin,
                 terminal,
+                ..Head::default()
             },
             root: Root::Overlay {
                 lower: rw.lower,
@@ -199,6 +200,7 @@ impl Engine {
             sysctls,
             process: self.process(record)?,
             init: host.init.unwrap_or(self.config.init),
+            ..Plan::default()
         })
     }
 
@@ -251,6 +253,7 @@ impl Engine {
                 value: host.oom_score_adj,
                 strict: true,
             }),
+            ..ProcessPlan::default()
         })
     }
 

@@ -91,6 +91,7 @@ pub(super) fn bind(path: PathBuf, target: &str, writable: bool) -> Mount {
         recursive_clear: 0,
         propagation: 0,
         optional: false,
+        id_map: None,
     }
 }
 
@@ -115,6 +116,7 @@ pub(super) fn user_mount(point: &MountPoint) -> Result<Mount> {
                 recursive_clear: 0,
                 propagation: 0,
                 optional: false,
+                id_map: None,
             });
         }
         MountKind::Bind => bind(point.source.clone(), &point.target, point.writable),

@@ -11,8 +11,8 @@ use runtime::plan::{Device, DeviceKind, Symlink};
 use runtime::proto::Step;
 use runtime_sys::mount;
 
-use super::failure::{At, Result, failure};
 use super::root::{Parents, Root};
+use crate::failure::{At, Result, failure};
 
 pub fn device(parents: &mut Parents<'_>, device: &Device) -> Result<()> {
     let subject = &device.path;
@@ -76,7 +76,7 @@ pub fn null_device(root: &Root) -> Option<OwnedFd> {
 }
 
 /// Whether an open file is the null device of the kernel.
-pub fn is_null(file: &OwnedFd) -> bool {
+pub fn is_null(file: impl AsFd) -> bool {
     fstat(file).is_ok_and(|about| {
         SFlag::from_bits_truncate(about.st_mode) & SFlag::S_IFMT == SFlag::S_IFCHR && about.st_rdev == makedev(1, 3)
     })

@@ -7,8 +7,9 @@ use runtime::plan::{Caps, ProcessPlan, Rlimit};
 use runtime::proto::Step;
 use runtime_sys::privilege::{self, Capabilities};
 
-use super::failure::{At, Result, failure};
+use super::Inherited;
 use super::users::Identity;
+use crate::failure::{At, Result, failure};
 
 pub fn limits(limits: &[Rlimit]) -> Result<()> {
     for limit in limits {
@@ -24,6 +25,17 @@ pub fn limits(limits: &[Rlimit]) -> Result<()> {
         set.at(Step::Rlimit, name(resource))?;
     }
     Ok(())
+}
+
+/// Raises hard limits while the host's rights are still there; [`limits`] says what did not work.
+pub fn raise_limits(limits: &[Rlimit]) {
+    for limit in limits {
+        if let Ok((soft, hard)) = privilege::limit(limit.resource)
+            && hard < limit.hard
+        {
+            let _ = privilege::set_limit(limit.resource, soft, limit.hard);
+        }
+    }
 }
 
 fn name(resource: u32) -> String {
@@ -51,13 +63,18 @@ fn name(resource: u32) -> String {
 }
 
 /// Takes on user, groups, capabilities and the seccomp program.
-pub fn apply(plan: &ProcessPlan, identity: &Identity) -> Result<()> {
+pub fn apply(inherited: &Inherited<'_>, plan: &ProcessPlan, identity: &Identity) -> Result<()> {
     // Loading a program without no_new_privs takes CAP_SYS_ADMIN, so then it is loaded first; otherwise last, so that
     // it need not allow what follows.
     if !plan.no_new_privs {
-        seccomp(plan)?;
+        seccomp(inherited, plan)?;
     }
-    privilege::set_groups(&identity.groups).at(Step::Identity, "groups")?;
+    match privilege::set_groups(&identity.groups) {
+        // A namespace of an unprivileged user has no groups to give, and none to take away.
+        Err(error)
+            if error.raw_os_error() == Some(libc::EPERM) && identity.groups.iter().all(|gid| *gid == identity.gid) => {}
+        other => other.at(Step::Identity, "groups")?,
+    }
     privilege::set_group(identity.gid).at(Step::Identity, identity.gid.to_string())?;
     let held = privilege::capabilities().at(Step::Capabilities, "")?;
     bounding(plan.caps.bounding).at(Step::Capabilities, "bounding set")?;
@@ -70,15 +87,16 @@ pub fn apply(plan: &ProcessPlan, identity: &Identity) -> Result<()> {
     capabilities(&plan.caps, held.permitted)?;
     if plan.no_new_privs {
         privilege::no_new_privileges().at(Step::Seccomp, "no_new_privs")?;
-        seccomp(plan)?;
+        seccomp(inherited, plan)?;
     }
     Ok(())
 }
 
-fn seccomp(plan: &ProcessPlan) -> Result<()> {
+fn seccomp(inherited: &Inherited<'_>, plan: &ProcessPlan) -> Result<()> {
     if plan.seccomp.is_empty() {
         return Ok(());
     }
+    let _ = inherited;
     privilege::load_seccomp(&plan.seccomp, plan.seccomp_flags).at(Step::Seccomp, "")
 }
 

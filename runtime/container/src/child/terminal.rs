@@ -11,8 +11,8 @@ use runtime::plan::ConsoleSize;
 use runtime::proto::Step;
 use runtime_sys::{mount, pty};
 
-use super::failure::{At, Result, failure};
 use super::root::Root;
+use crate::failure::{At, Result, failure};
 
 /// `DEVPTS_SUPER_MAGIC`
 const DEVPTS: libc::c_long = 0x1cd1;

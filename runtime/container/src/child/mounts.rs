@@ -13,15 +13,17 @@ use nix::mount::MsFlags;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::{Mode, SFlag, fstat};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
-use runtime::plan::{Mount, MountSource};
+use runtime::plan::{Mount, MountSource, Plan};
 use runtime::proto::Step;
 use runtime_sys::mount::{self, Filesystem, attr};
 use runtime_sys::openat2::{Resolve, openat2};
 
 use super::copy_up::{copy_mode, copy_up};
-use super::failure::{At, Result, failure};
+use super::labels;
 use super::nodes::is_null;
 use super::root::Root;
+use crate::failure::{At, Result, failure};
+use crate::namespaces::sent;
 
 /// Makes everything of the host a slave: what is mounted from here on never shows outside.
 pub fn detach_propagation() -> Result<()> {
@@ -38,15 +40,54 @@ pub fn is_shared(mount: &Mount) -> bool {
     matches!(mount.source, MountSource::Bind { .. }) && mount.propagation & MsFlags::MS_SHARED.bits() != 0
 }
 
+/// Copies what has to be copied before the host's tree becomes a slave: binds that stay shared with the host, and folders
+/// of other containers.
+pub fn clone_early(plan: &Plan, joined: &[OwnedFd], maps: &[OwnedFd]) -> Result<Vec<Option<OwnedFd>>> {
+    let early = |mount: &Mount| match &mount.source {
+        MountSource::BindFrom { namespace, path } => {
+            let tree = clone_from(sent(joined, *namespace)?, path)?;
+            map_ids(mount, &tree, maps)?;
+            Ok(Some(tree))
+        }
+        _ if is_shared(mount) => clone_source(mount, maps),
+        _ => Ok(None),
+    };
+    plan.mounts.iter().map(early).collect()
+}
+
 /// A detached copy of what is bound; `None` when it is absent and may be.
-pub fn clone_source(mount: &Mount) -> Result<Option<OwnedFd>> {
+pub fn clone_source(mount: &Mount, maps: &[OwnedFd]) -> Result<Option<OwnedFd>> {
     let MountSource::Bind { path, recursive } = &mount.source else {
         return Ok(None);
     };
     match mount::clone_tree(path, *recursive) {
         Err(error) if mount.optional && error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
-        other => other.at(Step::Mount, path).map(Some),
+        other => {
+            let tree = other.at(Step::Mount, path)?;
+            map_ids(mount, &tree, maps)?;
+            Ok(Some(tree))
+        }
     }
+}
+
+/// The user namespace at an index of the plan.
+pub fn map_at(maps: &[OwnedFd], index: u32) -> Result<BorrowedFd<'_>> {
+    maps.get(index as usize)
+        .map(AsFd::as_fd)
+        .ok_or_else(|| failure(Step::IdMap, index.to_string(), Errno::EBADF, "the plan has no such map"))
+}
+
+fn map_ids(mount: &Mount, tree: &OwnedFd, maps: &[OwnedFd]) -> Result<()> {
+    let Some(wanted) = &mount.id_map else { return Ok(()) };
+    let mapped = mount::map_ids(tree.as_fd(), map_at(maps, wanted.map)?, wanted.recursive);
+    mapped.map_err(|error| {
+        let errno = Errno::from_raw(error.raw_os_error().unwrap_or(0));
+        let message = match errno {
+            Errno::EINVAL => "its file system cannot be idmapped by this kernel, or is already",
+            _ => "",
+        };
+        failure(Step::Mount, &mount.target, errno, message)
+    })
 }
 
 /// Copies the source of a mount that shows another container's folder: from inside that container's mount namespace, which
@@ -64,33 +105,64 @@ pub fn clone_from(namespace: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd> {
     cloned.at(Step::Mount, subject)
 }
 
-/// Makes one mount. `cloned` is the bind's source where it had to be copied early.
-pub fn add(root: &Root, mount: &Mount, cloned: Option<OwnedFd>) -> Result<()> {
+/// Makes one mount. `cloned` is the bind's source where it was copied before; `apart`: whoever we are now may not enter the
+/// host's folders, so that what did not come along is absent. `label` is that of the files of new file systems.
+pub fn add(
+    root: &Root,
+    mount: &Mount,
+    cloned: Option<OwnedFd>,
+    maps: &[OwnedFd],
+    label: &str,
+    apart: bool,
+) -> Result<()> {
     match &mount.source {
-        MountSource::Fs {
-            fstype,
-            source,
-            data,
-            copy_up,
-        } => add_fs(root, mount, fstype, source, data, *copy_up),
+        MountSource::Fs { .. } => add_fs(root, mount, label, apart),
+        MountSource::Remount { data } => remount(root, mount, data),
         MountSource::Bind { .. } | MountSource::BindFrom { .. } => {
             let tree = match cloned {
-                Some(tree) => tree,
-                None => match clone_source(mount)? {
-                    Some(tree) => tree,
-                    None => return Ok(()),
-                },
+                None if apart => None,
+                None => clone_source(mount, maps)?,
+                tree => tree,
             };
-            add_bind(root, mount, tree)
+            tree.map_or(Ok(()), |tree| add_bind(root, mount, tree))
         }
     }
 }
 
-fn add_fs(root: &Root, mount: &Mount, fstype: &str, source: &str, data: &str, copy: bool) -> Result<()> {
+/// Changes what an earlier mount, or the root, has at the target.
+fn remount(root: &Root, mount: &Mount, data: &str) -> Result<()> {
     let subject = &mount.target;
+    let target = root.place(subject).at(Step::Mount, subject)?;
+    if !data.is_empty() {
+        let fs = Filesystem::of_mount(target.as_fd()).at(Step::Mount, subject)?;
+        configure(&fs, "", data, mount.flags)
+            .and_then(|()| fs.reconfigure())
+            .map_err(|error| {
+                let errno = Errno::from_raw(error.raw_os_error().unwrap_or(0));
+                failure(Step::Mount, subject, errno, fs.complaint())
+            })?;
+    }
+    let (set, clear) = changes(mount.flags, mount.clear);
+    if set | clear != 0 {
+        mount::set_attributes(target.as_fd(), set, clear, 0, false).at(Step::Mount, subject)?;
+    }
+    finish(mount, target.as_fd()).at(Step::Mount, subject)
+}
+
+fn add_fs(root: &Root, mount: &Mount, label: &str, apart: bool) -> Result<()> {
+    let MountSource::Fs {
+        fstype,
+        source,
+        data,
+        copy_up: copy,
+    } = &mount.source
+    else {
+        return Ok(());
+    };
+    let (subject, copy) = (&mount.target, *copy);
     let there = copy && openat2(root.fd(), subject, libc::O_PATH, 0, Resolve::IN_ROOT).is_ok();
     let target = root.folder(&mount.target).at(Step::Mount, subject)?;
-    if matches!(fstype, "proc" | "sysfs") {
+    if matches!(&**fstype, "proc" | "sysfs") {
         // An image with a symlink at /proc would have it somewhere else, and a folder of its own where the runtime
         // and others expect the kernel's.
         root.place_without_symlinks(&mount.target).at(Step::Mount, subject)?;
@@ -99,9 +171,21 @@ fn add_fs(root: &Root, mount: &Mount, fstype: &str, source: &str, data: &str, co
         Err(error) if mount.optional && error.raw_os_error() == Some(libc::ENODEV) => return Ok(()),
         other => other.at(Step::Mount, subject)?,
     };
-    let made = configure(&fs, source, data, mount.flags).and_then(|()| fs.mount(attributes(mount.flags)));
+    let made = configure(&fs, source, data, mount.flags)
+        .and_then(
+            |()| match labels::context_option(label).filter(|_| takes_label(fstype)) {
+                Some((key, value)) => fs.string(key, value.as_bytes()),
+                None => Ok(()),
+            },
+        )
+        .and_then(|()| fs.mount(attributes(mount.flags)));
     let made = match made {
         Ok(made) => made,
+        // Of a network namespace that somebody else's users own there is no new view; the host's is shown instead.
+        Err(error) if apart && fstype == "sysfs" && error.raw_os_error() == Some(libc::EPERM) => {
+            let tree = mount::clone_tree(Path::new("/sys"), true).at(Step::Mount, subject)?;
+            return add_bind(root, mount, tree);
+        }
         Err(error) => {
             let errno = Errno::from_raw(error.raw_os_error().unwrap_or(0));
             return Err(failure(Step::Mount, subject, errno, fs.complaint()));
@@ -115,6 +199,11 @@ fn add_fs(root: &Root, mount: &Mount, fstype: &str, source: &str, data: &str, co
     }
     finish(mount, made.as_fd()).at(Step::Mount, subject)?;
     mount::attach(made.as_fd(), target.as_fd()).at(Step::Mount, subject)
+}
+
+/// File systems whose files are the container's own; those of the kernel have labels by themselves.
+fn takes_label(fstype: &str) -> bool {
+    matches!(fstype, "tmpfs" | "mqueue" | "devpts" | "ramfs")
 }
 
 /// Flags of the file system rather than of the mount.

@@ -14,37 +14,39 @@ use runtime::plan::Root as RootSource;
 use runtime::proto::Step;
 use runtime_sys::mount::{self, Filesystem};
 
-use super::failure::{At, Result, failure};
 use super::root::Root;
+use crate::failure::{At, Result, failure};
 
 /// Longest value that `fsconfig` takes as a string.
 const FSCONFIG_LIMIT: usize = 255;
 
-/// Mounts the root and opens it.
-///
-/// It is attached over `place`, a folder of the shims that nobody needs in this namespace and that outlives the
-/// container: were it the container's own (`upper`, say), then removing that while the mounts are still being taken
-/// apart would wait for it.
-pub fn mount(source: &RootSource, place: &Path) -> Result<Root> {
-    let made = match source {
+/// Makes the root, detached. `place` is a folder in which an overlay may be mounted for a moment on kernels that cannot
+/// make it detached.
+pub fn make(source: &RootSource, place: &Path) -> Result<OwnedFd> {
+    match source {
         RootSource::Overlay {
             lower,
             upper,
             work,
             volatile,
         } => match overlay(lower, upper, work, *volatile) {
-            Ok(made) => made,
-            Err(error) => return classic_overlay(lower, upper, work, *volatile, place, error),
+            Ok(made) => Ok(made),
+            Err(error) => classic_overlay(lower, upper, work, *volatile, place, error),
         },
         // Bound onto itself, so that it is a mount of its own; mounts below come along.
         RootSource::Dir { path } => {
             let tree = mount::clone_tree(path, true).at(Step::Root, path)?;
             mount::set_attributes(tree.as_fd(), 0, 0, MsFlags::MS_PRIVATE.bits(), true).at(Step::Root, path)?;
-            tree
+            Ok(tree)
         }
-    };
-    let target = nix::fcntl::open(place, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).at(Step::Root, place)?;
-    mount::attach(made.as_fd(), target.as_fd()).at(Step::Root, place)?;
+    }
+}
+
+/// Attaches the root over that of the process, which stays what it is: nobody needs a folder for that, and nobody may
+/// have to enter one that is closed to him. (A mount over a process' root does not hide it from that process.)
+pub fn attach(made: OwnedFd) -> Result<Root> {
+    let target = nix::fcntl::open("/", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).at(Step::Root, "/")?;
+    mount::attach(made.as_fd(), target.as_fd()).at(Step::Root, "/")?;
     Ok(Root::new(made))
 }
 
@@ -108,7 +110,7 @@ fn classic_overlay(
     volatile: bool,
     place: &Path,
     error: io::Error,
-) -> Result<Root> {
+) -> Result<OwnedFd> {
     if !fallback_errno(&error) {
         return Err(error).at(Step::Root, upper);
     }
@@ -132,10 +134,9 @@ fn classic_overlay(
     let kind = Some("overlay");
     nix::mount::mount(kind, place, kind, MsFlags::empty(), Some(options)).at(Step::Root, upper)?;
     nix::unistd::chdir("/").at(Step::Root, "/")?;
-    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    Ok(Root::new(
-        nix::fcntl::open(place, flags, Mode::empty()).at(Step::Root, upper)?,
-    ))
+    let made = mount::clone_tree(place, false).at(Step::Root, upper)?;
+    nix::mount::umount2(place, nix::mount::MntFlags::MNT_DETACH).at(Step::Root, place)?;
+    Ok(made)
 }
 
 /// What the kernel copies of an option string, a page, with its end.

@@ -10,7 +10,7 @@ use nix::sys::stat::{SFlag, stat};
 use nix::unistd::{AccessFlags, access, execve};
 use runtime::proto::Step;
 
-use super::failure::{At, Result, failure};
+use crate::failure::{At, Result, failure};
 
 /// What Docker gives images that set none.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

@@ -13,7 +13,7 @@ use runtime::plan::{CgroupJoin, CgroupPlan, CgroupWrite};
 use runtime::proto::{Failure, Step};
 use runtime_sys::{bpf, pidfd};
 
-use crate::child::failure::{At, Result, failure};
+use crate::failure::{At, Result, failure};
 
 /// Makes the groups and sets their limits. What was made is taken back on failure.
 pub fn make(plan: &CgroupPlan) -> Result<()> {

@@ -8,7 +8,7 @@ use runtime::proto::Step;
 use runtime_sys::clone::{SingleThread, exit_now, fork, reap};
 use runtime_sys::{fd, pidfd, privilege, signals};
 
-use super::failure::{At, Result};
+use crate::failure::{At, Result};
 
 /// Splits into process 1, which stays here for ever, and its child, which goes on.
 pub fn split(single: &SingleThread, terminal: Option<BorrowedFd<'_>>) -> Result<()> {

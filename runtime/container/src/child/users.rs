@@ -8,9 +8,9 @@ use nix::errno::Errno;
 use runtime::plan::User;
 use runtime::proto::{Failure, Step};
 
-use super::failure::{Result, failure};
 use super::mounts::read_bounded;
 use super::root::Root;
+use crate::failure::{Result, failure};
 
 /// Who a process runs as.
 #[derive(Debug, PartialEq, Eq)]
