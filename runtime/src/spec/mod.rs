@@ -29,8 +29,6 @@ use crate::cgroup::{CgroupError, CgroupPath, Cgroups, DeviceRule, Resources};
 use crate::defaults;
 pub use load::{load, load_process};
 pub(crate) use options::WORDS as MOUNT_WORDS;
-pub(crate) use process::{apparmor_enabled, selinux_enabled};
-pub(crate) use rdt::mounted as rdt_mounted;
 
 use crate::plan::{ConsoleSize, ExecPlan, Head, LogTarget, Plan, Root, Stdin, Symlink, User};
 use crate::seccomp::{self, Filter, Profile, SeccompError};
@@ -227,7 +225,7 @@ pub fn compile(spec: &Spec, host: &Host<'_>) -> Result<Compiled> {
     let mut process_plan = process::compile(process, host.user.as_ref(), caps, &filter, false)?;
     tuning::of_container(section, &mut process_plan.tuning)?;
     let mount_label = section.mount_label().clone().unwrap_or_default();
-    if !mount_label.is_empty() && !selinux_enabled() {
+    if !mount_label.is_empty() && !process::selinux_enabled() {
         return invalid("linux.mountLabel", "SELinux is not enabled on this machine");
     }
     let masked_paths = paths("linux.maskedPaths", section.masked_paths())?;

@@ -95,7 +95,7 @@ fn labels(process: &Process) -> Result<Labels> {
 }
 
 /// Whether the kernel enforces AppArmor profiles.
-pub(crate) fn apparmor_enabled() -> bool {
+fn apparmor_enabled() -> bool {
     std::fs::read("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.starts_with(b"Y"))
 }
 

@@ -48,3 +48,19 @@ pub fn take_control(terminal: impl AsFd) -> io::Result<()> {
     // SAFETY: the request takes a number.
     check(unsafe { libc::ioctl(terminal.as_fd().as_raw_fd(), libc::TIOCSCTTY, 0) }.into()).map(drop)
 }
+
+/// Size of a terminal in rows and columns: `TIOCGWINSZ`.
+///
+/// # Errors
+/// `ENOTTY` when it is none.
+pub fn size(terminal: BorrowedFd<'_>) -> io::Result<(u16, u16)> {
+    let mut size = libc::winsize {
+        ws_row: 0,
+        ws_col: 0,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    // SAFETY: the request writes one winsize, which lives across the call.
+    check(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) }.into())?;
+    Ok((size.ws_row, size.ws_col))
+}
