@@ -4,23 +4,24 @@
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 SHIM_TARGET := x86_64-unknown-linux-gnu
 SHIM := $(TARGET)/$(SHIM_TARGET)/shim/iechor-shim
+OCI := $(TARGET)/$(SHIM_TARGET)/shim/iechor-runtime
 # As a name for a rule and as a file that cargo keeps up to date by itself.
 .PHONY: build release shim demo test lint tidy behaviour qemu clean-up
 
 # Debug builds of everything, the static shim beside the other binaries.
 build: shim
-	cargo build --workspace --exclude iechor-shim
-	install -m 755 $(SHIM) $(TARGET)/debug/iechor-shim
+	cargo build --workspace --exclude iechor-shim --exclude iechor-runtime
+	install -m 755 $(SHIM) $(OCI) $(TARGET)/debug/
 
 release: shim
 	cargo build --release -p iechord -p iechor
-	install -m 755 $(SHIM) $(TARGET)/release/iechor-shim
+	install -m 755 $(SHIM) $(OCI) $(TARGET)/release/
 
-# Static, because it is executed from a sealed copy in memory while the daemon may be replaced on disk, and
-# because a static program maps a third of the memory of a dynamic one.
+# The shim and the OCI command line. Static, because the shim is executed from a sealed copy in memory while the daemon
+# may be replaced on disk, and because a static program starts sooner and maps a third of the memory of a dynamic one.
 shim:
 	@tests/setup build
-	RUSTFLAGS="-C target-feature=+crt-static" cargo build -p iechor-shim --target $(SHIM_TARGET) --profile shim
+	RUSTFLAGS="-C target-feature=+crt-static" cargo build -p iechor-shim -p iechor-runtime --target $(SHIM_TARGET) --profile shim
 
 demo:
 	@tests/setup demo
