@@ -1,13 +1,14 @@
-//! What a container has used, as raw numbers for Docker's statistics.
+//! What a container has used, as raw numbers: for Docker's statistics, containerd's metrics, cAdvisor and the kubelet.
 
-use super::control::{keyed, read};
-use super::detect::Tree;
-use super::{CgroupPath, Mode, Result, v2};
-use std::fs;
-use std::path::Path;
+mod parse;
+mod v1;
+mod v2;
 
-/// All that is counted. A controller that is not there leaves zeros.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+use super::detect::{Place, Tree};
+use super::{CgroupPath, Result};
+
+/// All that is counted. A controller that is not there leaves zeros and empty lists.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Stats {
     /// CPU time.
     pub cpu: CpuStats,
@@ -17,10 +18,14 @@ pub struct Stats {
     pub pids: PidsStats,
     /// Block devices.
     pub io: IoStats,
+    /// Huge pages, by size.
+    pub huge_pages: Vec<HugePageStats>,
+    /// RDMA devices.
+    pub rdma: Vec<RdmaStats>,
 }
 
 /// Nanoseconds of CPU time.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct CpuStats {
     /// All of it.
     pub total: u64,
@@ -30,16 +35,26 @@ pub struct CpuStats {
     pub system: u64,
     /// Per CPU (v1 only).
     pub per_cpu: Vec<u64>,
+    /// Per CPU in user mode (v1 only).
+    pub per_cpu_user: Vec<u64>,
+    /// Per CPU in the kernel (v1 only).
+    pub per_cpu_system: Vec<u64>,
     /// Bandwidth periods that have passed.
     pub periods: u64,
     /// Periods in which the quota ran out.
     pub throttled_periods: u64,
     /// Nanoseconds waited for that.
     pub throttled: u64,
+    /// Periods in which more than the quota was used, from what was saved up.
+    pub bursts: u64,
+    /// Nanoseconds used that way.
+    pub burst: u64,
+    /// Time lost for want of a CPU (v2 only).
+    pub pressure: Option<Pressure>,
 }
 
 /// Bytes of memory.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct MemoryStats {
     /// In use, page cache included.
     pub usage: u64,
@@ -51,10 +66,24 @@ pub struct MemoryStats {
     pub failures: u64,
     /// Bytes of swap in use (v1: memory and swap together minus memory).
     pub swap: u64,
+    /// The most ever of swap alone (v2 only); 0 where the kernel keeps no such number.
+    pub max_swap: u64,
     /// `None`: unlimited, or not accounted.
     pub swap_limit: Option<u64>,
+    /// Memory and swap together (v1 only).
+    pub with_swap: Option<Counter>,
+    /// The kernel's own memory (v1 only; on v2 it stands in [`stat`](MemoryStats::stat)).
+    pub kernel: Option<Counter>,
+    /// TCP buffers (v1 only).
+    pub kernel_tcp: Option<Counter>,
+    /// What happened for want of memory. v1 counts OOM kills alone.
+    pub events: MemoryEvents,
     /// Kernel's table, in its order.
     pub stat: Vec<(String, u64)>,
+    /// Kernel's table by memory nodes, in its order: pages on v1, bytes on v2.
+    pub numa: Vec<NumaStats>,
+    /// Time lost for want of memory (v2 only).
+    pub pressure: Option<Pressure>,
 }
 
 impl MemoryStats {
@@ -64,6 +93,69 @@ impl MemoryStats {
     }
 }
 
+/// Something that is counted and limited, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counter {
+    /// Now.
+    pub usage: u64,
+    /// The most ever.
+    pub max_usage: u64,
+    /// `None`: unlimited.
+    pub limit: Option<u64>,
+    /// How often the limit was hit.
+    pub failures: u64,
+}
+
+/// How often what happened for want of memory, in the group and below it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemoryEvents {
+    /// Memory below the reservation was taken back.
+    pub low: u64,
+    /// `memory.high` was exceeded.
+    pub high: u64,
+    /// The limit was about to be exceeded.
+    pub max: u64,
+    /// An allocation was about to fail.
+    pub oom: u64,
+    /// Processes killed.
+    pub oom_kill: u64,
+    /// Groups killed as a whole.
+    pub oom_group_kill: u64,
+}
+
+/// One row of the table by memory nodes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NumaStats {
+    /// Kernel's name (`anon`, `hierarchical_total`, …).
+    pub name: String,
+    /// Over all nodes.
+    pub total: u64,
+    /// By node number.
+    pub nodes: Vec<(u32, u64)>,
+}
+
+/// Pressure stall information: how much time processes wait.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Pressure {
+    /// At least one waits.
+    pub some: Stall,
+    /// All wait at once. Kernels before 5.13 do not tell of the CPU.
+    pub full: Option<Stall>,
+}
+
+/// Shares of time in percent, and a sum.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Stall {
+    /// Of the last 10 s.
+    pub avg10: f64,
+    /// Of the last 60 s.
+    pub avg60: f64,
+    /// Of the last 300 s.
+    pub avg300: f64,
+    /// Microseconds since the group was made.
+    pub total: u64,
+}
+
 /// Number of processes and threads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PidsStats {
@@ -71,15 +163,33 @@ pub struct PidsStats {
     pub current: u64,
     /// `None`: unlimited.
     pub limit: Option<u64>,
+    /// The most ever. Since Linux 6.6.
+    pub peak: Option<u64>,
 }
 
 /// Traffic to block devices.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct IoStats {
     /// In bytes.
     pub service_bytes: Vec<IoEntry>,
     /// In operations.
     pub serviced: Vec<IoEntry>,
+    /// Operations that wait (v1 only, as the five below: kept by CFQ, and by BFQ for debugging).
+    pub queued: Vec<IoEntry>,
+    /// Nanoseconds between request and answer.
+    pub service_time: Vec<IoEntry>,
+    /// Nanoseconds in the scheduler's queue.
+    pub wait_time: Vec<IoEntry>,
+    /// Requests merged into another.
+    pub merged: Vec<IoEntry>,
+    /// Sectors of 512 bytes.
+    pub sectors: Vec<IoEntry>,
+    /// Milliseconds of the device's time.
+    pub time: Vec<IoEntry>,
+    /// All numbers of `io.stat`, by their keys (v2 only).
+    pub devices: Vec<IoDevice>,
+    /// Time lost waiting for devices (v2 only).
+    pub pressure: Option<Pressure>,
 }
 
 /// One counter of one device.
@@ -89,175 +199,89 @@ pub struct IoEntry {
     pub major: u64,
     /// Minor number.
     pub minor: u64,
-    /// Docker's word: v1 `Read`, `Write`, `Sync`, `Async`, `Discard`, `Total`; v2 `read`, `write`.
+    /// Docker's word: v1 `Read`, `Write`, `Sync`, `Async`, `Discard`, `Total`; v2 `read`, `write`. Empty where the kernel
+    /// does not tell them apart.
     pub op: String,
     /// The count.
     pub value: u64,
 }
 
-fn cpu_total(folder: &Path) -> Result<u64> {
-    Ok(number(&read(folder, "cpuacct.usage")?).unwrap_or(0))
+/// The counters of one device on v2.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IoDevice {
+    /// Major number.
+    pub major: u64,
+    /// Minor number.
+    pub minor: u64,
+    /// `rbytes`, `wbytes`, `rios`, `wios`, `dbytes`, `dios`, and what controllers of the kernel add (`cost.usage`, …).
+    pub values: Vec<(String, u64)>,
+}
+
+/// Bytes of huge pages of one size.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HugePageStats {
+    /// Kernel's name (`2MB`).
+    pub size: String,
+    /// In use. v2 keeps no maximum: it is 0 there.
+    pub pages: Counter,
+    /// Set aside, in use or not. Since Linux 5.7.
+    pub reserved: Option<Counter>,
+}
+
+/// What is held of an RDMA device.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RdmaStats {
+    /// Kernel's name (`mlx5_1`).
+    pub device: String,
+    /// HCA handles.
+    pub handles: u64,
+    /// HCA objects.
+    pub objects: u64,
+    /// `None`: unlimited.
+    pub handles_limit: Option<u64>,
+    /// `None`: unlimited.
+    pub objects_limit: Option<u64>,
 }
 
 pub(super) fn read_from(tree: &Tree, path: &CgroupPath) -> Result<Stats> {
-    match tree.mode() {
-        Mode::V2 => unified(&v2::folder(tree, path)?),
-        _ => legacy(tree, path),
-    }
-}
-
-fn number(text: &str) -> Option<u64> {
-    text.trim().parse().ok()
-}
-
-/// `max` is unlimited on v2; v1 writes the largest multiple of a page that fits.
-fn limit(text: &str) -> Option<u64> {
-    number(text).filter(|limit| *limit < i64::MAX as u64 - 0xffff)
-}
-
-fn optional(folder: &Path, file: &str) -> String {
-    fs::read_to_string(folder.join(file)).unwrap_or_default()
-}
-
-fn table(text: &str) -> Vec<(String, u64)> {
-    text.lines()
-        .filter_map(|line| {
-            let (key, value) = line.split_once(' ')?;
-            Some((key.to_owned(), number(value)?))
-        })
-        .collect()
-}
-
-fn legacy(tree: &Tree, path: &CgroupPath) -> Result<Stats> {
-    /// The kernel counts user and system time of v1 in hundredths of a second (`USER_HZ`).
-    const TICK: u64 = 10_000_000;
     let mut stats = Stats::default();
-    if let Some(folder) = tree.v1_group("cpuacct", path) {
-        let split = optional(&folder, "cpuacct.stat");
-        stats.cpu.total = cpu_total(&folder)?;
-        stats.cpu.user = keyed(&split, "user").unwrap_or(0).saturating_mul(TICK);
-        stats.cpu.system = keyed(&split, "system").unwrap_or(0).saturating_mul(TICK);
-        stats.cpu.per_cpu = optional(&folder, "cpuacct.usage_percpu")
-            .split_whitespace()
-            .filter_map(number)
-            .collect();
+    // On v1 these may be two hierarchies; on v2 time is counted without the controller.
+    match tree.place("cpuacct", path) {
+        Some(Place::V1(folder)) => v1::cpu_time(&folder, &mut stats.cpu)?,
+        Some(Place::V2(folder)) => v2::cpu_time(&folder, &mut stats.cpu)?,
+        None => {}
     }
-    if let Some(folder) = tree.v1_group("cpu", path) {
-        let text = read(&folder, "cpu.stat")?;
-        stats.cpu.periods = keyed(&text, "nr_periods").unwrap_or(0);
-        stats.cpu.throttled_periods = keyed(&text, "nr_throttled").unwrap_or(0);
-        stats.cpu.throttled = keyed(&text, "throttled_time").unwrap_or(0);
+    match tree.place("cpu", path) {
+        Some(Place::V1(folder)) => v1::bandwidth(&folder, &mut stats.cpu)?,
+        Some(Place::V2(folder)) => v2::bandwidth(&folder, &mut stats.cpu)?,
+        None => {}
     }
-    if let Some(folder) = tree.v1_group("memory", path) {
-        let usage = number(&read(&folder, "memory.usage_in_bytes")?).unwrap_or(0);
-        let both = number(&optional(&folder, "memory.memsw.usage_in_bytes")).unwrap_or(usage);
-        stats.memory = MemoryStats {
-            usage,
-            max_usage: number(&optional(&folder, "memory.max_usage_in_bytes")).unwrap_or(0),
-            limit: limit(&optional(&folder, "memory.limit_in_bytes")),
-            failures: number(&optional(&folder, "memory.failcnt")).unwrap_or(0),
-            swap: both.saturating_sub(usage),
-            swap_limit: limit(&optional(&folder, "memory.memsw.limit_in_bytes")),
-            stat: table(&optional(&folder, "memory.stat")),
-        };
+    match tree.place("memory", path) {
+        Some(Place::V1(folder)) => stats.memory = v1::memory(&folder)?,
+        Some(Place::V2(folder)) => stats.memory = v2::memory(&folder),
+        None => {}
     }
-    if let Some(folder) = tree.v1_group("pids", path) {
-        stats.pids.current = number(&read(&folder, "pids.current")?).unwrap_or(0);
-        stats.pids.limit = limit(&optional(&folder, "pids.max"));
+    if let Some(place) = tree.place("pids", path) {
+        stats.pids = parse::pids(place.folder());
     }
-    if let Some(folder) = tree.v1_group("blkio", path) {
-        // Who counts depends on the scheduler: BFQ keeps its own books, the rest is in those of throttling.
-        let pick = |what: &str| {
-            ["blkio.bfq.", "blkio.throttle."]
-                .iter()
-                .map(|prefix| devices_v1(&optional(&folder, &format!("{prefix}{what}_recursive"))))
-                .find(|entries| !entries.is_empty())
-                .unwrap_or_default()
-        };
-        stats.io.service_bytes = pick("io_service_bytes");
-        stats.io.serviced = pick("io_serviced");
+    match tree.place("io", path) {
+        Some(Place::V1(folder)) => stats.io = v1::block_io(&folder),
+        Some(Place::V2(folder)) => stats.io = v2::block_io(&folder),
+        None => {}
+    }
+    match tree.place("hugetlb", path) {
+        Some(Place::V1(folder)) => stats.huge_pages = v1::huge_pages(&folder),
+        Some(Place::V2(folder)) => stats.huge_pages = v2::huge_pages(&folder),
+        None => {}
+    }
+    if let Some(place) = tree.place("rdma", path) {
+        stats.rdma = parse::rdma(place.folder());
+    }
+    if let Some(folder) = tree.v2_group(path) {
+        // The core counts these, whichever hierarchy holds the controller; for a group that has processes there.
+        stats.cpu.pressure = parse::pressure(&folder, "cpu.pressure");
+        stats.memory.pressure = parse::pressure(&folder, "memory.pressure");
+        stats.io.pressure = parse::pressure(&folder, "io.pressure");
     }
     Ok(stats)
-}
-
-/// Lines `8:0 Read 4096`, and a last one `Total 4096` which is not of a device.
-fn devices_v1(text: &str) -> Vec<IoEntry> {
-    text.lines()
-        .filter_map(|line| {
-            let mut words = line.split_whitespace();
-            let (major, minor) = words.next()?.split_once(':')?;
-            Some(IoEntry {
-                major: number(major)?,
-                minor: number(minor)?,
-                op: words.next()?.to_owned(),
-                value: number(words.next()?)?,
-            })
-        })
-        .collect()
-}
-
-fn unified(folder: &Path) -> Result<Stats> {
-    let cpu = read(folder, "cpu.stat")?;
-    let nanoseconds = |key: &str| keyed(&cpu, key).unwrap_or(0).saturating_mul(1_000);
-    let mut stats = Stats {
-        cpu: CpuStats {
-            total: nanoseconds("usage_usec"),
-            user: nanoseconds("user_usec"),
-            system: nanoseconds("system_usec"),
-            per_cpu: Vec::new(),
-            periods: keyed(&cpu, "nr_periods").unwrap_or(0),
-            throttled_periods: keyed(&cpu, "nr_throttled").unwrap_or(0),
-            throttled: nanoseconds("throttled_usec"),
-        },
-        ..Stats::default()
-    };
-    let usage = number(&optional(folder, "memory.current")).unwrap_or(0);
-    stats.memory = MemoryStats {
-        usage,
-        max_usage: number(&optional(folder, "memory.peak")).unwrap_or(0),
-        limit: limit(&optional(folder, "memory.max")),
-        failures: keyed(&optional(folder, "memory.events"), "max").unwrap_or(0),
-        swap: number(&optional(folder, "memory.swap.current")).unwrap_or(0),
-        swap_limit: limit(&optional(folder, "memory.swap.max")),
-        stat: table(&optional(folder, "memory.stat")),
-    };
-    stats.pids.current = number(&optional(folder, "pids.current")).unwrap_or(0);
-    stats.pids.limit = limit(&optional(folder, "pids.max"));
-    stats.io = devices_v2(&optional(folder, "io.stat"));
-    Ok(stats)
-}
-
-/// Lines `8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=5 dios=6`.
-fn devices_v2(text: &str) -> IoStats {
-    let mut stats = IoStats::default();
-    for line in text.lines() {
-        let mut words = line.split_whitespace();
-        let Some((major, minor)) = words.next().and_then(|device| device.split_once(':')) else {
-            continue;
-        };
-        let (Some(major), Some(minor)) = (number(major), number(minor)) else {
-            continue;
-        };
-        for word in words {
-            let Some((key, Some(value))) = word.split_once('=').map(|(key, value)| (key, number(value))) else {
-                continue;
-            };
-            let mut push = |list: fn(&mut IoStats) -> &mut Vec<IoEntry>, op: &str| {
-                list(&mut stats).push(IoEntry {
-                    major,
-                    minor,
-                    op: op.to_owned(),
-                    value,
-                });
-            };
-            match key {
-                "rbytes" => push(|io| &mut io.service_bytes, "read"),
-                "wbytes" => push(|io| &mut io.service_bytes, "write"),
-                "rios" => push(|io| &mut io.serviced, "read"),
-                "wios" => push(|io| &mut io.serviced, "write"),
-                _ => {}
-            }
-        }
-    }
-    stats
 }

@@ -1,4 +1,9 @@
 #![allow(clippy::unwrap_used)]
 
 mod fake;
+mod figures;
+mod layouts;
 mod live;
+mod live_update;
+mod oci;
+mod trees;
