@@ -333,6 +333,9 @@ wire_struct! {
         pub parent_writes: Vec<CgroupWrite>,
         /// The container's own folders (v2: one; v1: one per hierarchy); removed at the end, with what is below them.
         pub own: Vec<PathBuf>,
+        /// Folders that the container does not start with and that an update of its limits may make: where they are, an
+        /// exec joins them, and at the end they are removed.
+        pub late: Vec<PathBuf>,
         /// Limits, written before the process joins.
         pub writes: Vec<CgroupWrite>,
         /// How processes join.
@@ -351,6 +354,7 @@ impl CgroupPlan {
             parents: Vec::new(),
             parent_writes: Vec::new(),
             own: Vec::new(),
+            late: Vec::new(),
             writes: Vec::new(),
             join: CgroupJoin::None,
             devices: Blob::default(),
@@ -569,8 +573,16 @@ mod tests {
             prop::collection::vec(path(), 0..4).prop_map(|files| CgroupJoin::Tasks { files }),
             (path(), prop::collection::vec(path(), 0..4)).prop_map(|(dir, files)| CgroupJoin::Both { dir, files }),
         ];
-        (paths(), paths(), join, any::<Vec<u8>>(), prop::option::of(path())).prop_map(
-            |(parents, own, join, devices, oom)| CgroupPlan {
+        (
+            paths(),
+            paths(),
+            paths(),
+            join,
+            any::<Vec<u8>>(),
+            prop::option::of(path()),
+        )
+            .prop_map(|(parents, own, late, join, devices, oom)| CgroupPlan {
+                late,
                 parents,
                 parent_writes: Vec::new(),
                 writes: own
@@ -585,8 +597,7 @@ mod tests {
                 join,
                 devices: devices.into(),
                 oom,
-            },
-        )
+            })
     }
 
     fn plan() -> impl Strategy<Value = Plan> {

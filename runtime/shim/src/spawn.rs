@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use nix::fcntl::OFlag;
 use nix::sched::CloneFlags;
 use nix::unistd::pipe2;
-use runtime::plan::{CgroupJoin, CgroupPlan, ExecPlan, Head, Stdin};
+use runtime::plan::{CgroupPlan, ExecPlan, Head, Stdin};
 use runtime::proto::{INIT, Step};
 use runtime_sys::clone::{Cloned, clone3};
 use runtime_sys::epoll::Epoll;
@@ -99,10 +99,7 @@ pub fn exec(
     asked_by: (u32, u32),
     epoll: &Epoll,
 ) -> Result<Process> {
-    let tasks: &[PathBuf] = match &cgroups.join {
-        CgroupJoin::Tasks { files } | CgroupJoin::Both { files, .. } => files,
-        CgroupJoin::None | CgroupJoin::Into { .. } => &[],
-    };
+    let tasks = &cgroup::files(cgroups)[..];
     // An exec has one client at most, whose end is that of the input.
     let stdin = match &plan.stdin {
         Stdin::Null => Stdin::Null,

@@ -73,11 +73,17 @@ pub(super) fn plan(tree: &Tree, path: &CgroupPath, resources: &Resources) -> Res
             }
         }
     }
+    let late = tree
+        .groups(path)
+        .into_iter()
+        .filter(|folder| !own.contains(folder))
+        .collect();
     let files: Vec<PathBuf> = v1.iter().map(|folder| folder.join("tasks")).collect();
     Ok(CgroupPlan {
         parents,
         parent_writes,
         own,
+        late,
         writes,
         join: join(files, v2_root.map(|root| path.under(root))),
         devices: program,

@@ -24,8 +24,8 @@ impl Cgroups {
     /// far as the kernel lets us) none.
     ///
     /// A container that has no group in a hierarchy which holds something now asked for (a CPU set, say) gets one. Its
-    /// processes are moved there; where further ones belong tells [`joined`](Cgroups::joined), and whoever made the
-    /// other groups has to [`remove`](Cgroups::remove) this one too.
+    /// processes are moved there. Its shim knows of it by the plan's `late` folders; elsewhere [`joined`](Cgroups::joined)
+    /// tells where further processes belong.
     ///
     /// # Errors
     /// As for [`plan`](Cgroups::plan); what the kernel refuses, such as a memory limit below what is in use on v1.
