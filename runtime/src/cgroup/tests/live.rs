@@ -4,6 +4,7 @@ use crate::cgroup::detect::Place;
 use crate::cgroup::*;
 use crate::plan::CgroupJoin;
 use std::fs;
+use std::os::fd::AsFd;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -43,6 +44,14 @@ impl Live {
         }
         for write in &plan.writes {
             fs::write(&write.path, &write.value).unwrap_or_else(|error| panic!("{write:?}: {error}"));
+        }
+        if let CgroupJoin::Into { dir } | CgroupJoin::Both { dir, .. } = &plan.join
+            && !plan.devices.is_empty()
+        {
+            let group = fs::File::open(dir).unwrap();
+            runtime_sys::bpf::load_device_program(&plan.devices)
+                .and_then(|program| runtime_sys::bpf::attach_device_program(group.as_fd(), program.as_fd()))
+                .unwrap();
         }
         let files: Vec<PathBuf> = match &plan.join {
             CgroupJoin::Into { dir } => vec![dir.join("cgroup.procs")],
@@ -211,7 +220,6 @@ fn an_oom_kill_is_counted() {
 /// either layout.
 #[test]
 fn the_kernel_accepts_and_obeys_the_device_program() {
-    use std::os::fd::AsFd;
     let Some(root) = Cgroups::detect().ok().and_then(|groups| groups.tree.v2.clone()) else {
         return;
     };

@@ -199,6 +199,99 @@ fn burst_idle_and_kernel_tcp_are_held_and_usage_is_respected() {
     );
 }
 
+/// As much as the machine has a place for, whichever that is.
+fn everything(groups: &Cgroups, step: u64) -> Resources {
+    let path = CgroupPath::new("iechor-test").unwrap();
+    let place = |controller: &str| groups.tree.place(controller, &path);
+    let on_v1 = |controller: &str| matches!(place(controller), Some(Place::V1(_)));
+    let on_v2 = |controller: &str| matches!(place(controller), Some(Place::V2(_)));
+    let mut all = Resources {
+        devices: vec![DeviceRule::all(false), DeviceRule::parse(true, "c 1:3 rwm").unwrap()],
+        ..Resources::default()
+    };
+    if place("cpu").is_some() {
+        all.cpu_shares = Some(100 * step);
+        all.cpu_period = Some(100_000 * step);
+        all.cpu_quota = Some(50_000 * step as i64);
+        all.cpu_burst = Some(10_000 * step);
+    }
+    if place("cpuset").is_some() {
+        all.cpuset_cpus = Some("0".into());
+    }
+    if place("pids").is_some() {
+        all.pids = Some(20 * step as i64);
+    }
+    if place("memory").is_some() {
+        all.memory = Some((64 << 20) * step as i64);
+        all.memory_swap = groups.support().swap.then_some((128 << 20) * step as i64);
+        all.memory_reservation = Some((32 << 20) * step as i64);
+        all.check_before_update = true;
+    }
+    if on_v1("memory") {
+        all.swappiness = Some(10 * step);
+    }
+    if on_v2("memory") {
+        all.oom_group = Some(step == 1);
+        all.unified
+            .push(("memory.high".into(), ((60 << 20) * step).to_string()));
+    }
+    // Where v2 is joined only when asked, nothing is enabled in its root group but by the test of just that.
+    if on_v1("hugetlb") || on_v2("hugetlb") && groups.tree.joins_v2() {
+        all.hugepages = vec![("2MB".into(), (2 << 20) * step)];
+    }
+    if on_v1("net_cls") {
+        all.net_class = Some(step as u32);
+    }
+    if on_v1("net_prio") {
+        all.net_priorities = vec![InterfacePriority {
+            interface: "lo".into(),
+            priority: step as u32,
+        }];
+    }
+    if groups.tree.joins_v2() {
+        all.unified.push(("cgroup.max.depth".into(), (5 * step).to_string()));
+    }
+    if on_v2("cpuset") && groups.tree.joins_v2() {
+        all.unified.push(("cpuset.cpus.partition".into(), "member".into()));
+    }
+    all
+}
+
+#[test]
+fn all_that_the_machine_has_is_held_changed_and_counted() {
+    let Ok(groups) = Cgroups::detect() else { return };
+    let Some(live) = Live::start(&everything(&groups, 1)) else {
+        return;
+    };
+    let check = |step: u64| {
+        let resources = everything(&groups, step);
+        let mut writes = limits::limits(&groups.tree, &live.path, &resources).unwrap();
+        // Lists of lines, and values in the kernel's own words.
+        writes.retain(|write| !write.value.contains([' ', '=']));
+        for write in writes {
+            let text = fs::read_to_string(&write.path).unwrap();
+            assert_eq!(text.trim(), write.value, "{}", write.path.display());
+        }
+        let stats = live.groups.stats(&live.path).unwrap();
+        assert_eq!(stats.memory.limit.map(|limit| limit as i64), resources.memory);
+        assert_eq!(stats.pids.limit.map(|limit| limit as i64), resources.pids);
+        for (size, limit) in &resources.hugepages {
+            let pages = stats.huge_pages.iter().find(|pages| pages.size == *size).unwrap();
+            assert_eq!(
+                (pages.pages.limit, pages.reserved.unwrap().limit),
+                (Some(*limit), Some(*limit))
+            );
+        }
+        assert!(stats.cpu.total > 0);
+    };
+    check(1);
+    for step in [2, 1] {
+        live.groups.update(&live.path, &everything(&groups, step)).unwrap();
+        check(step);
+        assert!(live.can("devices", "echo > /dev/null") && !live.can("devices", ": < /dev/zero"));
+    }
+}
+
 /// Takes back what the test enabled in the root group, which is not ours.
 struct Enabled<'a> {
     root: &'a Path,
@@ -258,17 +351,12 @@ fn huge_pages_are_held_by_v2_also_beside_v1() {
     };
     live.groups.update(&live.path, &huge(2 << 20)).unwrap();
     check(&live, 2 << 20);
-    if live.groups.mode() == Mode::Hybrid {
-        let error = live
-            .groups
-            .update(
-                &live.path,
-                &Resources {
-                    unified: vec![("memory.high".into(), "max".into())],
-                    ..Resources::default()
-                },
-            )
-            .unwrap_err();
+    if matches!(live.groups.tree.place("memory", &live.path), Some(Place::V1(_))) {
+        let high = Resources {
+            unified: vec![("memory.high".into(), "max".into())],
+            ..Resources::default()
+        };
+        let error = live.groups.update(&live.path, &high).unwrap_err();
         assert!(error.to_string().contains("unified[\"memory.high\"]"), "{error}");
     }
 }
