@@ -1,7 +1,7 @@
 //! Limits → writes: which hierarchy holds what is asked for, and in what order its files are written.
 
 use super::detect::{Place, Tree};
-use super::{CgroupError, CgroupPath, Resources, Result, v1, v2};
+use super::{CgroupError, CgroupPath, Resources, Result, WeightDevice, v1, v2};
 use crate::plan::CgroupWrite;
 use std::fs;
 use std::path::Path;
@@ -10,86 +10,63 @@ impl Resources {
     /// What is asked for: controllers, by their names on v2, each with a field of the configuration that needs it. The
     /// device rules and [`unified`](Resources::unified), whose controllers are not known beforehand, are not among them.
     pub(super) fn asked(&self) -> Vec<(&'static str, &'static str)> {
-        let set = |value: Option<i64>| value.is_some_and(|value| value != 0);
+        fn set<T: Default + PartialEq>(value: Option<T>) -> bool {
+            value.is_some_and(|value| value != T::default())
+        }
+        let weighed = |devices: &[WeightDevice]| devices.iter().any(|device| device.weight != 0);
+        let mut out = Vec::new();
+        let mut ask = |controller: &'static str, field: &'static str, asked: bool| {
+            out.extend(asked.then_some((controller, field)));
+        };
+        ask("cpu", "linux.resources.cpu.shares", set(self.cpu_shares));
+        ask("cpu", "linux.resources.cpu.quota", set(self.cpu_quota));
+        ask("cpu", "linux.resources.cpu.period", set(self.cpu_period));
+        ask("cpu", "linux.resources.cpu.burst", self.cpu_burst.is_some());
+        ask("cpu", "linux.resources.cpu.idle", self.cpu_idle.is_some());
+        ask("cpu", "linux.resources.cpu.realtimePeriod", set(self.cpu_rt_period));
+        ask("cpu", "linux.resources.cpu.realtimeRuntime", set(self.cpu_rt_runtime));
+
+        ask("memory", "linux.resources.memory.limit", set(self.memory));
+        ask("memory", "linux.resources.memory.swap", set(self.memory_swap));
+        ask(
+            "memory",
+            "linux.resources.memory.reservation",
+            set(self.memory_reservation),
+        );
+        ask("memory", "linux.resources.memory.kernelTCP", set(self.kernel_tcp));
+        ask("memory", "linux.resources.memory.swappiness", self.swappiness.is_some());
+        ask(
+            "memory",
+            "linux.resources.memory.disableOOMKiller",
+            self.oom_kill_disable,
+        );
+        ask("memory", OOM_GROUP, self.oom_group.is_some());
+
+        ask("pids", "linux.resources.pids.limit", self.pids.is_some());
+        ask("cpuset", "linux.resources.cpu.cpus", self.cpuset_cpus.is_some());
+        ask("cpuset", "linux.resources.cpu.mems", self.cpuset_mems.is_some());
+
         let [read_bps, write_bps, read_iops, write_iops] = self.throttles().map(|(_, _, rates)| !rates.is_empty());
-        [
-            (
-                "cpu",
-                "linux.resources.cpu.shares",
-                self.cpu_shares.is_some_and(|shares| shares != 0),
-            ),
-            ("cpu", "linux.resources.cpu.quota", set(self.cpu_quota)),
-            (
-                "cpu",
-                "linux.resources.cpu.period",
-                self.cpu_period.is_some_and(|period| period != 0),
-            ),
-            ("cpu", "linux.resources.cpu.burst", self.cpu_burst.is_some()),
-            ("cpu", "linux.resources.cpu.idle", self.cpu_idle.is_some()),
-            (
-                "cpu",
-                "linux.resources.cpu.realtimePeriod",
-                self.cpu_rt_period.is_some_and(|period| period != 0),
-            ),
-            ("cpu", "linux.resources.cpu.realtimeRuntime", set(self.cpu_rt_runtime)),
-            ("memory", "linux.resources.memory.limit", set(self.memory)),
-            ("memory", "linux.resources.memory.swap", set(self.memory_swap)),
-            (
-                "memory",
-                "linux.resources.memory.reservation",
-                set(self.memory_reservation),
-            ),
-            ("memory", "linux.resources.memory.kernelTCP", set(self.kernel_tcp)),
-            ("memory", "linux.resources.memory.swappiness", self.swappiness.is_some()),
-            (
-                "memory",
-                "linux.resources.memory.disableOOMKiller",
-                self.oom_kill_disable,
-            ),
-            ("memory", OOM_GROUP, self.oom_group.is_some()),
-            ("pids", "linux.resources.pids.limit", self.pids.is_some()),
-            ("cpuset", "linux.resources.cpu.cpus", self.cpuset_cpus.is_some()),
-            ("cpuset", "linux.resources.cpu.mems", self.cpuset_mems.is_some()),
-            (
-                "io",
-                "linux.resources.blockIO.weight",
-                self.blkio_weight.is_some_and(|weight| weight != 0),
-            ),
-            (
-                "io",
-                "linux.resources.blockIO.leafWeight",
-                self.blkio_leaf_weight.is_some_and(|weight| weight != 0),
-            ),
-            (
-                "io",
-                "linux.resources.blockIO.weightDevice",
-                self.blkio_weight_device.iter().any(|device| device.weight != 0),
-            ),
-            (
-                "io",
-                "linux.resources.blockIO.weightDevice.leafWeight",
-                self.blkio_leaf_weight_device.iter().any(|device| device.weight != 0),
-            ),
-            ("io", "linux.resources.blockIO.throttleReadBpsDevice", read_bps),
-            ("io", "linux.resources.blockIO.throttleWriteBpsDevice", write_bps),
-            ("io", "linux.resources.blockIO.throttleReadIOPSDevice", read_iops),
-            ("io", "linux.resources.blockIO.throttleWriteIOPSDevice", write_iops),
-            ("hugetlb", "linux.resources.hugepageLimits", !self.hugepages.is_empty()),
-            ("net_cls", "linux.resources.network.classID", self.net_class.is_some()),
-            (
-                "net_prio",
-                "linux.resources.network.priorities",
-                !self.net_priorities.is_empty(),
-            ),
-            (
-                "rdma",
-                "linux.resources.rdma",
-                self.rdma.iter().any(|limit| limit.handles.or(limit.objects).is_some()),
-            ),
-        ]
-        .into_iter()
-        .filter_map(|(controller, field, asked)| asked.then_some((controller, field)))
-        .collect()
+        let (weight, leaf) = (
+            weighed(&self.blkio_weight_device),
+            weighed(&self.blkio_leaf_weight_device),
+        );
+        ask("io", "linux.resources.blockIO.weight", set(self.blkio_weight));
+        ask("io", "linux.resources.blockIO.leafWeight", set(self.blkio_leaf_weight));
+        ask("io", "linux.resources.blockIO.weightDevice", weight);
+        ask("io", "linux.resources.blockIO.weightDevice.leafWeight", leaf);
+        ask("io", "linux.resources.blockIO.throttleReadBpsDevice", read_bps);
+        ask("io", "linux.resources.blockIO.throttleWriteBpsDevice", write_bps);
+        ask("io", "linux.resources.blockIO.throttleReadIOPSDevice", read_iops);
+        ask("io", "linux.resources.blockIO.throttleWriteIOPSDevice", write_iops);
+
+        let rdma = self.rdma.iter().any(|limit| limit.handles.or(limit.objects).is_some());
+        let priorities = !self.net_priorities.is_empty();
+        ask("hugetlb", "linux.resources.hugepageLimits", !self.hugepages.is_empty());
+        ask("net_cls", "linux.resources.network.classID", self.net_class.is_some());
+        ask("net_prio", "linux.resources.network.priorities", priorities);
+        ask("rdma", "linux.resources.rdma", rdma);
+        out
     }
 
     /// The controllers alone, those of unified files too.

@@ -211,6 +211,12 @@ impl Resources {
                 return invalid(what, format!("{weight} is not within 10 and 1000"));
             }
         }
+        self.validate_names()
+    }
+
+    /// What becomes a part of a line or of a path.
+    fn validate_names(&self) -> Result<()> {
+        let invalid = |what, why: String| Err(CgroupError::Invalid { what, why });
         for (what, set) in [
             ("linux.resources.cpu.cpus", &self.cpuset_cpus),
             ("linux.resources.cpu.mems", &self.cpuset_mems),

@@ -170,8 +170,13 @@ pub(super) fn memory(writes: &mut Writes<'_>, resources: &Resources, counts_swap
         writes.put("memory.soft_limit_in_bytes", reservation);
     }
     if let Some(limit) = resources.kernel_tcp.filter(|limit| *limit != 0) {
-        writes.need(KERNEL_TCP, "linux.resources.memory.kernelTCP")?;
-        writes.put(KERNEL_TCP, limit);
+        // No limit needs no file.
+        if limit > 0 {
+            writes.need(KERNEL_TCP, "linux.resources.memory.kernelTCP")?;
+        }
+        if writes.has(KERNEL_TCP) {
+            writes.put(KERNEL_TCP, limit);
+        }
     }
     if let Some(swappiness) = resources.swappiness {
         writes.put("memory.swappiness", swappiness);

@@ -5,5 +5,6 @@ mod figures;
 mod layouts;
 mod live;
 mod live_update;
+mod mixed;
 mod oci;
 mod trees;
