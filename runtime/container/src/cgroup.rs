@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -73,6 +73,21 @@ pub fn folder_of(plan: &CgroupPlan, proc: BorrowedFd<'_>, pid: i32) -> Result<Op
     Ok(Some(opened))
 }
 
+/// The files by which a further process joins the groups that it is not cloned into: those of the start, and what an
+/// update added since.
+pub fn files(plan: &CgroupPlan) -> Vec<PathBuf> {
+    let start = match &plan.join {
+        CgroupJoin::Tasks { files } | CgroupJoin::Both { files, .. } => files.as_slice(),
+        CgroupJoin::None | CgroupJoin::Into { .. } => &[],
+    };
+    // v1 has `tasks`, v2 has not.
+    let file = |folder: &PathBuf| {
+        let mut files = ["tasks", "cgroup.procs"].iter().map(|name| folder.join(name));
+        files.find(|file| file.exists())
+    };
+    start.iter().cloned().chain(plan.late.iter().filter_map(file)).collect()
+}
+
 /// The part of a group's path that follows the name of the container's own folder.
 fn below<'a>(group: &'a str, own: &Path) -> Option<&'a Path> {
     let name = own.file_name()?;
@@ -135,7 +150,7 @@ fn kill_listed(folder: &Path, depth: u32) {
     }
 }
 
-fn children(folder: &Path) -> impl Iterator<Item = std::path::PathBuf> {
+fn children(folder: &Path) -> impl Iterator<Item = PathBuf> {
     fs::read_dir(folder)
         .into_iter()
         .flatten()
@@ -149,7 +164,7 @@ fn children(folder: &Path) -> impl Iterator<Item = std::path::PathBuf> {
 pub fn remove(plan: &CgroupPlan, patience: Duration) -> bool {
     let deadline = Instant::now() + patience;
     let mut all = true;
-    for own in plan.own.iter().rev() {
+    for own in plan.late.iter().chain(plan.own.iter().rev()) {
         loop {
             match remove_tree(own, 0) {
                 Ok(()) => break,

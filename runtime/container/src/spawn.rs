@@ -270,10 +270,7 @@ pub struct Exec<'a> {
 /// Nothing of it is left then.
 pub fn exec(host: &Host, exec: &Exec<'_>) -> Result<Spawned> {
     let groups = exec.container.cgroup;
-    let tasks: &[PathBuf] = match &groups.join {
-        CgroupJoin::Tasks { files } | CgroupJoin::Both { files, .. } => files,
-        CgroupJoin::None | CgroupJoin::Into { .. } => &[],
-    };
+    let tasks = &cgroup::files(groups)[..];
     let cgroup = cgroup::folder(groups).transpose()?;
     match attempt(host, exec, tasks, cgroup.as_ref()) {
         // A v2 group whose children have controllers may hold no process itself: an init system in the container has

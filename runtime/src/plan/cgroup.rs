@@ -13,6 +13,9 @@ wire_struct! {
         pub parent_writes: Vec<CgroupWrite>,
         /// The container's own folders (v2: one; v1: one per hierarchy); removed at the end, with what is below them.
         pub own: Vec<PathBuf>,
+        /// Folders that the container does not start with and that an update of its limits may make: where they are, an
+        /// exec joins them, and at the end they are removed.
+        pub late: Vec<PathBuf>,
         /// Limits, written before the process joins.
         pub writes: Vec<CgroupWrite>,
         /// How processes join.
@@ -31,6 +34,7 @@ impl CgroupPlan {
             parents: Vec::new(),
             parent_writes: Vec::new(),
             own: Vec::new(),
+            late: Vec::new(),
             writes: Vec::new(),
             join: CgroupJoin::None,
             devices: Blob::default(),

@@ -433,13 +433,13 @@ fn what_is_wrong_is_refused_by_name() {
         ("/linux/seccomp", seccomp("SCMP_ACT_ALLOW"), "listenerPath"),
         (
             "/linux/resources",
-            json!({"network": {"classID": 5}}),
-            "linux.resources.network",
+            json!({"memory": {"useHierarchy": false}}),
+            "linux.resources.memory.useHierarchy",
         ),
         (
             "/linux/resources",
-            json!({"memory": {"kernel": 5}}),
-            "linux.resources.memory.kernel",
+            json!({"rdma": {"two words": {"hcaHandles": 3}}}),
+            "linux.resources.rdma",
         ),
         ("/linux/resources", json!({"memory": {"limit": -7}}), "-7"),
         (
