@@ -201,6 +201,9 @@ pub fn compile(spec: &Spec, host: &Host<'_>) -> Result<Compiled> {
         (None, Some(oci)) => host.filters.get(oci, caps.bounding)?,
         (None, None) => Arc::default(),
     };
+    if filter.notifies() {
+        return unsupported("linux.seccomp with SCMP_ACT_NOTIFY");
+    }
     let root = match (&host.root, spec.root()) {
         (Some(root), _) => root.clone(),
         (None, Some(root)) => Root::Dir {

@@ -148,9 +148,14 @@ impl PlanCache {
             Seccomp::Default => Profile::docker(),
             Seccomp::Profile(text) => self.profile(text)?,
         };
-        self.filters
+        let filter = self
+            .filters
             .get(&profile, caps)
-            .map_err(|error| Error::invalid(error_text(&error)))
+            .map_err(|error| Error::invalid(error_text(&error)))?;
+        if filter.notifies() {
+            return Err(Error::unsupported("a seccomp profile with SCMP_ACT_NOTIFY".to_owned()));
+        }
+        Ok(filter)
     }
 }
 
