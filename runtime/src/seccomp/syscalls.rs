@@ -529,6 +529,26 @@ mod tests {
         }
     }
 
+    /// Since Linux 5.1 a new call has one number for all interfaces, from 424 on.
+    #[test]
+    fn new_calls_are_there_for_every_interface() {
+        let mut newest = 0;
+        for (name, numbers) in TABLE.iter().filter(|(_, numbers)| (424..500).contains(&numbers[0])) {
+            // 32-bit arm has no secret memory.
+            let numbers = if *name == "memfd_secret" {
+                &numbers[..4]
+            } else {
+                &numbers[..]
+            };
+            assert!(numbers.iter().all(|number| *number == numbers[0]), "{name}");
+            newest = newest.max(numbers[0]);
+        }
+        assert_eq!(newest, 471);
+        let there: Vec<i32> = TABLE.iter().map(|(_, numbers)| numbers[0]).collect();
+        let absent: Vec<i32> = (424..=newest).filter(|number| !there.contains(number)).collect();
+        assert!(absent.is_empty(), "{absent:?}");
+    }
+
     #[test]
     fn the_numbers_are_libcs() {
         #[cfg(target_arch = "x86_64")]

@@ -1,4 +1,4 @@
-//! Which of several rules answers, on which interface: what libseccomp 2.6 does with the same profile, unless said.
+//! Which of several rules answers, on which interface: what libseccomp 2.5.4 does with the same profile, unless said.
 
 use super::*;
 
@@ -109,6 +109,22 @@ fn on_32_bits_a_negative_value_is_its_short_form() {
     assert_eq!(answer(&filter, "close", Abi::X86_64, first(0xffff_ffff)), EPERM);
     assert_eq!(answer(&filter, "close", Abi::X86, first(0xffff_ffff)), ALLOW);
     assert_eq!(answer(&filter, "close", Abi::X86, first(0xffff_fffe)), EPERM);
+    for (op, value, two, argument, expected) in [
+        ("EQ", 0xffff_ffff_8000_0000, 0, 0x8000_0000, ALLOW),
+        ("EQ", 0xffff_ffff_4000_0000, 0, 0x4000_0000, EPERM),
+        ("NE", 0xffff_ffff_4000_0000, 0, 0x4000_0000, ALLOW),
+        ("MASKED_EQ", minus, 0xffff_ffff_8000_0000, 0x8000_0000, ALLOW),
+        ("MASKED_EQ", minus, 0xffff_ffff_4000_0000, 0x4000_0000, EPERM),
+        ("MASKED_EQ", minus, 0x1_8000_0000, 0x8000_0000, EPERM),
+        ("MASKED_EQ", 1 << 33, 0, 5, ALLOW),
+    ] {
+        let filter = self::filter(DENY_ALL, &[("close", 0, &[(0, op, value, two)])]);
+        assert_eq!(
+            answer(&filter, "close", Abi::X86, first(argument)),
+            expected,
+            "{op} {value:x} {two:x}"
+        );
+    }
     // x32 has wide registers; the kernel takes the lower half of them.
     assert_eq!(answer(&filter, "close", Abi::X32, first(0x7_ffff_ffff)), ALLOW);
     // No argument gets there. (libseccomp cuts this to «less than 0».)

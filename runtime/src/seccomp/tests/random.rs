@@ -44,6 +44,8 @@ fn value() -> impl Strategy<Value = u64> {
         1 << 32,
         (1 << 33) + 2,
         0xffff_ffff_8000_0000,
+        0xffff_ffff_4000_0000,
+        0x4000_0000,
         0xf_0001,
         41,
         (1 << 32) + 1,

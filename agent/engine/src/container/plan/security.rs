@@ -197,6 +197,20 @@ mod tests {
     }
 
     #[test]
+    fn a_profile_that_notifies_is_refused_by_name() {
+        let profile = |action: &str| {
+            let text = format!(
+                r#"{{"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/run/agent.sock",
+                    "syscalls": [{{"names": ["mkdir"], "action": "{action}"}}]}}"#
+            );
+            PlanCache::new().filter(&Seccomp::Profile(text), 0)
+        };
+        assert!(profile("SCMP_ACT_LOG").is_ok());
+        let error = profile("SCMP_ACT_NOTIFY").unwrap_err().to_string();
+        assert!(error.contains("SCMP_ACT_NOTIFY"), "{error}");
+    }
+
+    #[test]
     fn security_options() {
         let with = |option: &str| HostConfig {
             security_opt: vec![option.into()],
