@@ -19,9 +19,10 @@ use std::collections::{BTreeMap, HashMap};
 /// `BPF_MAXINSNS`
 const LONGEST: usize = 4096;
 
-/// What a process must be able to do with the filter in force, but nobody asked yet: say that there is a listener.
-/// Whatever else it does before the program starts may wait for the one who then has it.
-const NEEDED: [&str; 1] = ["write"];
+/// What nobody may be asked about, for the one to be asked gets the listener by it: the shim's child sends descriptors
+/// with `sendmsg`, and runc, whose profiles these are, tells its parent with `write`. Whatever else happens before the
+/// program runs (identity, capabilities, `execve`) can wait for the one who then has the listener.
+const NEEDED: [&str; 2] = ["sendmsg", "write"];
 
 pub(super) fn compile(profile: &Profile, context: &Context) -> Result<Filter, SeccompError> {
     let rules: Vec<&Rule> = profile.rules_for(context).collect();

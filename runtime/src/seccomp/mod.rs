@@ -26,7 +26,8 @@
 //!   is larger than all of them; only negative numbers are cut.
 //! - **`socketcall` and `ipc`** obey the rules of the calls behind them (`multiplex`). Where such a rule asks about
 //!   arguments that a filter cannot see there, libseccomp forgets the question; we take the stricter answer.
-//! - **Notifications**: runc's limits (not as default action, not for `write`), each refused with its reason.
+//! - **Notifications**: not as default action and not for the calls by which the listener is handed over (`write` in runc,
+//!   `sendmsg` here), each refused with its reason.
 
 mod arch;
 mod compile;

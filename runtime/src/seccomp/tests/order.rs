@@ -213,6 +213,7 @@ fn notifications_need_a_listener_and_leave_the_handing_over_alone() {
         ("", "mkdir", "listenerPath"),
         (r#""listenerMetadata": "x","#, "read", "listenerMetadata needs"),
         (path, "write", "call write"),
+        (path, "sendmsg", "call sendmsg"),
         (killable, "no_such_call", "WAIT_KILLABLE_RECV"),
     ] {
         let error = profile(more, name).unwrap_err().to_string();
