@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::seccomp::names;
 use crate::{capabilities, spec};
 
 /// The document. It says what is built in, and where the specification asks for it, what this machine has.
@@ -17,10 +18,11 @@ pub fn document() -> Value {
             "cgroup": {"v1": true, "v2": true, "systemd": false, "systemdUser": false, "rdma": true},
             "seccomp": {
                 "enabled": true,
-                "actions": ["SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO", "SCMP_ACT_KILL", "SCMP_ACT_KILL_PROCESS",
-                    "SCMP_ACT_KILL_THREAD", "SCMP_ACT_LOG", "SCMP_ACT_TRACE", "SCMP_ACT_TRAP"],
-                "operators": ["SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_LE", "SCMP_CMP_LT",
-                    "SCMP_CMP_MASKED_EQ", "SCMP_CMP_NE"],
+                "actions": names::actions(),
+                "operators": names::operators(),
+                "archs": names::architectures(),
+                "knownFlags": names::flags(),
+                "supportedFlags": names::supported_flags(),
             },
             "apparmor": {"enabled": true},
             "selinux": {"enabled": true},

@@ -13,7 +13,7 @@ use runtime::plan::{LogTarget, Plan, Stdin};
 use runtime::proto::VERSION;
 use runtime::spec::{self, Compiled, Filters};
 use runtime::wire::Wire;
-use runtime_container::{Host, Options, Report, Spawned, Start, cgroup, hooks, report};
+use runtime_container::{Agent, Host, Options, Report, Spawned, Start, cgroup, hooks, report};
 
 use crate::args::{Global, Making};
 use crate::error::{Context, Error, Result, of_failure};
@@ -223,7 +223,13 @@ fn open_namespaces(compiled: &Compiled) -> Result<Vec<OwnedFd>> {
 
 /// Waits for the end of the set-up, and tells everybody.
 fn finish(making: &Making, id: &str, folder: &Path, bundle: &Bundle, spawned: &Spawned) -> Result<(Container, Report)> {
-    let mut report = report(&spawned.sync).map_err(of_failure)?;
+    let agent = bundle.compiled.plan.process.listener.as_ref().map(|listener| Agent {
+        listener,
+        pid: spawned.pid,
+        status: "creating",
+        init: spawned.pid,
+    });
+    let mut report = report(&spawned.sync, agent.as_ref()).map_err(of_failure)?;
     if let (Some(master), Some(socket)) = (&report.terminal, &making.console_socket) {
         crate::console::hand_over(socket, master)?;
         report.terminal = None;

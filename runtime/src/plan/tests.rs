@@ -119,8 +119,15 @@ fn cgroup() -> impl Strategy<Value = CgroupPlan> {
         prop::collection::vec(path(), 0..4).prop_map(|files| CgroupJoin::Tasks { files }),
         (path(), prop::collection::vec(path(), 0..4)).prop_map(|(dir, files)| CgroupJoin::Both { dir, files }),
     ];
-    (paths(), paths(), paths(), join, any::<Vec<u8>>(), prop::option::of(path())).prop_map(
-        |(parents, own, late, join, devices, oom)| CgroupPlan {
+    (
+        paths(),
+        paths(),
+        paths(),
+        join,
+        any::<Vec<u8>>(),
+        prop::option::of(path()),
+    )
+        .prop_map(|(parents, own, late, join, devices, oom)| CgroupPlan {
             late,
             parents,
             parent_writes: Vec::new(),
@@ -136,8 +143,7 @@ fn cgroup() -> impl Strategy<Value = CgroupPlan> {
             join,
             devices: devices.into(),
             oom,
-        },
-    )
+        })
 }
 
 fn map(number: u64) -> IdMap {

@@ -30,7 +30,7 @@ use crate::defaults;
 pub use load::{load, load_process};
 pub(crate) use options::WORDS as MOUNT_WORDS;
 
-use crate::plan::{ConsoleSize, ExecPlan, Head, LogTarget, Plan, Root, Stdin, Symlink, User};
+use crate::plan::{ConsoleSize, ExecPlan, Head, Listener, LogTarget, Plan, Root, Stdin, Symlink, User};
 use crate::seccomp::{self, Filter, Profile, SeccompError};
 use nix::sched::CloneFlags;
 use oci_spec::runtime::{Linux, LinuxResources, LinuxSeccomp, Process, Spec};
@@ -224,6 +224,11 @@ pub fn compile(spec: &Spec, host: &Host<'_>) -> Result<Compiled> {
     let hooks = hooks::compile(spec, hooks::state(spec, host.id, host.bundle))?;
     let mut process_plan = process::compile(process, host.user.as_ref(), caps, &filter, false)?;
     tuning::of_container(section, &mut process_plan.tuning)?;
+    process_plan.listener = filter.listener.as_ref().map(|listener| Listener {
+        path: listener.path.clone(),
+        metadata: serde_json::Value::from(listener.metadata.clone().unwrap_or_default()).to_string(),
+        state: hooks.outside.state.clone(),
+    });
     let mount_label = section.mount_label().clone().unwrap_or_default();
     if !mount_label.is_empty() && !process::selinux_enabled() {
         return invalid("linux.mountLabel", "SELinux is not enabled on this machine");

@@ -292,7 +292,8 @@ fn what_is_wrong_is_refused_by_name() {
         mount.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         mount
     };
-    let seccomp = |action: &str| json!({"defaultAction": action, "listenerPath": "/x"});
+    let notify = json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/x",
+        "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}]});
     for (pointer, value, word) in [
         ("/ociVersion", json!("2.0.0"), "ociVersion"),
         ("/hooks", json!({"poststop": [{"path": "bin/x"}]}), "hooks.poststop"),
@@ -430,7 +431,12 @@ fn what_is_wrong_is_refused_by_name() {
             json!([{"path": "/dev/x", "type": "c", "major": 1, "minor": 1}, {"path": "/dev/x", "type": "b", "major": 1, "minor": 1}]),
             "twice",
         ),
-        ("/linux/seccomp", seccomp("SCMP_ACT_ALLOW"), "listenerPath"),
+        ("/linux/seccomp", notify, "SCMP_ACT_NOTIFY"),
+        (
+            "/linux/seccomp",
+            json!({"defaultAction": "SCMP_ACT_NOTIFY", "listenerPath": "/x"}),
+            "default action",
+        ),
         (
             "/linux/resources",
             json!({"memory": {"useHierarchy": false}}),

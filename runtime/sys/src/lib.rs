@@ -21,6 +21,7 @@ pub mod pidfd;
 pub mod port;
 pub mod privilege;
 pub mod pty;
+pub mod seccomp;
 pub mod seqpacket;
 pub mod signals;
 pub mod text;

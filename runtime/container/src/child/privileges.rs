@@ -1,15 +1,18 @@
 //! From the shim's rights down to those of the plan.
 
 use std::io;
+use std::os::fd::AsFd;
 
 use nix::errno::Errno;
 use runtime::plan::{Caps, ProcessPlan, Rlimit};
 use runtime::proto::Step;
 use runtime_sys::privilege::{self, Capabilities};
+use runtime_sys::{seccomp, seqpacket};
 
 use super::Inherited;
 use super::users::Identity;
 use crate::failure::{At, Result, failure};
+use crate::report::word;
 
 pub fn limits(limits: &[Rlimit]) -> Result<()> {
     for limit in limits {
@@ -64,10 +67,10 @@ fn name(resource: u32) -> String {
 
 /// Takes on user, groups, capabilities and the seccomp program.
 pub fn apply(inherited: &Inherited<'_>, plan: &ProcessPlan, identity: &Identity) -> Result<()> {
-    // Loading a program without no_new_privs takes CAP_SYS_ADMIN, so then it is loaded first; otherwise last, so that
-    // it need not allow what follows.
+    // Loading a program without no_new_privs takes CAP_SYS_ADMIN, so then it is loaded first and has to allow what
+    // follows; otherwise it is loaded last (`confine`).
     if !plan.no_new_privs {
-        seccomp(inherited, plan)?;
+        filter(inherited, plan)?;
     }
     match privilege::set_groups(&identity.groups) {
         // A namespace of an unprivileged user has no groups to give, and none to take away.
@@ -87,17 +90,32 @@ pub fn apply(inherited: &Inherited<'_>, plan: &ProcessPlan, identity: &Identity)
     capabilities(&plan.caps, held.permitted)?;
     if plan.no_new_privs {
         privilege::no_new_privileges().at(Step::Seccomp, "no_new_privs")?;
-        seccomp(inherited, plan)?;
     }
     Ok(())
 }
 
-fn seccomp(inherited: &Inherited<'_>, plan: &ProcessPlan) -> Result<()> {
+/// Loads a seccomp program that can wait until nothing is left to do but `exec`. One that asks an agent cannot: the agent is
+/// handed its descriptor while whoever made us still listens.
+pub fn confine(inherited: &Inherited<'_>, plan: &ProcessPlan, last: bool) -> Result<()> {
+    match plan.no_new_privs && plan.listener.is_none() == last {
+        true => filter(inherited, plan),
+        false => Ok(()),
+    }
+}
+
+fn filter(inherited: &Inherited<'_>, plan: &ProcessPlan) -> Result<()> {
     if plan.seccomp.is_empty() {
         return Ok(());
     }
-    let _ = inherited;
-    privilege::load_seccomp(&plan.seccomp, plan.seccomp_flags).at(Step::Seccomp, "")
+    let notifies = plan.listener.is_some();
+    let listener = seccomp::load(&plan.seccomp, plan.seccomp_flags, notifies).at(Step::Seccomp, "")?;
+    match listener {
+        // From here on the agent may be asked about anything that we do: it gets the descriptor first.
+        Some(listener) => {
+            seqpacket::send(inherited.sync, &[word::LISTENER], &[listener.as_fd()]).at(Step::Listener, "socket")
+        }
+        None => Ok(()),
+    }
 }
 
 fn bounding(keep: u64) -> io::Result<()> {

@@ -8,7 +8,7 @@ use std::os::fd::AsFd;
 use runtime::plan::{ConsoleSize, ExecPlan, Plan, Stdin, User};
 use runtime::seccomp::Filter;
 use runtime::{capabilities, spec};
-use runtime_container::{Entered, Host, Options, report};
+use runtime_container::{Agent, Entered, Host, Options, report};
 
 use crate::args::{Exec, Global};
 use crate::console;
@@ -73,7 +73,13 @@ pub fn run(global: &Global, args: &Exec) -> Result<u8> {
         },
     )
     .map_err(of_failure)?;
-    let mut report = match report(&spawned.sync) {
+    let agent = plan.process.listener.as_ref().map(|listener| Agent {
+        listener,
+        pid: spawned.pid,
+        status: "running",
+        init: container.record.pid,
+    });
+    let mut report = match report(&spawned.sync, agent.as_ref()) {
         Ok(report) => report,
         Err(failure) => {
             spawned.kill();
