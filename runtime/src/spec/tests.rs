@@ -292,7 +292,7 @@ fn what_is_wrong_is_refused_by_name() {
         mount.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         mount
     };
-    let notify = json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/x",
+    let notify = json!({"defaultAction": "SCMP_ACT_ALLOW",
         "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}]});
     for (pointer, value, word) in [
         ("/ociVersion", json!("2.0.0"), "ociVersion"),
@@ -431,7 +431,7 @@ fn what_is_wrong_is_refused_by_name() {
             json!([{"path": "/dev/x", "type": "c", "major": 1, "minor": 1}, {"path": "/dev/x", "type": "b", "major": 1, "minor": 1}]),
             "twice",
         ),
-        ("/linux/seccomp", notify, "SCMP_ACT_NOTIFY"),
+        ("/linux/seccomp", notify, "listenerPath"),
         (
             "/linux/seccomp",
             json!({"defaultAction": "SCMP_ACT_NOTIFY", "listenerPath": "/x"}),
