@@ -43,10 +43,11 @@ def mount(source, target, kind=None, flags=0, data=None):
 class Sandbox:
     """Entered by `run` and `popen`; `close` ends the holder and removes the work folder."""
 
-    def __init__(self, tree=None, network=False, show=None):
-        """`network`: an own network namespace as well; `show`: folders of the machine, by name in the work folder."""
+    def __init__(self, tree=None, network=False, show=None, cover=()):
+        """`network`: an own network namespace as well; `show`: folders of the machine, by name in the work folder;
+        `cover`: folders of the tree that shall be empty."""
         self.tree = os.path.realpath(tree) if tree else None
-        self.show = show or {}
+        self.show, self.cover = show or {}, cover
         self.work = tempfile.mkdtemp(prefix='oci-suite-')
         os.chmod(self.work, 0o711)
         ready, tell = os.pipe()
@@ -88,7 +89,8 @@ class Sandbox:
         mount(tree, tree, flags=MS_BIND)
         for name in ('proc', 'sys', 'dev'):
             mount(f'/{name}', f'{tree}/{name}', flags=MS_BIND | MS_REC)
-        for name, mode in (('run', '755'), ('tmp', '1777')):
+        for name, mode in (('run', '755'), ('tmp', '1777'), *((name.lstrip('/'), '755') for name in self.cover
+                                                            if os.path.isdir(tree + name))):
             mount('none', f'{tree}/{name}', 'tmpfs', data=f'mode={mode}')
         os.makedirs(tree + self.work)
         mount(self.work, tree + self.work, flags=MS_BIND | MS_REC)
