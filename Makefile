@@ -4,13 +4,15 @@
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 SHIM_TARGET := x86_64-unknown-linux-gnu
 SHIM := $(TARGET)/$(SHIM_TARGET)/shim/iechor-shim
+PROBE := $(TARGET)/$(SHIM_TARGET)/shim/runtime-probe
 # As a name for a rule and as a file that cargo keeps up to date by itself.
-.PHONY: build release shim demo test lint tidy behaviour qemu clean-up
+.PHONY: build release shim probe demo test lint tidy behaviour runtime-tests qemu clean-up
 
-# Debug builds of everything, the static shim beside the other binaries.
-build: shim
-	cargo build --workspace --exclude iechor-shim
+# Debug builds of everything, the static shim and the static probe beside the other binaries.
+build: shim probe
+	cargo build --workspace --exclude iechor-shim --exclude runtime-probe
 	install -m 755 $(SHIM) $(TARGET)/debug/iechor-shim
+	install -m 755 $(PROBE) $(TARGET)/debug/runtime-probe
 
 release: shim
 	cargo build --release -p iechord -p iechor
@@ -21,6 +23,11 @@ release: shim
 shim:
 	@tests/setup build
 	RUSTFLAGS="-C target-feature=+crt-static" cargo build -p iechor-shim --target $(SHIM_TARGET) --profile shim
+
+# Static, because tests/runtime runs it inside of containers that have no libraries.
+probe:
+	@tests/setup build
+	RUSTFLAGS="-C target-feature=+crt-static" cargo build -p runtime-probe --target $(SHIM_TARGET) --profile shim
 
 demo:
 	@tests/setup demo
@@ -37,6 +44,10 @@ lint:
 # One suite of the user's view: make behaviour SUITE=docker [TEST=part-of-a-name]
 behaviour: build
 	$(TARGET)/debug/behaviour $(SUITE) $(if $(TEST),-- $(TEST))
+
+# An OCI runtime judged from outside: make runtime-tests SUITE=escapes [TEST=part-of-a-name] [RUNTIME=/path]
+runtime-tests: build
+	$(TARGET)/debug/runtime-tests $(if $(RUNTIME),--runtime $(RUNTIME)) $(SUITE) $(if $(TEST),-- $(TEST))
 
 qemu: build
 	@tests/setup qemu

@@ -25,9 +25,11 @@ const EDGES: &[(&str, &[&str])] = &[
     ("iechord", &["agent-engine", "agent-rest", "runtime-sys"]),
     ("network", &["runtime-sys"]),
     ("runtime", &["runtime-sys"]),
+    ("runtime-probe", &["runtime-sys"]),
     ("runtime-sys", &[]),
     ("tests-behaviour", &["tests-harness"]),
     ("tests-harness", &[]),
+    ("tests-runtime", &["runtime-sys", "tests-harness"]),
     ("tests-tidy", &[]),
 ];
 
