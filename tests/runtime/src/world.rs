@@ -105,13 +105,12 @@ impl World {
     pub fn finish(self) {
         let left = || {
             let mut left = self.places.left_of_containers();
-            left.extend(
-                std::fs::read_dir(self.state_root())
-                    .into_iter()
-                    .flatten()
-                    .flatten()
-                    .map(|entry| format!("state {}", entry.path().display())),
-            );
+            for entry in std::fs::read_dir(self.state_root()).into_iter().flatten().flatten() {
+                // Runtimes keep things of their own there, too; containers have the tag in their names.
+                if entry.file_name().to_string_lossy().contains(self.tag()) {
+                    left.push(format!("state {}", entry.path().display()));
+                }
+            }
             for process in self.places.processes() {
                 left.push(format!("process {}", process.0));
             }
