@@ -78,8 +78,10 @@ impl Handle {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use std::fs::File;
     use std::os::fd::AsFd;
 
     #[test]
@@ -87,13 +89,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         std::fs::write(&path, "text").unwrap();
-        let mount = std::fs::File::open(folder.path()).unwrap();
+        let mount = File::open(folder.path()).unwrap();
         let Ok(handle) = Handle::of_path(&path) else {
             // Not every file system has handles.
             return;
         };
         match handle.open(mount.as_fd()) {
-            Ok(file) => assert_eq!(std::io::read_to_string(std::fs::File::from(file)).unwrap(), "text"),
+            Ok(file) => assert_eq!(std::io::read_to_string(File::from(file)).unwrap(), "text"),
             Err(error) => assert!(matches!(error.raw_os_error(), Some(libc::EPERM)), "{error}"),
         }
     }

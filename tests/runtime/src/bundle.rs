@@ -178,12 +178,21 @@ impl Bundle {
         symlink(target, path).expect("a symlink in the rootfs");
     }
 
-    /// Runs a private copy of the runtime's program, for attacks that would change it.
+    /// Runs a private copy of the runtime's program, for attacks that would change it; the folder that it lies in.
     pub fn with_own_runtime(&mut self) -> PathBuf {
-        let copy = self.folder.join("runtime-copy");
-        std::fs::copy(&self.runtime, &copy).expect("a copy of the runtime");
-        self.runtime = copy.clone();
-        copy
+        let folder = self.folder.join("runtime-copy");
+        std::fs::create_dir_all(&folder).expect("a folder for the runtime");
+        let beside = self.runtime.parent().expect("a program lies in a folder");
+        let name = self.runtime.file_name().expect("a program has a name").to_owned();
+        // Ours may want its shim beside it.
+        for name in [name.as_os_str(), "iechor-shim".as_ref()] {
+            let source = beside.join(name);
+            if source.is_file() {
+                std::fs::copy(source, folder.join(name)).expect("a copy of the runtime");
+            }
+        }
+        self.runtime = folder.join(name);
+        folder
     }
 
     pub fn save(&self) {
@@ -315,7 +324,7 @@ impl Bundle {
     /// What `state` says.
     #[track_caller]
     pub fn state(&self) -> Value {
-        let text = self.call(&["state", &self.id]).output().ok();
+        let text = self.call(&["state", &self.id]).quiet().output().ok();
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("state printed {text:?}: {error}"))
     }
 
@@ -421,6 +430,12 @@ impl Drop for Bundle {
                 .output();
         }
         self.kill_all();
+        // A test that failed has left what it has left; of one that passed, the suite wants to know.
+        if std::thread::panicking() {
+            for group in self.cgroups() {
+                let _ = std::fs::remove_dir(group);
+            }
+        }
         for mount in own_mounts().into_iter().rev() {
             if mount.target.contains(&self.id) {
                 let _ = umount2(mount.target.as_str(), MntFlags::MNT_DETACH);

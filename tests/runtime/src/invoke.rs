@@ -21,6 +21,7 @@ pub struct Invocation {
     err: PathBuf,
     input: Option<Vec<u8>>,
     seconds: u64,
+    quiet: bool,
 }
 
 impl Invocation {
@@ -36,6 +37,7 @@ impl Invocation {
             err: outputs.with_extension("err"),
             input: None,
             seconds: 30,
+            quiet: false,
         }
     }
 
@@ -47,6 +49,12 @@ impl Invocation {
     /// What is on standard input, which is `/dev/null` otherwise.
     pub fn input(mut self, bytes: impl Into<Vec<u8>>) -> Invocation {
         self.input = Some(bytes.into());
+        self
+    }
+
+    /// Nothing of it comes into the report of a failed test: for what is asked again and again.
+    pub fn quiet(mut self) -> Invocation {
+        self.quiet = true;
         self
     }
 
@@ -81,6 +89,7 @@ impl Invocation {
             out: self.out,
             err: self.err,
             seconds: self.seconds,
+            quiet: self.quiet,
         }
     }
 
@@ -98,6 +107,7 @@ pub struct Running {
     out: PathBuf,
     err: PathBuf,
     seconds: u64,
+    quiet: bool,
 }
 
 impl Running {
@@ -142,6 +152,9 @@ impl Running {
             err: String::from_utf8_lossy(&err).trim().to_owned(),
             bytes,
         };
+        if self.quiet {
+            return output;
+        }
         let short = |text: &str| text.chars().take(1500).collect::<String>();
         note(format!(
             "$ {}\n  -> {}  {}  {}",

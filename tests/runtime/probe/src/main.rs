@@ -1,8 +1,6 @@
 //! What a hostile program does that busybox cannot: a static program that tests put into a container's rootfs.
 //!
-//! It says on standard output what worked and what did not, with the name of the error; a test judges that. Started as
-//! `/proc/self/exe` (by a `#!/proc/self/exe` script, in the place of the dynamic loader) it attacks the program that it
-//! was started as.
+//! It says on standard output what worked and what did not, with the name of the error; a test judges that.
 #![forbid(unsafe_code)]
 
 mod attacks;
@@ -18,6 +16,7 @@ const ACTIONS: &[(&str, Action)] = &[
     ("write-open", attacks::write_open),
     ("read-open", attacks::read_open),
     ("overwrite", attacks::overwrite),
+    ("inherited", attacks::inherited),
     ("unshare", attacks::unshare),
     ("mount", attacks::mount),
     ("key-with", attacks::key_with),
@@ -35,12 +34,7 @@ const ACTIONS: &[(&str, Action)] = &[
 ];
 
 fn main() -> ExitCode {
-    let mut arguments = std::env::args();
-    let own = arguments.next().unwrap_or_default();
-    let arguments: Vec<String> = arguments.collect();
-    if own == "/proc/self/exe" {
-        return attacks::as_loader();
-    }
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
     let name = arguments.first().map_or("", String::as_str);
     let Some((_, action)) = ACTIONS.iter().find(|(known, _)| *known == name) else {
         eprintln!("no action is called {name:?}");

@@ -42,6 +42,7 @@ fn is_ours(exe: &Path) -> bool {
 pub fn executables(arguments: &[String]) -> io::Result<()> {
     let mut newcomers = 0;
     let mut refused = BTreeSet::new();
+    let mut tried = BTreeSet::new();
     watch(arguments, |pid, new| {
         newcomers += usize::from(new);
         let path = format!("/proc/{pid}/exe");
@@ -49,7 +50,7 @@ pub fn executables(arguments: &[String]) -> io::Result<()> {
         match File::open(&path) {
             Ok(held) => {
                 let Ok(exe) = std::fs::read_link(&path) else { return };
-                if !is_ours(&exe) {
+                if !is_ours(&exe) && tried.insert(pid) {
                     let outcome = overwrite_held(&held, Duration::from_millis(500));
                     println!("held {}: {outcome}", exe.display());
                 }

@@ -7,8 +7,31 @@ use harness::Test;
 
 use crate::world::World;
 
+mod boundaries;
 mod descriptors;
+mod exhaustion;
+mod gadgets;
+mod masks;
+mod neighbours;
+mod privileges;
+mod program;
+mod races;
+mod redirects;
+mod targets;
+mod terminals;
 
 pub fn tests() -> Vec<Test<World>> {
-    descriptors::tests()
+    let mut tests = descriptors::tests();
+    tests.extend(program::tests());
+    tests.extend(targets::tests());
+    tests.extend(races::tests());
+    tests.extend(masks::tests());
+    tests.extend(redirects::tests());
+    tests.extend(gadgets::tests());
+    tests.extend(terminals::tests());
+    tests.extend(neighbours::tests());
+    tests.extend(privileges::tests());
+    tests.extend(exhaustion::tests());
+    tests.extend(boundaries::tests());
+    tests
 }
