@@ -64,3 +64,12 @@ pub fn size(terminal: BorrowedFd<'_>) -> io::Result<(u16, u16)> {
     check(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) }.into())?;
     Ok((size.ws_row, size.ws_col))
 }
+
+/// Puts a byte into the terminal's input as if it had been typed: `TIOCSTI`. For tests that this is refused.
+///
+/// # Errors
+/// As `ioctl_tty(2)`: `EPERM` when it is not the caller's controlling terminal, `EIO` where the kernel has it off.
+pub fn inject(terminal: BorrowedFd<'_>, byte: u8) -> io::Result<()> {
+    // SAFETY: the request reads one byte, which lives across the call.
+    check(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSTI, &raw const byte) }.into()).map(drop)
+}

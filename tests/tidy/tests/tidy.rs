@@ -27,9 +27,11 @@ const EDGES: &[(&str, &[&str])] = &[
     ("network", &["runtime-sys"]),
     ("runtime", &["runtime-sys"]),
     ("runtime-container", &["runtime", "runtime-sys"]),
+    ("runtime-probe", &["runtime-sys"]),
     ("runtime-sys", &[]),
     ("tests-behaviour", &["tests-harness"]),
     ("tests-harness", &[]),
+    ("tests-runtime", &["runtime-sys", "tests-harness"]),
     ("tests-tidy", &[]),
 ];
 
