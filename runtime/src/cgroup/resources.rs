@@ -16,7 +16,7 @@ pub struct Resources {
     pub cpu_burst: Option<u64>,
     /// Runs only when nobody else wants to.
     pub cpu_idle: Option<bool>,
-    /// Microseconds per real-time period (v1).
+    /// Microseconds per real-time period (v1). The parent has to have as much, which only an administrator gives it.
     pub cpu_rt_runtime: Option<i64>,
     /// Real-time period in microseconds (v1).
     pub cpu_rt_period: Option<u64>,

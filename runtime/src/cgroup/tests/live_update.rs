@@ -199,6 +199,41 @@ fn burst_idle_and_kernel_tcp_are_held_and_usage_is_respected() {
     );
 }
 
+#[test]
+fn real_time_is_given_and_taken_on_v1() {
+    let Some(live) = Live::start(&Resources::default()) else {
+        return;
+    };
+    let Some(Place::V1(folder)) = live.groups.tree.place("cpu", &live.path) else {
+        eprintln!("skipped: cpu is not on v1 here");
+        return;
+    };
+    let parent = folder.parent().unwrap().join("cpu.rt_runtime_us");
+    if !parent.exists() {
+        eprintln!("skipped: this kernel has no groups of real time");
+        return;
+    }
+    let change = |runtime, period| Resources {
+        cpu_rt_runtime: Some(runtime),
+        cpu_rt_period: Some(period),
+        ..Resources::default()
+    };
+    // A group gives away what it has, and it is the administrator who gives it to our parent.
+    live.groups.update(&live.path, &change(1_000, 1_000_000)).unwrap_err();
+    fs::write(parent, "20000").unwrap();
+    // Each step alone has to fit: 2 % of a period.
+    for (runtime, period) in [
+        (10_000, 1_000_000),
+        (2_000, 100_000),
+        (20_000, 1_000_000),
+        (1_000, 500_000),
+    ] {
+        live.groups.update(&live.path, &change(runtime, period)).unwrap();
+        assert_eq!(live.file(("cpu", "cpu.rt_runtime_us"), ""), runtime.to_string());
+        assert_eq!(live.file(("cpu", "cpu.rt_period_us"), ""), period.to_string());
+    }
+}
+
 /// As much as the machine has a place for, whichever that is.
 fn everything(groups: &Cgroups, step: u64) -> Resources {
     let path = CgroupPath::new("iechor-test").unwrap();
