@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -209,7 +210,9 @@ pub fn stopped(plan: &Plan, log: &Log) {
 
 fn make_gate(folder: &Path) -> Result<OwnedFd> {
     let path = state::gate(folder);
-    nix::unistd::mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR).context(format!("cannot make {}", path.display()))?;
+    nix::unistd::mkfifo(&path, Mode::empty()).context(format!("cannot make {}", path.display()))?;
+    // The process that waits there may be any user by then. Nobody else can reach it: the folder is ours alone.
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o622)).context(format!("cannot open {}", path.display()))?;
     open(&path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).context(format!("cannot open {}", path.display()))
 }
 

@@ -87,7 +87,14 @@ pub fn apply(inherited: &Inherited<'_>, plan: &ProcessPlan, identity: &Identity)
     privilege::set_user(identity.uid).at(Step::Identity, identity.uid.to_string())?;
     // A change of user makes the kernel fall back to its default, which an administrator may have changed.
     privilege::set_dumpable(false).at(Step::Identity, "")?;
-    capabilities(&plan.caps, held.permitted)?;
+    let mut caps = plan.caps;
+    if plan.no_new_privs && identity.uid != 0 {
+        // What `exec` takes away from a user anyway; but a file with capabilities would keep what is still there, which is
+        // not what "no new privileges" is asked for.
+        caps.permitted &= caps.ambient;
+        caps.effective &= caps.ambient;
+    }
+    capabilities(&caps, held.permitted)?;
     if plan.no_new_privs {
         privilege::no_new_privileges().at(Step::Seccomp, "no_new_privs")?;
     }
