@@ -97,11 +97,18 @@ fn below<'a>(group: &'a str, own: &Path) -> Option<&'a Path> {
 }
 
 fn write_all(writes: &[CgroupWrite]) -> Result<()> {
+    // Device rules are many writes to two files.
+    let mut open: Option<(&Path, fs::File)> = None;
     for CgroupWrite { path, value, optional } in writes {
-        let written = fs::OpenOptions::new()
-            .write(true)
-            .open(path)
-            .and_then(|mut file| file.write_all(value.as_bytes()));
+        let file = match open.take().filter(|(last, _)| last == path) {
+            Some((_, file)) => Ok(file),
+            None => fs::OpenOptions::new().write(true).open(path),
+        };
+        let written = file.and_then(|mut file| {
+            file.write_all(value.as_bytes())?;
+            open = Some((path, file));
+            Ok(())
+        });
         match written {
             Err(_) if *optional => {}
             other => other.map_err(|error| Failure {

@@ -182,10 +182,11 @@ fn prepare(host: &Host, start: &Start<'_>, spawned: &mut Spawned, late: bool) ->
     if must_wait(head) || late {
         seqpacket::send(spawned.sync.as_fd(), &[order::GO], &[]).at(Step::Streams, "socket")?;
     }
-    if !head.hooks.create_runtime.is_empty() {
+    if head.hooks.before_root() {
         wait_for(spawned, word::HOOKS)?;
-        let state = head.hooks.state.json("creating", spawned.pid);
-        hooks::run_all(&head.hooks.create_runtime, &state)?;
+        let state = |status: &str| head.hooks.state.json(status, spawned.pid);
+        hooks::run_all(&head.hooks.prestart, &state("created"))?;
+        hooks::run_all(&head.hooks.create_runtime, &state("creating"))?;
         seqpacket::send(spawned.sync.as_fd(), &[order::GO], &[]).at(Step::Hook, "socket")?;
     }
     Ok(())

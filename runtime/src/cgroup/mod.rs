@@ -222,6 +222,21 @@ impl Cgroups {
         start::plan(&self.tree, &path, resources)
     }
 
+    /// As [`plan`](Cgroups::plan), for a group anywhere, also right below the root of the hierarchies.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn plan_at(&self, path: &CgroupPath, resources: &Resources) -> Result<CgroupPlan> {
+        if let (Some(parent), name) = path.split() {
+            return self.plan(&parent, name, resources);
+        }
+        resources.validate()?;
+        if start::needs_v2(&self.tree, path, resources) {
+            v2::prepare_root(&self.tree, &v2::wanted(&self.tree, resources))?;
+        }
+        start::plan(&self.tree, path, resources)
+    }
+
     /// Prepares the parent for what not every container asks for.
     fn prepare_for(&self, parent: &CgroupPath, path: &CgroupPath, resources: &Resources) -> Result<()> {
         let controllers = resources.controllers();

@@ -23,13 +23,19 @@ pub(super) fn wanted(tree: &Tree, resources: &Resources) -> Vec<String> {
 
 /// Makes the parent, with the controllers `wanted` enabled on the way down and for its children.
 pub(super) fn prepare(tree: &Tree, parent: &CgroupPath, wanted: &[String]) -> Result<()> {
-    let root = tree.v2.as_deref().ok_or(CgroupError::NoneMounted)?;
-    enable(root, root, wanted)?;
+    let root = prepare_root(tree, wanted)?;
     for folder in parent.chain(root) {
         make_group(&folder)?;
         enable(&folder, root, wanted)?;
     }
     Ok(())
+}
+
+/// As [`prepare`], for groups right below the root, which is returned.
+pub(super) fn prepare_root<'a>(tree: &'a Tree, wanted: &[String]) -> Result<&'a Path> {
+    let root = tree.v2.as_deref().ok_or(CgroupError::NoneMounted)?;
+    enable(root, root, wanted)?;
+    Ok(root)
 }
 
 /// Enables for the children of `folder` what is wanted, offered, and not yet enabled.

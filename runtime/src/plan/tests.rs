@@ -217,6 +217,7 @@ fn plan() -> impl Strategy<Value = Plan> {
                     monitoring: !flag,
                 }),
                 hooks: RuntimeHooks {
+                    prestart: vec![hook(5)],
                     create_runtime: vec![hook(number)],
                     poststart: Vec::new(),
                     poststop: vec![hook(3), hook(4)],

@@ -164,7 +164,9 @@ impl Filters {
 pub fn compile(spec: &Spec, host: &Host<'_>) -> Result<Compiled> {
     check_version(spec.version())?;
     refuse_other_platforms(spec)?;
-    let process = spec.process().as_ref().ok_or(SpecError::Missing("process"))?;
+    // Needed at the start, not before.
+    let nothing = process::nothing();
+    let process = spec.process().as_ref().unwrap_or(&nothing);
     let section = spec.linux().as_ref().ok_or(SpecError::Missing("linux"))?;
     let (namespaces, joined) = linux::namespaces(section)?;
     let has = |flag: CloneFlags| {
@@ -193,16 +195,7 @@ pub fn compile(spec: &Spec, host: &Host<'_>) -> Result<Compiled> {
     limits.devices.insert(0, DeviceRule::all(false));
     limits.devices.extend(defaults::always_allowed());
     let cgroup = cgroup_path(section, host)?;
-    let (parent, leaf) = cgroup.split();
-    let plan = match &parent {
-        Some(parent) => host.cgroups.plan(parent, leaf, &limits)?,
-        None => {
-            return invalid(
-                "linux.cgroupsPath",
-                format!("{cgroup} has no parent; use one like /iechor/{}", host.id),
-            );
-        }
-    };
+    let plan = host.cgroups.plan_at(&cgroup, &limits)?;
 
     let caps = process::capabilities(process)?;
     let filter = match (&host.filter, section.seccomp()) {
@@ -229,27 +222,17 @@ pub fn compile(spec: &Spec, host: &Host<'_>) -> Result<Compiled> {
         metadata: serde_json::Value::from(listener.metadata.clone().unwrap_or_default()).to_string(),
         state: hooks.outside.state.clone(),
     });
-    let mount_label = section.mount_label().clone().unwrap_or_default();
-    if !mount_label.is_empty() && !process::selinux_enabled() {
-        return invalid("linux.mountLabel", "SELinux is not enabled on this machine");
-    }
+    // As the labels of the process.
+    let mount_label = section
+        .mount_label()
+        .clone()
+        .filter(|_| process::selinux_enabled())
+        .unwrap_or_default();
     let masked_paths = paths("linux.maskedPaths", section.masked_paths())?;
     let readonly_root = spec.root().as_ref().and_then(|root| root.readonly()).unwrap_or(false);
     let mut readonly_paths = paths("linux.readonlyPaths", section.readonly_paths())?;
     readonly_paths.extend(mounts.readonly);
-    if namespaces.new & CloneFlags::CLONE_NEWNS.bits() as u64 == 0 {
-        // They would be the host's, or those of whoever owns the namespace.
-        let asked = [
-            ("mounts", !mounts.mounts.is_empty()),
-            ("linux.maskedPaths", !masked_paths.is_empty()),
-            ("linux.readonlyPaths", !readonly_paths.is_empty()),
-            ("root.readonly", readonly_root),
-        ];
-        if let Some((field, _)) = asked.into_iter().find(|(_, asked)| *asked) {
-            return invalid(field, "it needs a new mount namespace in linux.namespaces");
-        }
-    }
-    let bare = namespaces.new & CloneFlags::CLONE_NEWNS.bits() as u64 == 0 || mounts.foreign_dev;
+    let bare = mounts.foreign_dev;
     Ok(Compiled {
         plan: Plan {
             head: Head {

@@ -302,7 +302,6 @@ fn what_is_wrong_is_refused_by_name() {
             json!({"prestart": [{"path": "/x", "timeout": 0}]}),
             "hooks.prestart",
         ),
-        ("/process", Value::Null, "no process"),
         ("/process/args", json!([]), "process.args"),
         ("/process/args", json!(["a\0b"]), "NUL"),
         ("/process/cwd", json!("relative"), "process.cwd"),
@@ -311,10 +310,10 @@ fn what_is_wrong_is_refused_by_name() {
         ("/process/env", json!(["=x"]), "=x"),
         (
             "/process/apparmorProfile",
-            json!("docker-default"),
+            json!("docker\ndefault"),
             "process.apparmorProfile",
         ),
-        ("/process/selinuxLabel", json!("a:b:c"), "process.selinuxLabel"),
+        ("/process/selinuxLabel", json!("a\0b:c"), "process.selinuxLabel"),
         ("/process/oomScoreAdj", json!(1001), "1001"),
         (
             "/process/scheduler",
@@ -350,7 +349,6 @@ fn what_is_wrong_is_refused_by_name() {
         ("/process/consoleSize", json!({"height": 70_000, "width": 1}), ""),
         ("/process/user/umask", json!(65_535), "umask"),
         ("/linux", Value::Null, "no linux"),
-        ("/linux/namespaces", json!([{"type": "pid"}]), "mount namespace"),
         (
             "/linux/namespaces",
             json!([{"type": "mount"}, {"type": "pid"}, {"type": "pid"}]),
@@ -363,11 +361,6 @@ fn what_is_wrong_is_refused_by_name() {
         ),
         (
             "/linux/namespaces",
-            json!([{"type": "mount", "path": "/x"}]),
-            "mount namespace",
-        ),
-        (
-            "/linux/namespaces",
             json!([{"type": "mount"}, {"type": "pid", "path": "x/y"}]),
             "x/y",
         ),
@@ -377,7 +370,6 @@ fn what_is_wrong_is_refused_by_name() {
             "linux.gidMappings",
         ),
         ("/linux/intelRdt", json!({}), "linux.intelRdt"),
-        ("/linux/mountLabel", json!("x"), "linux.mountLabel"),
         (
             "/linux/personality",
             json!({"domain": "LINUX32", "flags": ["X"]}),
@@ -404,7 +396,6 @@ fn what_is_wrong_is_refused_by_name() {
         ("/linux/rootfsPropagation", json!("odd"), "odd"),
         ("/linux/cgroupsPath", json!("a.slice:b:c"), "systemd"),
         ("/linux/cgroupsPath", json!("/../x"), ".."),
-        ("/linux/cgroupsPath", json!("/x"), "parent"),
         ("/linux/maskedPaths", json!([""]), "linux.maskedPaths"),
         ("/linux/readonlyPaths", json!(["/a\0b"]), "linux.readonlyPaths"),
         ("/linux/sysctl", json!({"vm.swappiness": "1"}), "vm.swappiness"),
@@ -455,7 +446,6 @@ fn what_is_wrong_is_refused_by_name() {
         ),
         ("/mounts/-", mount(json!({"destination": ""})), "is not a path"),
         ("/mounts/-", mount(json!({"source": null})), "source"),
-        ("/mounts/-", mount(json!({"options": ["size=5"]})), "size=5"),
         ("/mounts/-", mount(json!({"options": ["idmap"]})), "idmap"),
         (
             "/mounts/-",

@@ -122,6 +122,9 @@ pub fn add(
             let tree = match cloned {
                 None if apart => None,
                 None => clone_source(mount, maps)?,
+                // Copied once more (Linux 6.15), so that it is shown after the mounts that were made meanwhile: the list
+                // of mounts is in the order in which they were made.
+                Some(tree) if !apart => Some(mount::clone_tree_of(tree.as_fd(), true).unwrap_or(tree)),
                 tree => tree,
             };
             tree.map_or(Ok(()), |tree| add_bind(root, mount, tree))

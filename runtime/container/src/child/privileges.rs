@@ -66,12 +66,10 @@ fn name(resource: u32) -> String {
 }
 
 /// Takes on user, groups, capabilities and the seccomp program.
-pub fn apply(inherited: &Inherited<'_>, plan: &ProcessPlan, identity: &Identity) -> Result<()> {
-    // Loading a program without no_new_privs takes CAP_SYS_ADMIN, so then it is loaded first and has to allow what
-    // follows; otherwise it is loaded last (`confine`).
-    if !plan.no_new_privs {
-        filter(inherited, plan)?;
-    }
+///
+/// The program is loaded as late as can be ([`Rest`]), so that it need not allow what is done before the container's own
+/// begins.
+pub fn apply(plan: &ProcessPlan, identity: &Identity) -> Result<Rest> {
     match privilege::set_groups(&identity.groups) {
         // A namespace of an unprivileged user has no groups to give, and none to take away.
         Err(error)
@@ -94,26 +92,53 @@ pub fn apply(inherited: &Inherited<'_>, plan: &ProcessPlan, identity: &Identity)
         caps.permitted &= caps.ambient;
         caps.effective &= caps.ambient;
     }
-    capabilities(&caps, held.permitted)?;
+    let rest = Rest {
+        caps,
+        held: held.permitted,
+        filtered: !plan.seccomp.is_empty(),
+    };
     if plan.no_new_privs {
         privilege::no_new_privileges().at(Step::Seccomp, "no_new_privs")?;
+    } else if rest.filtered {
+        // Without no_new_privs, loading a program takes this right.
+        let loading = Caps {
+            permitted: caps.permitted | SYS_ADMIN,
+            effective: caps.effective | SYS_ADMIN,
+            ambient: 0,
+            ..caps
+        };
+        capabilities(&loading, rest.held)?;
+        return Ok(rest);
     }
-    Ok(())
+    capabilities(&caps, rest.held)?;
+    Ok(rest)
 }
 
-/// Loads a seccomp program that can wait until nothing is left to do but `exec`. One that asks an agent cannot: the agent is
-/// handed its descriptor while whoever made us still listens.
-pub fn confine(inherited: &Inherited<'_>, plan: &ProcessPlan, last: bool) -> Result<()> {
-    match plan.no_new_privs && plan.listener.is_none() == last {
-        true => filter(inherited, plan),
-        false => Ok(()),
+const SYS_ADMIN: u64 = 1 << 21;
+
+/// What is left to do right before the program runs.
+pub struct Rest {
+    caps: Caps,
+    held: u64,
+    filtered: bool,
+}
+
+impl Rest {
+    /// Loads the seccomp program, and gives up the right to do so. One that asks an agent is loaded while whoever made us
+    /// still listens, and hands the agent its descriptor; any other when nothing is left to do but `exec`.
+    pub fn confine(&self, inherited: &Inherited<'_>, plan: &ProcessPlan, last: bool) -> Result<()> {
+        if !self.filtered || plan.listener.is_none() != last {
+            return Ok(());
+        }
+        filter(inherited, plan)?;
+        match plan.no_new_privs {
+            true => Ok(()),
+            false => capabilities(&self.caps, self.held),
+        }
     }
 }
 
 fn filter(inherited: &Inherited<'_>, plan: &ProcessPlan) -> Result<()> {
-    if plan.seccomp.is_empty() {
-        return Ok(());
-    }
     let notifies = plan.listener.is_some();
     let listener = seccomp::load(&plan.seccomp, plan.seccomp_flags, notifies).at(Step::Seccomp, "")?;
     match listener {

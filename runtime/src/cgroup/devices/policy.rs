@@ -60,6 +60,8 @@ type Exceptions = BTreeMap<Pattern, u8>;
 pub(in super::super) struct Policy {
     open: bool,
     exceptions: Exceptions,
+    /// In which order the rules named them: the kernel's list, which people read, shows them so.
+    order: Vec<Pattern>,
 }
 
 /// A file's name and what is written to it.
@@ -91,6 +93,7 @@ impl Policy {
     pub(in super::super) fn of(rules: &[DeviceRule]) -> Result<Policy> {
         let (open, rules) = reduce(rules);
         let mut exceptions = Exceptions::new();
+        let mut order: Vec<Pattern> = Vec::new();
         for rule in rules {
             let pattern = Pattern {
                 block: rule.kind == DeviceType::Block,
@@ -99,6 +102,8 @@ impl Policy {
             };
             if rule.allow != open {
                 *exceptions.entry(pattern).or_default() |= rule.access.0;
+                order.retain(|other| *other != pattern);
+                order.push(pattern);
                 continue;
             }
             for (other, bits) in &mut exceptions {
@@ -114,7 +119,11 @@ impl Policy {
             }
             exceptions.retain(|_, bits| *bits != 0);
         }
-        let mut policy = Policy { open, exceptions };
+        let mut policy = Policy {
+            open,
+            exceptions,
+            order,
+        };
         if !open {
             policy.join_halves();
         }
@@ -149,8 +158,16 @@ impl Policy {
     }
 
     fn exceptions(&self) -> impl Iterator<Item = DeviceWrite> {
-        self.exceptions
+        let named = self
+            .order
             .iter()
+            .filter_map(|pattern| self.exceptions.get_key_value(pattern));
+        let added = self
+            .exceptions
+            .iter()
+            .filter(|(pattern, _)| !self.order.contains(pattern));
+        named
+            .chain(added)
             .map(|(pattern, bits)| write(pattern.rule(!self.open, *bits)))
     }
 
@@ -361,8 +378,8 @@ mod tests {
         ]);
         let expected = [
             ("devices.deny", "a"),
-            ("devices.allow", "c 2:* m"),
             ("devices.allow", "b 1:3 r"),
+            ("devices.allow", "c 2:* m"),
         ];
         assert_eq!(
             Policy::of(&fine).unwrap().writes(),
