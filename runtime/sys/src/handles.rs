@@ -95,7 +95,7 @@ mod tests {
             return;
         };
         match handle.open(mount.as_fd()) {
-            Ok(file) => assert_eq!(std::io::read_to_string(File::from(file)).unwrap(), "text"),
+            Ok(file) => assert_eq!(io::read_to_string(File::from(file)).unwrap(), "text"),
             Err(error) => assert!(matches!(error.raw_os_error(), Some(libc::EPERM)), "{error}"),
         }
     }

@@ -103,8 +103,8 @@ fn make_rootfs(rootfs: &Path) -> std::io::Result<()> {
 
 impl Bundle {
     pub fn new(world: &World, number: usize) -> Bundle {
-        // Of one length, so that no id is a part of another one.
-        let id = format!("{}-{number:04}", world.tag());
+        // Of one length, so that no id is a part of another one; with what `reap` looks for in the names of groups.
+        let id = format!("ie{}-{number:04}", world.tag());
         let folder = world.folder().join(&id);
         make_rootfs(&folder.join("rootfs")).expect("a rootfs");
         for name in ["host/victim", "volume"] {

@@ -307,7 +307,7 @@ fn shared_memory_of_the_host_is_not_visible(world: &World) {
 fn root_of_a_user_namespace_is_nobody_on_the_host(world: &World) {
     let mut bundle = world.bundle();
     bundle.user_namespace(100_000, 65_536);
-    super::gadgets::chown_rootfs(&bundle);
+    super::chown_rootfs(&bundle);
     let process = bundle.sleeper();
     assert!(
         process.status("Uid").split_whitespace().all(|uid| uid == "100000"),
@@ -324,7 +324,7 @@ fn maps_of_a_user_namespace_cannot_be_changed(world: &World) {
     bundle
         .user_namespace(100_000, 65_536)
         .more_capabilities(&["CAP_SYS_ADMIN"]);
-    super::gadgets::chown_rootfs(&bundle);
+    super::chown_rootfs(&bundle);
     bundle.sleeper();
     bundle.inside(
         "echo 0 0 4294967295 > /proc/self/uid_map; echo 0 0 4294967295 > /proc/1/uid_map; echo 0 0 1 > /proc/1/gid_map",
@@ -345,7 +345,7 @@ fn a_user_namespace_does_not_open_the_hosts_files(world: &World) {
     let volume = bundle.volume("");
     bundle.user_namespace(100_000, 65_536).bind(&volume, "/vol");
     bundle.shell("cat /vol/file; chown 0 /vol/file; echo x > /vol/file; mknod /node b 8 0; probe read-open /node");
-    super::gadgets::chown_rootfs(&bundle);
+    super::chown_rootfs(&bundle);
     let out = bundle.run();
     assert!(!out.out.contains(SECRET) && !out.out.contains("opened"), "{}", out.out);
     assert_eq!(std::fs::read_to_string(bundle.volume("file")).unwrap(), SECRET);

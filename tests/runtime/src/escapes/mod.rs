@@ -20,6 +20,8 @@ mod redirects;
 mod targets;
 mod terminals;
 
+pub use gadgets::chown_rootfs;
+
 pub fn tests() -> Vec<Test<World>> {
     let mut tests = descriptors::tests();
     tests.extend(program::tests());
