@@ -20,7 +20,7 @@ pub struct Connection {
     serial: u32,
     /// Calls name their destination.
     pub bus: bool,
-    /// Who must have sent a signal that counts; empty where there is no bus.
+    /// Who must have sent a signal on a bus that counts.
     pub peer: String,
     signals: Vec<Message>,
 }
@@ -88,7 +88,9 @@ impl Connection {
         let wait = Wait::new("the opening of the connection", CALL_LIMIT);
         let uid = nix::unistd::geteuid().to_string();
         let digits: String = uid.bytes().map(|byte| format!("{byte:02x}")).collect();
-        connection.send(format!("\0AUTH EXTERNAL {digits}\r\n").as_bytes(), &wait)?;
+        // BEGIN at once, as sd-bus does it, and nothing more before the answer: what systemd reads together with BEGIN it
+        // leaves lying until something else comes, so that a first call sent right behind it now and then got no answer.
+        connection.send(format!("\0AUTH EXTERNAL {digits}\r\nBEGIN\r\n").as_bytes(), &wait)?;
         let answer = connection.line(&wait)?;
         if !answer.starts_with("OK ") {
             return Err(Error::Refused {
@@ -96,7 +98,6 @@ impl Connection {
                 answer,
             });
         }
-        connection.send(b"BEGIN\r\n", &wait)?;
         Ok(connection)
     }
 
@@ -193,7 +194,9 @@ impl Connection {
     fn keep(&mut self, message: Message) {
         // systemd tells its direct clients of everything that happens to any unit.
         let ours = message.member == "JobRemoved" && message.interface == crate::manager::MANAGER;
-        if ours && message.sender == self.peer && self.signals.len() < MOST_SIGNALS {
+        // Without a bus there is nobody else (and systemd signs with its well-known name).
+        let from_systemd = !self.bus || message.sender == self.peer;
+        if ours && from_systemd && self.signals.len() < MOST_SIGNALS {
             self.signals.push(message);
         }
     }

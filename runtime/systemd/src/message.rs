@@ -107,7 +107,7 @@ pub struct Message {
     pub member: String,
     /// An error's name.
     pub error: String,
-    /// Who sent it; empty where there is no bus.
+    /// Who sent it: on a bus the name that the bus has given to it.
     pub sender: String,
     /// Types of the body.
     pub signature: String,

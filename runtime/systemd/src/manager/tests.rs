@@ -32,6 +32,7 @@ fn message(kind: u8, reply_to: u32, error: &str, signature: &str, body: impl FnO
         if kind == 4 {
             text(2, MANAGER);
             text(3, "JobRemoved");
+            text(7, SYSTEMD);
         }
         if reply_to != 0 {
             out.align(8);
