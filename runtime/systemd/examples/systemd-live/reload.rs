@@ -126,9 +126,6 @@ pub fn updated() {
         ..Resources::default()
     };
     let unit = Unit::finished(fresh(":live"), &first);
-    let groups = Cgroups::detect().unwrap();
-    let mut manager = Manager::connect().unwrap();
-    let version = manager.version().unwrap();
     let change = Resources {
         cpu_quota: Some(33_333),
         memory: Some(128 << 20),
@@ -137,9 +134,7 @@ pub fn updated() {
         cpuset_cpus: Some("1".into()),
         ..Resources::default()
     };
-    let (change, properties) = groups.update_unit(&unit.place.path, &change, version).unwrap();
-    manager.set_properties(unit.name(), true, &properties).unwrap();
-    groups.update(&unit.place.path, &change).unwrap();
+    update(&unit, change);
     let before = files(&unit);
     for (file, value) in [
         ("cpu.max", "34000 100000"),
@@ -187,18 +182,36 @@ pub fn devices() {
     check("before");
     reload();
     check("after");
-    let version = Manager::connect().unwrap().version().unwrap();
-    let change = Resources {
-        memory: Some(64 << 20),
-        ..Resources::default()
-    };
-    let groups = Cgroups::detect().unwrap();
-    let (_, properties) = groups.update_unit(&unit.place.path, &change, version).unwrap();
-    Manager::connect()
-        .unwrap()
-        .set_properties(unit.name(), true, &properties)
-        .unwrap();
+    update(
+        &unit,
+        Resources {
+            memory: Some(64 << 20),
+            ..Resources::default()
+        },
+    );
     check("after an update");
+    // Other rules: what was allowed is not, and the other way round.
+    update(
+        &unit,
+        Resources {
+            devices: vec![DeviceRule::all(false), DeviceRule::parse(true, "c 1:7 r").unwrap()],
+            ..Resources::default()
+        },
+    );
+    for when in ["after other rules", "after their reload"] {
+        assert!(unit.can(READ_FULL), "full {when}");
+        assert!(!unit.can(READ_ZERO), "zero {when}");
+        reload();
+    }
+}
+
+fn update(unit: &Unit, change: Resources) {
+    let groups = Cgroups::detect().unwrap();
+    let mut manager = Manager::connect().unwrap();
+    let version = manager.version().unwrap();
+    let (change, properties) = groups.update_unit(&unit.place.path, &change, version).unwrap();
+    manager.set_properties(unit.name(), true, &properties).unwrap();
+    groups.update(&unit.place.path, &change).unwrap();
 }
 
 pub fn denied() {
