@@ -194,7 +194,11 @@ pub fn devices() {
     update(
         &unit,
         Resources {
-            devices: vec![DeviceRule::all(false), DeviceRule::parse(true, "c 1:7 r").unwrap()],
+            devices: vec![
+                DeviceRule::all(false),
+                DeviceRule::parse(true, "c 1:3 rw").unwrap(),
+                DeviceRule::parse(true, "c 1:7 r").unwrap(),
+            ],
             ..Resources::default()
         },
     );
