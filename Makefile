@@ -7,7 +7,7 @@ SHIM := $(TARGET)/$(SHIM_TARGET)/shim/iechor-shim
 OCI := $(TARGET)/$(SHIM_TARGET)/shim/iechor-runtime
 PROBE := $(TARGET)/$(SHIM_TARGET)/shim/runtime-probe
 # As a name for a rule and as a file that cargo keeps up to date by itself.
-.PHONY: build release shim demo test lint tidy behaviour runtime-tests qemu clean-up
+.PHONY: build release shim demo test lint tidy behaviour runtime-tests qemu qemu-systemd clean-up
 
 # Debug builds of everything, the static programs beside the other binaries.
 build: shim
@@ -48,6 +48,12 @@ runtime-tests: build
 qemu: build
 	@tests/setup qemu
 	@tests/qemu/run
+
+# The systemd cgroup driver against systemd as process 1 of an emulated machine.
+qemu-systemd:
+	@tests/setup systemd
+	cargo build -p runtime-systemd --example systemd-live
+	@tests/qemu/systemd
 
 # Removes what test programs that were killed have left on the machine.
 clean-up:

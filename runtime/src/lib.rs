@@ -31,4 +31,5 @@ pub mod signal;
 #[cfg(feature = "spec")]
 pub mod spec;
 pub mod start_error;
+pub mod systemd;
 pub mod wire;

@@ -17,8 +17,11 @@
 //! - hybrid: each controller by itself, for the kernel binds it to one v1 hierarchy or to v2. A container has a group on
 //!   v2 when it asks for something held there; always, where what is needed for freezing or statistics is there.
 //!
-//! Deliberately absent: the systemd driver (a later issue); kernel memory limits (removed from the kernel, see `oci`).
-//! No async runtime and no logging: a small single-threaded program uses this module as well as the daemon.
+//! Where systemd owns the hierarchies, a container's group is a unit of systemd ([`UnitPlace`],
+//! [`Cgroups::plan_unit`]).
+//!
+//! Deliberately absent: kernel memory limits (removed from the kernel, see `oci`). No async runtime and no logging: a
+//! small single-threaded program uses this module as well as the daemon.
 
 mod control;
 mod detect;
@@ -29,6 +32,7 @@ mod path;
 mod resources;
 mod start;
 mod stats;
+mod systemd;
 mod update;
 mod v1;
 mod v2;
@@ -45,6 +49,7 @@ pub use stats::{
     Counter, CpuStats, HugePageStats, IoDevice, IoEntry, IoStats, MemoryEvents, MemoryStats, NumaStats, PidsStats,
     Pressure, RdmaStats, Stall, Stats,
 };
+pub use systemd::{UnitPlace, user_properties};
 
 use crate::plan::{CgroupJoin, CgroupPlan};
 use std::collections::HashSet;

@@ -30,16 +30,7 @@ impl Cgroups {
     /// # Errors
     /// As for [`plan`](Cgroups::plan); what the kernel refuses, such as a memory limit below what is in use on v1.
     pub fn update(&self, path: &CgroupPath, resources: &Resources) -> Result<()> {
-        let mut resources = resources.clone();
-        let asks = |value: Option<i64>| value.is_some_and(|value| value != 0);
-        if asks(resources.memory_swap) && !asks(resources.memory) {
-            // The sum is judged with the part that is in force.
-            resources.memory = self.memory_limit(path)?;
-        }
-        resources.validate()?;
-        if resources.check_before_update {
-            self.check_usage(path, &resources)?;
-        }
+        let resources = self.checked(path, resources)?;
         let devices = self.device_change(path, &resources)?;
         let mut writes = limits(&self.tree, path, &resources)?;
         if let (Some(parent), _) = path.split() {
@@ -61,6 +52,21 @@ impl Cgroups {
             undo.run();
         }
         done
+    }
+
+    /// What an update asks for, completed by what it is judged with, and checked.
+    pub(super) fn checked(&self, path: &CgroupPath, resources: &Resources) -> Result<Resources> {
+        let mut resources = resources.clone();
+        let asks = |value: Option<i64>| value.is_some_and(|value| value != 0);
+        if asks(resources.memory_swap) && !asks(resources.memory) {
+            // The sum is judged with the part that is in force.
+            resources.memory = self.memory_limit(path)?;
+        }
+        resources.validate()?;
+        if resources.check_before_update {
+            self.check_usage(path, &resources)?;
+        }
+        Ok(resources)
     }
 
     /// -1: none.

@@ -29,6 +29,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("runtime-container", &["runtime", "runtime-sys"]),
     ("runtime-probe", &["runtime-sys"]),
     ("runtime-sys", &[]),
+    ("runtime-systemd", &["runtime"]),
     ("tests-behaviour", &["tests-harness"]),
     ("tests-harness", &[]),
     ("tests-runtime", &["runtime-sys", "tests-harness"]),

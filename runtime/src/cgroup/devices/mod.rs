@@ -63,6 +63,15 @@ impl Access {
         }
         Ok(Access(bits))
     }
+
+    /// Some of [`ALL`](Access::ALL)'s bits; none where there is nothing left.
+    pub(super) fn from_bits(bits: u8) -> Option<Access> {
+        Some(Access(bits & 7)).filter(|access| access.0 != 0)
+    }
+
+    pub(super) fn bits(self) -> u8 {
+        self.0
+    }
 }
 
 impl fmt::Display for DeviceRule {
@@ -165,7 +174,7 @@ impl DeviceRule {
 }
 
 /// What is in force before the first rule that matters, and these rules.
-fn reduce(rules: &[DeviceRule]) -> (bool, &[DeviceRule]) {
+pub(super) fn reduce(rules: &[DeviceRule]) -> (bool, &[DeviceRule]) {
     match rules.iter().rposition(DeviceRule::is_everything) {
         Some(index) => (rules[index].allow, &rules[index + 1..]),
         None => (true, rules),
