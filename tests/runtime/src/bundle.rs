@@ -17,7 +17,7 @@ use std::process::Command;
 
 use harness::Output;
 use harness::kernel::{Process, cgroups_with, own_mounts};
-use harness::tools::{binary, eventually, unpacked};
+use harness::tools::eventually;
 use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -58,55 +58,12 @@ impl DerefMut for Bundle {
     }
 }
 
-/// The applets of busybox, asked for once.
-fn applets() -> &'static [String] {
-    static APPLETS: std::sync::OnceLock<Vec<String>> = std::sync::OnceLock::new();
-    APPLETS.get_or_init(|| {
-        let out = Command::new(busybox()).arg("--list").output().expect("busybox");
-        String::from_utf8_lossy(&out.stdout)
-            .lines()
-            .map(str::to_owned)
-            .collect()
-    })
-}
-
-fn busybox() -> PathBuf {
-    let candidates = ["busybox/bin/busybox", "busybox/usr/bin/busybox"];
-    let tools = unpacked("busybox");
-    let found = candidates
-        .iter()
-        .map(|path| tools.join(path.trim_start_matches("busybox/")));
-    found
-        .into_iter()
-        .find(|path| path.is_file())
-        .unwrap_or_else(|| panic!("no busybox in {}: run `tests/setup`", tools.display()))
-}
-
-fn make_rootfs(rootfs: &Path) -> std::io::Result<()> {
-    for name in [
-        "bin", "dev", "etc", "home", "lib", "lib64", "mnt", "proc", "root", "run", "sys", "tmp", "usr/bin",
-    ] {
-        std::fs::create_dir_all(rootfs.join(name))?;
-    }
-    std::fs::copy(busybox(), rootfs.join("bin/busybox"))?;
-    std::fs::copy(binary("runtime-probe"), rootfs.join("bin/probe"))?;
-    for applet in applets().iter().filter(|name| *name != "busybox") {
-        symlink("busybox", rootfs.join("bin").join(applet))?;
-    }
-    std::fs::write(
-        rootfs.join("etc/passwd"),
-        "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/home:/bin/sh\n",
-    )?;
-    std::fs::write(rootfs.join("etc/group"), "root:x:0:\nuser:x:1000:\n")?;
-    std::fs::set_permissions(rootfs.join("tmp"), PermissionsExt::from_mode(0o1777))
-}
-
 impl Bundle {
     pub fn new(world: &World, number: usize) -> Bundle {
         // Of one length, so that no id is a part of another one; with what `reap` looks for in the names of groups.
         let id = format!("ie{}-{number:04}", world.tag());
         let folder = world.folder().join(&id);
-        make_rootfs(&folder.join("rootfs")).expect("a rootfs");
+        crate::rootfs::make(&folder.join("rootfs")).expect("a rootfs");
         for name in ["host/victim", "volume"] {
             std::fs::create_dir_all(folder.join(name)).expect("the bundle's folders");
         }

@@ -15,6 +15,7 @@ mod bundle;
 mod config;
 mod console;
 mod invoke;
+mod rootfs;
 mod world;
 
 mod escapes;

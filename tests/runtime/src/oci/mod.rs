@@ -5,6 +5,7 @@ use harness::Test;
 
 use crate::world::World;
 
+mod calls;
 mod commands;
 mod hooks;
 mod kernel;
@@ -22,6 +23,7 @@ pub fn tests() -> Vec<Test<World>> {
     tests.extend(seccomp::tests());
     tests.extend(hooks::tests());
     tests.extend(lifecycle::tests());
+    tests.extend(calls::tests());
     tests.extend(commands::tests());
     tests
 }
