@@ -4,8 +4,9 @@ import tomllib
 from collections import namedtuple
 
 FILE = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'oci-runtime-baseline.toml')
-HEAD = """# What other runtimes reach in the validation programs of opencontainers/runtime-tools: [points ok, points not ok,
-# does the program as a whole pass, if only in one of several runs]. Written by `oci-runtime --record NAME`; not edited by hand.
+HEAD = """# What other runtimes reach in the validation programs of opencontainers/runtime-tools:
+# [points ok, points not ok, does the program as a whole pass, if only in one of several runs].
+# Written by `oci-runtime --record NAME`; not edited by hand.
 """
 
 Points = namedtuple('Points', 'ok wrong')

@@ -81,8 +81,12 @@ def hostname_is_set(engine):
 
 
 # -- terminals ---------------------------------------------------------------------
+# Podman sends the first size when the program may run already, and stty knows none until then.
+UNTIL_SIZED = 'until stty size 2>/dev/null | grep -v "^0 0"; do sleep 0.05; done; '
+
+
 def terminal_has_the_clients_size(engine):
-    with engine.terminal(*engine.words(['--rm', '-it'], ['sh', '-c', 'stty size; tty; test -t 0 && echo is-a-tty']),
+    with engine.terminal(*engine.words(['--rm', '-it'], ['sh', '-c', UNTIL_SIZED + 'tty; test -t 0 && echo is-a-tty']),
                          rows=33, columns=111) as terminal:
         seen = terminal.wait_for('is-a-tty')
         contains(seen, '33 111')
@@ -115,7 +119,7 @@ def terminal_takes_input_and_interrupts(engine):
 
 def exec_has_a_terminal(engine):
     name = engine.start()
-    script = 'stty size; trap "stty size" WINCH; echo ready; until test -e /tmp/enough; do sleep 0.1; done; exit 9'
+    script = UNTIL_SIZED + 'trap "stty size" WINCH; echo ready; until test -e /tmp/enough; do sleep 0.1; done; exit 9'
     with engine.terminal('exec', '-it', name, 'sh', '-c', script, rows=20, columns=70) as terminal:
         contains(terminal.wait_for('ready'), '20 70')
         terminal.resize_until_seen(41, 99)
@@ -212,7 +216,8 @@ def exec_as_another_user(engine):
 
 def exec_has_environment_and_folder(engine):
     name = engine.start()
-    done = engine.exec(name, 'sh', '-c', 'echo $ADDED $FROM_IMAGE; pwd', options=['--env', 'ADDED=1', '--workdir', '/var'])
+    options = ['--env', 'ADDED=1', '--workdir', '/var']
+    done = engine.exec(name, 'sh', '-c', 'echo $ADDED $FROM_IMAGE; pwd', options=options)
     equal(done.stdout.split(), ['1', 'yes', '/var'])
 
 
