@@ -21,7 +21,9 @@ pub fn make(plan: &CgroupPlan) -> Result<()> {
     if try_make(plan).is_ok() {
         return Ok(());
     }
-    remove(plan, Duration::ZERO);
+    if plan.systemd.is_none() {
+        remove(plan, Duration::ZERO);
+    }
     for parent in &plan.parents {
         match nix::unistd::mkdir(parent, Mode::from_bits_truncate(0o755)) {
             Ok(()) | Err(Errno::EEXIST) => {}
@@ -36,7 +38,11 @@ pub fn make(plan: &CgroupPlan) -> Result<()> {
 
 fn try_make(plan: &CgroupPlan) -> Result<()> {
     for own in &plan.own {
-        nix::unistd::mkdir(own, Mode::from_bits_truncate(0o755)).at(Step::Cgroup, own)?;
+        match nix::unistd::mkdir(own, Mode::from_bits_truncate(0o755)) {
+            // systemd has made those that it knows of.
+            Err(Errno::EEXIST) if plan.systemd.is_some() => {}
+            other => other.at(Step::Cgroup, own)?,
+        }
     }
     write_all(&plan.writes)?;
     if !plan.devices.is_empty() {

@@ -14,7 +14,9 @@ use runtime::plan::{LogTarget, Plan, Stdin};
 use runtime::proto::VERSION;
 use runtime::spec::{self, Compiled, Filters};
 use runtime::wire::Wire;
-use runtime_container::{Agent, Host, Options, Report, Spawned, Start, cgroup, hooks, report};
+use runtime_container::{Agent, Host, Options, Report, Spawned, Start, hooks, outside, report};
+
+use runtime_systemd::Manager;
 
 use crate::args::{Global, Making};
 use crate::error::{Context, Error, Result, of_failure};
@@ -41,13 +43,14 @@ pub struct Bundle {
 }
 
 /// Reads a bundle. Everything that can be found wrong is found wrong here, before anything is touched.
-pub fn read_bundle(global: &Global, making: &Making, id: &str, cgroups: &Cgroups) -> Result<Bundle> {
+pub fn read_bundle(global: &Global, making: &Making, id: &str, log: &Log) -> Result<Bundle> {
     state::check_id(id)?;
     let folder = fs::canonicalize(&making.bundle).context(format!("no bundle at {}", making.bundle.display()))?;
     let path = folder.join("config.json");
     let json = fs::read(&path).context(format!("cannot read {}", path.display()))?;
-    let spec = spec::load(&json).context(format!("cannot read {}", path.display()))?;
-    let mut compiled = compile(&spec, global, id, &folder, cgroups)?;
+    let (spec, told) = spec::load(&json).context(format!("cannot read {}", path.display()))?;
+    told.iter().for_each(|line| log.warning(line));
+    let mut compiled = compile(&spec, global, id, &folder)?;
     let plan = &mut compiled.plan;
     plan.no_pivot = making.no_pivot;
     plan.process.keep_keyring = making.no_new_keyring;
@@ -74,13 +77,15 @@ pub fn read_bundle(global: &Global, making: &Making, id: &str, cgroups: &Cgroups
     })
 }
 
-fn compile(
-    spec: &oci_spec::runtime::Spec,
-    global: &Global,
-    id: &str,
-    bundle: &Path,
-    cgroups: &Cgroups,
-) -> Result<Compiled> {
+fn compile(spec: &oci_spec::runtime::Spec, global: &Global, id: &str, bundle: &Path) -> Result<Compiled> {
+    let systemd = match global.systemd_cgroup {
+        true => Some(
+            Manager::connect()
+                .and_then(|mut manager| manager.version())
+                .context("--systemd-cgroup")?,
+        ),
+        false => None,
+    };
     let parent = CgroupPath::new("/iechor")?;
     let filters = Filters::default();
     let host = spec::Host {
@@ -93,12 +98,12 @@ fn compile(
         stdin: Stdin::Null,
         init: false,
         user: None,
-        cgroups,
+        cgroups: &Cgroups::detect()?,
         cgroup_parent: &parent,
+        systemd,
         filter: None,
         filters: &filters,
     };
-    let _ = global;
     Ok(spec::compile(spec, &host)?)
 }
 
@@ -178,7 +183,7 @@ pub fn launch(
         finish(making, id, &folder, &bundle, &spawned)
             .inspect_err(|_| {
                 spawned.kill();
-                cgroup::remove(&plan.head.cgroup, CGROUP_PATIENCE);
+                outside::remove(&plan.head, CGROUP_PATIENCE);
             })
             .map(|(container, report)| (container, spawned, report))
     })();
@@ -251,7 +256,14 @@ fn finish(making: &Making, id: &str, folder: &Path, bundle: &Bundle, spawned: &S
             created: jiff::Timestamp::now().to_string(),
             owner: nix::unistd::getuid().as_raw(),
             cgroup: bundle.compiled.cgroup.to_string(),
-            systemd_unit: None,
+            systemd_unit: bundle
+                .compiled
+                .plan
+                .head
+                .cgroup
+                .systemd
+                .as_ref()
+                .map(|unit| unit.name.clone()),
             annotations: bundle.annotations.clone(),
         },
     };

@@ -12,7 +12,7 @@ use runtime::log::LogWriter;
 use runtime::plan::{ExecPlan, Head};
 use runtime::proto::{ExitStatus, Failure, INIT, Step, Streams, Time};
 use runtime_container::failure::{At, Result, failure};
-use runtime_container::{Entered, cgroup};
+use runtime_container::{Entered, cgroup, outside};
 use runtime_sys::clone::{Ended, reap};
 use runtime_sys::epoll::{Epoll, READ};
 use runtime_sys::seqpacket;
@@ -79,7 +79,7 @@ impl Container {
             Err(failure) => {
                 let _ = init.signal(libc::SIGKILL);
                 let _ = reap(init.pid, true);
-                cgroup::remove(&head.cgroup, CGROUP_PATIENCE);
+                outside::remove(&head, CGROUP_PATIENCE);
                 Err(failure)
             }
         }
@@ -269,7 +269,7 @@ impl Container {
     /// Removes the cgroups, once.
     pub fn remove_cgroups(&mut self) -> bool {
         if !self.cgroups_removed {
-            self.cgroups_removed = cgroup::remove(&self.head.cgroup, CGROUP_PATIENCE);
+            self.cgroups_removed = outside::remove(&self.head, CGROUP_PATIENCE);
         }
         self.cgroups_removed
     }

@@ -87,6 +87,7 @@ pub(super) fn plan(tree: &Tree, path: &CgroupPath, resources: &Resources) -> Res
         writes,
         join: join(files, v2_root.map(|root| path.under(root))),
         devices: program,
+        systemd: None,
         oom: tree.place("memory", path).map(|place| oom_file(&place)),
     })
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::systemd::SystemdUnit;
 use crate::wire::{Blob, wire_enum, wire_struct};
 
 wire_struct! {
@@ -22,6 +23,9 @@ wire_struct! {
         pub join: CgroupJoin,
         /// v2: `struct bpf_insn` array of the device program, attached to the own folder; empty: none.
         pub devices: Blob,
+        /// The unit of systemd that holds the own folders, which it makes; absent: they are made by writing to the file
+        /// system.
+        pub systemd: Option<SystemdUnit>,
         /// Where OOM kills are counted: v1 `memory.oom_control`, v2 `memory.events`.
         pub oom: Option<PathBuf>,
     }
@@ -38,6 +42,7 @@ impl CgroupPlan {
             writes: Vec::new(),
             join: CgroupJoin::None,
             devices: Blob::default(),
+            systemd: None,
             oom: None,
         }
     }

@@ -142,6 +142,7 @@ fn cgroup() -> impl Strategy<Value = CgroupPlan> {
             own,
             join,
             devices: devices.into(),
+            systemd: None,
             oom,
         })
 }

@@ -26,11 +26,12 @@ mod users;
 mod tests;
 
 use crate::cgroup::{CgroupError, CgroupPath, Cgroups, DeviceRule, Resources};
+use crate::cgroup::{UnitPlace, user_properties};
 use crate::defaults;
 pub use load::{load, load_process};
 pub(crate) use options::WORDS as MOUNT_WORDS;
 
-use crate::plan::{ConsoleSize, ExecPlan, Head, Listener, LogTarget, Plan, Root, Stdin, Symlink, User};
+use crate::plan::{CgroupPlan, ConsoleSize, ExecPlan, Head, Listener, LogTarget, Plan, Root, Stdin, Symlink, User};
 use crate::seccomp::{self, Filter, Profile, SeccompError};
 use nix::sched::CloneFlags;
 use oci_spec::runtime::{Linux, LinuxResources, LinuxSeccomp, Process, Spec};
@@ -103,6 +104,8 @@ pub struct Host<'a> {
     pub cgroups: &'a Cgroups,
     /// Parent of the container's group where `linux.cgroupsPath` says nothing.
     pub cgroup_parent: &'a CgroupPath,
+    /// systemd's version, where systemd makes the groups: `linux.cgroupsPath` is `slice:prefix:name` then.
+    pub systemd: Option<u32>,
     /// A filter in place of `linux.seccomp`, which must then be absent.
     pub filter: Option<Arc<Filter>>,
     /// Keeps compiled filters of `linux.seccomp`.
@@ -194,8 +197,14 @@ pub fn compile(spec: &Spec, host: &Host<'_>) -> Result<Compiled> {
     // Nothing is allowed that the configuration does not allow, but for what no container works without.
     limits.devices.insert(0, DeviceRule::all(false));
     limits.devices.extend(defaults::always_allowed());
-    let cgroup = cgroup_path(section, host)?;
-    let plan = host.cgroups.plan_at(&cgroup, &limits)?;
+    let (cgroup, plan) = match host.systemd {
+        Some(version) => unit(spec, section, host, &limits, version)?,
+        None => {
+            let path = cgroup_path(section, host)?;
+            let plan = host.cgroups.plan_at(&path, &limits)?;
+            (path, plan)
+        }
+    };
 
     let caps = process::capabilities(process)?;
     let filter = match (&host.filter, section.seccomp()) {
@@ -327,6 +336,27 @@ fn refuse_other_platforms(spec: &Spec) -> Result<()> {
     Ok(())
 }
 
+/// The place and the plan of a group that systemd makes.
+fn unit(
+    spec: &Spec,
+    linux: &Linux,
+    host: &Host<'_>,
+    limits: &Resources,
+    version: u32,
+) -> Result<(CgroupPath, CgroupPlan)> {
+    let text = linux
+        .cgroups_path()
+        .as_ref()
+        .map_or("", |path| path.to_str().unwrap_or("\u{fffd}"));
+    let place = UnitPlace::parse(text, "iechor", host.id)?;
+    let annotations = spec.annotations().iter().flatten();
+    let user = user_properties(annotations.map(|(name, value)| (&**name, &**value)))?;
+    let description = format!("iechor container {}", host.id);
+    let (mut plan, unit) = host.cgroups.plan_unit(&place, &description, &user, limits, version)?;
+    plan.systemd = Some(unit);
+    Ok((place.path, plan))
+}
+
 fn cgroup_path(linux: &Linux, host: &Host<'_>) -> Result<CgroupPath> {
     match linux.cgroups_path() {
         Some(path) if !path.as_os_str().is_empty() => {
@@ -335,7 +365,10 @@ fn cgroup_path(linux: &Linux, host: &Host<'_>) -> Result<CgroupPath> {
             };
             // `slice:prefix:name`
             if text.split(':').count() == 3 && !text.contains('/') {
-                return unsupported("a systemd cgroup in linux.cgroupsPath");
+                return invalid(
+                    "linux.cgroupsPath",
+                    format!("{text:?} names a unit of systemd, which makes no groups here (--systemd-cgroup)"),
+                );
             }
             // A relative path is below what the runtime chooses, an absolute one below the mount points.
             Ok(match path.is_absolute() {

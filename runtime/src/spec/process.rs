@@ -55,7 +55,7 @@ pub(super) fn compile(
         seccomp_flags: filter.flags,
         rlimits: rlimits(process)?,
         oom_score_adj,
-        tuning: tuning::of_process(process, exec)?,
+        tuning: tuning::of_process(process)?,
         labels: labels(process)?,
         listener: None,
         keep_keyring: false,

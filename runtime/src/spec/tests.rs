@@ -41,6 +41,7 @@ impl Fixture {
             user: None,
             cgroups: &self.cgroups,
             cgroup_parent: &self.parent,
+            systemd: None,
             filter: None,
             filters: &self.filters,
         }

@@ -29,9 +29,7 @@ use nix::sched::CloneFlags;
 use nix::sys::socket::{Shutdown, shutdown};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Uid, fchdir, fchown, setsid};
-use runtime::plan::{
-    CgroupJoin, ConsoleSize, IdMap, JoinedNamespace, MountSource, OomScoreAdj, Plan, ProcessPlan, Root as RootSource,
-};
+use runtime::plan::{CgroupJoin, ConsoleSize, IdMap, JoinedNamespace, MountSource, OomScoreAdj, Plan, ProcessPlan};
 use runtime::proto::{Failure, Step};
 use runtime::wire::Wire;
 use runtime_sys::clone::{Cloned, clone3_sibling, exit_now};
@@ -40,7 +38,7 @@ use runtime_sys::{fd, mount, openat2, privilege, seqpacket, signals};
 use crate::failure::{At, Result, failure};
 use crate::namespaces::{self, sent};
 use crate::report::{order, word};
-use crate::spawn::{Exec, Options, must_wait};
+use crate::spawn::{Exec, Options, is_apart, must_wait};
 use crate::{Host, hooks};
 use program::Program;
 use root::{Parents, Root};
@@ -109,11 +107,13 @@ fn end(inherited: &Inherited<'_>, outcome: Result<Infallible>) -> ! {
 
 fn set_up(inherited: &Inherited<'_>, plan: &Plan, joined: &[OwnedFd], id_maps: &[OwnedFd]) -> Result<Infallible> {
     let namespaces = &plan.head.namespaces;
-    let apart = must_wait(&plan.head);
+    let apart = is_apart(&plan.head);
     let mut cgroups = Some(Cgroups { inherited, plan });
     let mut made = Made::default();
-    if apart {
+    if must_wait(&plan.head) {
         made = Made::receive(inherited)?;
+    }
+    if apart {
         // Before the host's user is left behind, to whom the files belong.
         cgroups.take().map_or(Ok(()), Cgroups::join)?;
         become_root(plan.head.users.as_ref())?;
@@ -191,6 +191,10 @@ fn set_up(inherited: &Inherited<'_>, plan: &Plan, joined: &[OwnedFd], id_maps: &
 /// Names, kernel parameters and the OOM score.
 fn settle(inherited: &Inherited<'_>, plan: &Plan, apart: bool) -> Result<()> {
     let proc = inherited.host.proc.as_fd();
+    if plan.head.namespaces.new & libc::CLONE_NEWNET as u64 != 0 {
+        // A new network has a loopback interface, which is down.
+        runtime_sys::netns::loopback_up().at(Step::NetDevice, "lo")?;
+    }
     for (key, value) in &plan.sysctls {
         sysctl(proc, key, value)?;
     }
@@ -287,6 +291,7 @@ fn enter(inherited: &Inherited<'_>, exec: &Exec<'_>, tasks: &[PathBuf]) -> Resul
     let plan = exec.plan;
     tuning::initial_affinity(&plan.process.tuning)?;
     join_tasks(tasks)?;
+    tuning::last_affinity(&plan.process.tuning)?;
     oom_score(inherited, &plan.process)?;
     privileges::raise_limits(&plan.process.rlimits);
     let namespaces = exec.container.namespaces;

@@ -3,8 +3,6 @@
 use std::io;
 use std::os::fd::AsFd;
 
-use runtime::cgroup::Cgroups;
-
 use crate::args::{Create, Global};
 use crate::error::{Error, Result};
 use crate::launch::{Until, launch, read_bundle};
@@ -14,7 +12,7 @@ use crate::own_binary;
 pub fn run(global: &Global, args: &Create, log: &Log) -> Result<u8> {
     own_binary::protect()?;
     let making = &args.making;
-    let bundle = read_bundle(global, making, &args.id, &Cgroups::detect()?)?;
+    let bundle = read_bundle(global, making, &args.id, log)?;
     let terminal = bundle.compiled.plan.head.terminal.is_some();
     match (terminal, &making.console_socket) {
         (true, None) => {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use runtime::plan::Plan;
-use runtime_container::cgroup;
+use runtime_container::{cgroup, outside};
 use runtime_sys::pidfd;
 
 use crate::args::{Delete, Global};
@@ -78,7 +78,7 @@ pub fn destroy(container: &Container, plan: &Plan, log: &Log) -> Result<()> {
     if !plan.head.namespaces.has(libc::CLONE_NEWPID as u64) {
         cgroup::kill(groups);
     }
-    if !cgroup::remove(groups, CGROUP_PATIENCE) {
+    if !outside::remove(&plan.head, CGROUP_PATIENCE) {
         return Err(Error::new(format!(
             "cannot delete container {}: its control groups are still busy",
             container.record.id

@@ -15,10 +15,11 @@ use crate::console;
 use crate::error::{Context, Error, Result, of_failure};
 use crate::foreground;
 use crate::launch::{kept, write_pid};
+use crate::log::Log;
 use crate::own_binary;
 use crate::state::{Container, Status};
 
-pub fn run(global: &Global, args: &Exec) -> Result<u8> {
+pub fn run(global: &Global, args: &Exec, log: &Log) -> Result<u8> {
     own_binary::protect()?;
     let container = Container::load(&global.root, &args.id)?;
     let init = match container.process() {
@@ -36,7 +37,7 @@ pub fn run(global: &Global, args: &Exec) -> Result<u8> {
         )));
     }
     let made = container.plan()?;
-    let plan = plan(args, &made)?;
+    let plan = plan(args, &made, log)?;
     let terminal = plan.terminal.is_some();
     if args.detach && terminal && args.console_socket.is_none() {
         return Err(Error::new(
@@ -102,11 +103,12 @@ pub fn run(global: &Global, args: &Exec) -> Result<u8> {
 }
 
 /// The process of `--process`, or the container's own with changes.
-fn plan(args: &Exec, made: &Plan) -> Result<ExecPlan> {
+fn plan(args: &Exec, made: &Plan, log: &Log) -> Result<ExecPlan> {
     let mut plan = match &args.process {
         Some(path) => {
             let json = fs::read(path).context(format!("cannot read {}", path.display()))?;
-            let process = spec::load_process(&json).context(format!("cannot read {}", path.display()))?;
+            let (process, told) = spec::load_process(&json).context(format!("cannot read {}", path.display()))?;
+            told.iter().for_each(|line| log.warning(line));
             let filter = Filter {
                 program: made.process.seccomp.to_vec(),
                 flags: made.process.seccomp_flags,

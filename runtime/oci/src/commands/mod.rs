@@ -44,7 +44,7 @@ pub fn run(args: Args, log: &Log) -> Result<u8> {
         Command::State(args) => state::run(global, &args.id),
         Command::Kill(args) => kill::run(global, &args),
         Command::Delete(args) => delete::run(global, &args, log),
-        Command::Exec(args) => exec::run(global, &args),
+        Command::Exec(args) => exec::run(global, &args, log),
         Command::List(args) => list::run(global, &args),
         Command::Pause(args) => pause::run(global, &args.id, true),
         Command::Resume(args) => pause::run(global, &args.id, false),

@@ -3,7 +3,6 @@
 use std::io;
 use std::os::fd::AsFd;
 
-use runtime::cgroup::Cgroups;
 use runtime_sys::{pidfd, privilege};
 
 use super::{delete, start};
@@ -17,7 +16,7 @@ use crate::own_binary;
 pub fn run(global: &Global, args: &Run, log: &Log) -> Result<u8> {
     own_binary::protect()?;
     let making = &args.making;
-    let bundle = read_bundle(global, making, &args.id, &Cgroups::detect()?)?;
+    let bundle = read_bundle(global, making, &args.id, log)?;
     let terminal = bundle.compiled.plan.head.terminal.is_some();
     if making.console_socket.is_some() && !(terminal && args.detach) {
         return Err(Error::new(

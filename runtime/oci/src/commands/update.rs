@@ -5,6 +5,8 @@ use std::io::Read;
 use oci_spec::runtime::LinuxResources;
 use runtime::cgroup::{CgroupPath, Cgroups, Resources};
 
+use runtime_systemd::Manager;
+
 use crate::args::{Global, Update};
 use crate::error::{Context, Error, Result};
 use crate::state::{Container, Status};
@@ -33,7 +35,16 @@ pub fn run(global: &Global, args: &Update) -> Result<u8> {
         }
         None => of_flags(args)?,
     };
-    Cgroups::detect()?.update(&CgroupPath::new(&container.record.cgroup)?, &resources)?;
+    let (cgroups, path) = (Cgroups::detect()?, CgroupPath::new(&container.record.cgroup)?);
+    match &container.record.systemd_unit {
+        None => cgroups.update(&path, &resources)?,
+        Some(unit) => {
+            let mut manager = Manager::connect()?;
+            let (resources, properties) = cgroups.update_unit(&path, &resources, manager.version()?)?;
+            manager.set_properties(unit, true, &properties)?;
+            cgroups.update(&path, &resources)?;
+        }
+    }
     Ok(0)
 }
 
