@@ -231,18 +231,7 @@ fn open_namespaces(compiled: &Compiled) -> Result<Vec<OwnedFd>> {
 
 /// Waits for the end of the set-up, and tells everybody.
 fn finish(making: &Making, id: &str, folder: &Path, bundle: &Bundle, spawned: &Spawned) -> Result<(Container, Report)> {
-    let agent = bundle.compiled.plan.process.listener.as_ref().map(|listener| Agent {
-        listener,
-        pid: spawned.pid,
-        status: "creating",
-        init: spawned.pid,
-    });
-    let mut report = report(&spawned.sync, agent.as_ref()).map_err(of_failure)?;
-    if let (Some(master), Some(socket)) = (&report.terminal, &making.console_socket) {
-        crate::console::hand_over(socket, master)?;
-        report.terminal = None;
-    }
-    // A program that has ended already has no start time any more; it is stopped.
+    // Known before the program runs: whoever sees it run finds it, also if this process is killed now.
     let start_time = state::stat(spawned.pid).map_or(0, |(_, started)| started);
     let container = Container {
         folder: folder.to_owned(),
@@ -268,6 +257,17 @@ fn finish(making: &Making, id: &str, folder: &Path, bundle: &Bundle, spawned: &S
         },
     };
     container.save()?;
+    let agent = bundle.compiled.plan.process.listener.as_ref().map(|listener| Agent {
+        listener,
+        pid: spawned.pid,
+        status: "creating",
+        init: spawned.pid,
+    });
+    let mut report = report(&spawned.sync, agent.as_ref()).map_err(of_failure)?;
+    if let (Some(master), Some(socket)) = (&report.terminal, &making.console_socket) {
+        crate::console::hand_over(socket, master)?;
+        report.terminal = None;
+    }
     if let Some(path) = &making.pid_file {
         write_pid(path, spawned.pid)?;
     }
