@@ -16,7 +16,7 @@ fn processes() -> BTreeSet<i32> {
         .collect()
 }
 
-/// Calls `each` for every process, over and over, for so many seconds. The first line says that it lies in wait.
+/// Calls `each` for every process, over and over, for so many seconds or until there is a `/stop`. The first line says that it lies in wait.
 fn watch(arguments: &[String], mut each: impl FnMut(i32, bool)) {
     let seconds = arguments.first().and_then(|text| text.parse().ok()).unwrap_or(3);
     let end = Instant::now() + Duration::from_secs(seconds);
@@ -24,7 +24,7 @@ fn watch(arguments: &[String], mut each: impl FnMut(i32, bool)) {
     let known = processes();
     println!("watching");
     let mut seen = known.clone();
-    while Instant::now() < end {
+    while Instant::now() < end && !Path::new("/stop").exists() {
         for pid in processes() {
             if pid != own && !known.contains(&pid) {
                 each(pid, seen.insert(pid));

@@ -30,12 +30,13 @@ const MARK: &str = "IECHOR_SECRET_OF_THE_CALLER";
 
 #[track_caller]
 fn spied(bundle: &mut Bundle, flags: &[&str]) {
-    bundle.args(&["probe", "spy", "6", MARK]);
+    bundle.args(&["probe", "spy", "60", MARK]);
     bundle.launch();
     bundle.expect("watching");
     for _ in 0..15 {
         bundle.exec_call(flags, &["true"]).env(MARK, "1").output().ok();
     }
+    bundle.put("/stop", "");
     bundle.wait_for("stopped");
     let found = bundle.printed();
     assert!(!found.contains("found: "), "{found}");

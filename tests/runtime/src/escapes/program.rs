@@ -178,7 +178,7 @@ fn lie_in_wait(world: &World, capabilities: &[&str]) {
     let before = programs(&folder);
     bundle
         .more_capabilities(capabilities)
-        .args(&["probe", "watch-exe", "6"]);
+        .args(&["probe", "watch-exe", "60"]);
     bundle.launch();
     bundle.expect("watching");
     bundle.put("/bin/evil", "#!/proc/self/exe\n");
@@ -187,6 +187,8 @@ fn lie_in_wait(world: &World, capabilities: &[&str]) {
         let flags: &[&str] = if round % 3 == 0 { &["--detach"] } else { &[] };
         bundle.exec_with(flags, &[program]);
     }
+    std::thread::sleep(std::time::Duration::from_millis(600));
+    bundle.put("/stop", "");
     bundle.wait_for("stopped");
     let found = bundle.printed();
     harness::process::note(format!("  found: {found}"));
