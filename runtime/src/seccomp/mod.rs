@@ -24,6 +24,7 @@ mod arch;
 mod compile;
 mod docker;
 mod json;
+mod oci;
 mod profile;
 mod syscalls;
 
