@@ -6,7 +6,8 @@ use anyhow::bail;
 use clap::Parser;
 use serde::Deserialize;
 
-use crate::file;
+use crate::runtimes::Runtime;
+use crate::{file, runtimes};
 
 /// The iEchor container daemon.
 #[derive(Debug, Parser)]
@@ -90,6 +91,13 @@ pub struct Options {
     /// cgroup below which containers go [default: /iechor]
     #[arg(long, value_name = "CGROUP")]
     pub cgroup_parent: Option<String>,
+    /// Another OCI runtime that containers may ask for (repeatable); runc, crun and runsc are found by themselves
+    #[arg(long = "add-runtime", value_name = "NAME=PATH")]
+    #[serde(deserialize_with = "runtimes::of_file")]
+    pub runtimes: Option<Vec<Runtime>>,
+    /// The runtime of containers that ask for none [default: iechor]
+    #[arg(long, value_name = "NAME")]
+    pub default_runtime: Option<String>,
     /// Limits of containers that ask for none, name=soft[:hard] (repeatable)
     #[arg(long = "default-ulimit", value_name = "NAME=SOFT[:HARD]")]
     #[serde(deserialize_with = "file::ulimits")]
@@ -178,8 +186,7 @@ pub struct Options {
 }
 
 /// Flags of dockerd that mean something we do not do. Each is refused by its name, so that nobody believes it works.
-const REFUSED: [&str; 41] = [
-    "add-runtime",
+const REFUSED: [&str; 39] = [
     "allow-direct-routing",
     "allow-nondistributable-artifacts",
     "api-cors-header",
@@ -199,7 +206,6 @@ const REFUSED: [&str; 41] = [
     "default-gateway-v6",
     "default-ipc-mode",
     "default-network-opt",
-    "default-runtime",
     "dns-advertise",
     "experimental",
     "feature",
@@ -221,12 +227,11 @@ const REFUSED: [&str; 41] = [
     "selinux-enabled",
     "userns-remap",
 ];
-const REFUSED_TOO: [&str; 10] = [
+const REFUSED_TOO: [&str; 9] = [
     "max-download-attempts",
     "network-control-plane-mtu",
     "raw-logs",
     "rootless",
-    "runtimes",
     "storage-opt",
     "swarm-default-advertise-addr",
     "userland-proxy-path",

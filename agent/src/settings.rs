@@ -17,7 +17,7 @@ use nix::sys::stat::{Mode, umask};
 use tracing::level_filters::LevelFilter;
 
 use crate::flags::{Flags, Options};
-use crate::{file, logging, ulimit};
+use crate::{file, logging, runtimes, ulimit};
 
 const DATA_ROOT: &str = "/var/lib/iechor";
 const EXEC_ROOT: &str = "/run/iechor";
@@ -178,7 +178,10 @@ fn engine(options: Options, exec_root: PathBuf, debug: bool) -> anyhow::Result<E
         bail!("--cgroup-parent {cgroup_parent}: must not leave the hierarchy");
     }
     let warm = options.warm.unwrap_or(WARM);
+    let (runtimes, default_runtime) = runtimes::all(&options)?;
     Ok(EngineConfig {
+        runtimes,
+        default_runtime,
         dns: dns.collect::<anyhow::Result<_>>()?,
         shim: shim(options.shim.clone())?,
         network: network(&options, warm)?,

@@ -18,7 +18,7 @@ use crate::plan::ExecPlan;
 use crate::wire::{Blob, wire_enum, wire_struct};
 
 /// Raised with every change of a message or of the plan. A shim that outlived an upgrade may speak an older one.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Plans up to this size travel inside the message, larger ones in a sealed memory file. Far below the default send
 /// buffer (208 KiB), of which other messages take their part.
@@ -218,5 +218,7 @@ wire_enum! {
         35 => Listener,
         /// The session keyring.
         36 => Keyring,
+        /// Another OCI runtime; the subject is what was asked of it, the message the end of its log.
+        37 => Foreign,
     }
 }

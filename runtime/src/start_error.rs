@@ -48,8 +48,24 @@ impl StartError {
             (Step::Lookup | Step::Exec, Errno::EACCES | Errno::EPERM | Errno::ENOEXEC | Errno::EISDIR) => NotExecutable,
             (Step::Lookup, Errno::ENOTDIR | Errno::ELOOP | Errno::ENAMETOOLONG) => NotFound,
             (Step::User, _) => UserNotFound,
+            (Step::Foreign, _) => kind_in_words(&self.failure.message),
             _ => Other,
         }
+    }
+}
+
+/// Other runtimes have nothing but words for what went wrong: runc's and crun's, by which dockerd tells it too.
+fn kind_in_words(message: &str) -> StartErrorKind {
+    let message = message.to_lowercase();
+    let says = |words: &str| message.contains(words);
+    if !says("exec") {
+        StartErrorKind::Other
+    } else if says("executable file") && says("not found") || says("no such file or directory") {
+        StartErrorKind::NotFound
+    } else if says("permission denied") || says("is a directory") || says("exec format error") {
+        StartErrorKind::NotExecutable
+    } else {
+        StartErrorKind::Other
     }
 }
 
@@ -144,6 +160,7 @@ impl fmt::Display for StartError {
             Step::Rdt => write!(f, "cannot set up the resource class {subject}")?,
             Step::Listener => write!(f, "cannot hand the seccomp listener to {subject}")?,
             Step::Keyring => f.write_str("cannot make a session keyring")?,
+            Step::Foreign => write!(f, "OCI runtime {subject} failed")?,
             Step::Vanished if subject.is_empty() => f.write_str("the process ended during its set-up")?,
             Step::Vanished => f.write_str(&subject)?,
             Step::User | Step::Lookup | Step::Exec => {}

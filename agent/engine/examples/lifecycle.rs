@@ -42,6 +42,8 @@ async fn run(shim: PathBuf, archive: PathBuf, image: String, rounds: usize, netw
         registry: agent_registry::ClientConfig::default(),
         default_registry: "docker.io".into(),
         cgroup_parent: format!("/iebench{tag}"),
+        runtimes: BTreeMap::new(),
+        default_runtime: agent_engine::config::OWN_RUNTIME.into(),
         default_ulimits: BTreeMap::new(),
         default_shm_size: 64 << 20,
         default_log_driver: "local".into(),

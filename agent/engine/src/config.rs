@@ -7,6 +7,18 @@ use std::time::Duration;
 
 use crate::container::spec::Ulimit;
 
+/// The name of our own runtime, which every engine has.
+pub const OWN_RUNTIME: &str = "iechor";
+
+/// Another OCI runtime, by its command line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuntimeProgram {
+    /// An absolute path.
+    pub path: PathBuf,
+    /// Arguments before all others.
+    pub args: Vec<String>,
+}
+
 /// Settings of one engine.
 #[derive(Clone, Debug)]
 pub struct EngineConfig {
@@ -24,6 +36,10 @@ pub struct EngineConfig {
     pub default_registry: String,
     /// cgroup below which containers go; `/iechor`.
     pub cgroup_parent: String,
+    /// Other runtimes that containers may ask for, by name.
+    pub runtimes: BTreeMap<String, RuntimeProgram>,
+    /// The runtime of containers that ask for none: [`OWN_RUNTIME`], or one of `runtimes`.
+    pub default_runtime: String,
     pub default_ulimits: BTreeMap<String, Ulimit>,
     /// Bytes of `/dev/shm`; Docker's default is 64 MiB.
     pub default_shm_size: i64,

@@ -15,6 +15,7 @@ pub fn prepare(config: &EngineConfig) -> Result<()> {
     make(&config.data_root.join("volumes"), 0o701)?;
     make(&config.exec_root, 0o711)?;
     make(&config.exec_root.join("run"), 0o700)?;
+    make(&config.exec_root.join("bundle"), 0o700)?;
     make(&config.exec_root.join("shim"), 0o700)
 }
 

@@ -68,6 +68,9 @@ pub struct Info {
     /// What limits this machine can hold.
     pub support: runtime::cgroup::Support,
     pub default_registry: String,
+    /// Other runtimes by name, and the one of containers that ask for none.
+    pub runtimes: std::collections::BTreeMap<String, crate::config::RuntimeProgram>,
+    pub default_runtime: String,
     pub log_driver: String,
     pub labels: Vec<String>,
     pub debug: bool,
@@ -117,6 +120,8 @@ impl Engine {
             cgroup_driver: "cgroupfs",
             support,
             default_registry: self.config.default_registry.clone(),
+            runtimes: self.config.runtimes.clone(),
+            default_runtime: self.config.default_runtime.clone(),
             log_driver: self.config.default_log_driver.clone(),
             labels: self.config.labels.clone(),
             debug: self.config.debug,

@@ -227,6 +227,7 @@ impl Engine {
         container::Places {
             data: self.config.data_root.join("containers").join(id.as_str()),
             run: self.config.exec_root.join("run").join(format!("{id}.json")),
+            bundle: self.config.exec_root.join("bundle").join(id.as_str()),
         }
     }
 }

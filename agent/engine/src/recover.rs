@@ -9,6 +9,8 @@
 //! | created/exited | gone | - | as it is; stale run records go |
 //! | none | alive | - | nobody owns it: kill it |
 //! | none | - | - | folder, volume folder: removed |
+//!
+//! The bundle of another runtime's container without a live shim is taken apart by that runtime, and removed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -39,6 +41,7 @@ impl Engine {
                 Err(error) => tracing::warn!(container = %id, %error, "a shim does not answer"),
             }
         }
+        self.sweep_bundles(&containers, &live).await;
         let mut owned: Vec<(String, Option<EndpointRecord>, Vec<PortBinding>)> = Vec::new();
         let mut restarts = Vec::new();
         for container in &containers {

@@ -208,6 +208,9 @@ pub fn push_frame(stream: u8, parts: &[&[u8]], out: &mut Vec<u8>) {
     }
 }
 
+/// How long a client may take to close a connection whose output has ended. Clients do so at once.
+const LINGER: std::time::Duration = std::time::Duration::from_secs(1);
+
 struct Session {
     stream: UnixStream,
     stdin: bool,
@@ -232,27 +235,37 @@ impl Session {
             None
         };
         let input = input(early, client_read, engine_write, self.scanner);
+        tokio::pin!(input);
+        let mut typing = true;
         let mut client_write = client_write;
         let ended = {
             let output = output(self.first, engine_read, &mut client_write);
-            tokio::pin!(output, input);
+            tokio::pin!(output);
             let over = |result: io::Result<()>| if result.is_ok() { Ended::Output } else { Ended::Client };
             tokio::select! {
                 result = &mut output => over(result),
-                ended = &mut input => match ended {
-                    Some(ended) => ended,
-                    // Stdin is over; the rest of the output is still wanted, while there is somebody who wants it.
-                    None => tokio::select! {
-                        result = &mut output => over(result),
-                        () = gone => Ended::Client,
-                    },
-                },
+                ended = &mut input => {
+                    typing = false;
+                    match ended {
+                        Some(ended) => ended,
+                        // Stdin is over; the rest of the output is still wanted, while there is somebody who wants it.
+                        None => tokio::select! {
+                            result = &mut output => over(result),
+                            () = gone => Ended::Client,
+                        },
+                    }
+                }
             }
         };
         if ended == Ended::Output {
             finished.await;
         }
         let _ = client_write.shutdown().await;
+        if ended == Ended::Output && typing {
+            // A socket that is closed with unread input resets the connection, and what the client has not read yet is
+            // lost to it: of a process that ended before the client's first key came.
+            let _ = tokio::time::timeout(LINGER, &mut input).await;
+        }
         ended
     }
 }

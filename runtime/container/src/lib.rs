@@ -14,6 +14,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod bundle;
 pub mod cgroup;
 mod child;
 pub mod failure;

@@ -20,7 +20,7 @@ use runtime_sys::seqpacket;
 use crate::process::Process;
 use crate::pump::Context;
 use crate::token::Token;
-use crate::{Shim, spawn};
+use crate::{Shim, foreign, spawn};
 
 /// How long a daemon that is there has to record an exit before the shim does so too; one that goes away loses its turn
 /// at once. The daemon's record makes ours superfluous, and a synced file costs more than all else at a container's end.
@@ -46,6 +46,10 @@ pub struct Container {
     mounts: Option<OwnedFd>,
     /// The daemon has recorded the exit.
     pub released: bool,
+    /// Children that ended before another runtime told us whose they are.
+    pub strays: Vec<Ended>,
+    /// Another runtime has forgotten the container, and its bundle is gone.
+    forgotten: bool,
 }
 
 impl Container {
@@ -59,11 +63,17 @@ impl Container {
         epoll: &Epoll,
     ) -> Result<Container> {
         let head = Head::of_plan(plan).map_err(|error| failure(Step::Plan, "", Errno::EINVAL, error.to_string()))?;
-        let mut init = spawn::container(shim, &head, plan, joined, asked_by, epoll)?;
+        let (mut init, clients) = match &head.foreign {
+            None => (spawn::container(shim, &head, plan, joined, asked_by, epoll)?, clients),
+            Some(runtime) => (foreign::container(runtime, &head, plan, clients, asked_by)?, Vec::new()),
+        };
         let prepared = Container::prepare(&head, &mut init, clients, epoll);
         match prepared {
             Ok((log, listener)) => Ok(Container {
-                mounts: mount_namespace(shim, init.pid),
+                mounts: match &head.foreign {
+                    None => mount_namespace(shim, init.pid),
+                    Some(_) => None,
+                },
                 head,
                 init,
                 execs: Vec::new(),
@@ -75,10 +85,15 @@ impl Container {
                 record_at: None,
                 cgroups_removed: false,
                 released: false,
+                strays: Vec::new(),
+                forgotten: false,
             }),
             Err(failure) => {
                 let _ = init.signal(libc::SIGKILL);
                 let _ = reap(init.pid, true);
+                if let Some(runtime) = &head.foreign {
+                    foreign::forget(runtime, &head.id);
+                }
                 outside::remove(&head, CGROUP_PATIENCE);
                 Err(failure)
             }
@@ -129,6 +144,11 @@ impl Container {
         self.execs.iter_mut().find(|exec| exec.number == number)
     }
 
+    /// All processes, the first one first.
+    pub fn processes(&mut self) -> impl Iterator<Item = &mut Process> {
+        std::iter::once(&mut self.init).chain(&mut self.execs)
+    }
+
     /// Lends a process' pump what it needs; only the first process has a log.
     pub fn with_process(
         &mut self,
@@ -177,6 +197,11 @@ impl Container {
         }
         let number = self.next_exec;
         self.next_exec += 1;
+        if let Some(runtime) = &self.head.foreign {
+            let process = foreign::exec(runtime, &self.head.id, number, plan, client, asked_by)?;
+            self.execs.push(process);
+            return Ok(());
+        }
         let mut process = spawn::exec(shim, number, plan, self.entered(), asked_by, epoll)?;
         if let Some((socket, streams)) = client {
             process
@@ -268,6 +293,10 @@ impl Container {
 
     /// Removes the cgroups, once.
     pub fn remove_cgroups(&mut self) -> bool {
+        if let Some(runtime) = self.head.foreign.as_ref().filter(|_| !self.forgotten) {
+            self.forgotten = true;
+            foreign::forget(runtime, &self.head.id);
+        }
         if !self.cgroups_removed {
             self.cgroups_removed = outside::remove(&self.head, CGROUP_PATIENCE);
         }

@@ -14,6 +14,7 @@
 mod client;
 mod connection;
 mod container;
+mod foreign;
 mod process;
 mod pump;
 mod requests;

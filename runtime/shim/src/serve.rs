@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd;
 
-use runtime::proto::{Event, INIT, Time, VERSION};
+use runtime::proto::{Event, Failure, INIT, Time, VERSION};
 use runtime_sys::clone::{Ended, reap};
 use runtime_sys::epoll::{Epoll, Event as Ready, READ};
 use runtime_sys::memory::{Scratch, trim_heap};
@@ -238,8 +238,16 @@ impl Server {
         if !process.is_starting() {
             return;
         }
-        let (pid, (connection, tag)) = (process.pid, process.asked_by);
         let outcome = process.started(&self.epoll);
+        self.set_up(number, outcome);
+    }
+
+    /// Tells how a process' set-up came out.
+    pub fn set_up(&mut self, number: u32, outcome: Result<(), Failure>) {
+        let Some(process) = self.container.as_mut().and_then(|container| container.process(number)) else {
+            return;
+        };
+        let (pid, (connection, tag)) = (process.pid, process.asked_by);
         match (outcome, number) {
             (Ok(()), INIT) => {
                 let at = Time::now();
@@ -281,11 +289,13 @@ impl Server {
         }
     }
 
-    fn reaped(&mut self, ended: &Ended) {
+    pub fn reaped(&mut self, ended: &Ended) {
         let Some(container) = &mut self.container else { return };
-        let found = std::iter::once(&mut container.init)
-            .chain(&mut container.execs)
-            .find(|p| p.pid == ended.pid);
+        if container.head.foreign.is_some() && self.foreign_reaped(ended) {
+            return;
+        }
+        let Some(container) = &mut self.container else { return };
+        let found = container.processes().find(|p| p.pid == ended.pid);
         let Some(process) = found.filter(|process| !process.ended) else {
             return;
         };

@@ -15,14 +15,14 @@ use crate::process::Process;
 use crate::pump::Pump;
 
 /// The ends of a process' pipes, where it has no terminal.
-struct Pipes {
-    theirs: [Option<OwnedFd>; 3],
-    input: Option<OwnedFd>,
-    outputs: [Option<OwnedFd>; 2],
+pub struct Pipes {
+    pub theirs: [Option<OwnedFd>; 3],
+    pub input: Option<OwnedFd>,
+    pub outputs: [Option<OwnedFd>; 2],
 }
 
 impl Pipes {
-    fn new(stdin: &Stdin, terminal: bool) -> Result<Pipes> {
+    pub fn new(stdin: &Stdin, terminal: bool) -> Result<Pipes> {
         let mut pipes = Pipes {
             theirs: [None, None, None],
             input: None,

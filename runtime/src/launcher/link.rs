@@ -18,6 +18,7 @@ use runtime_sys::seqpacket;
 
 use super::client::Shim;
 use super::error::ShimError;
+use super::foreign;
 use super::pool::{Warm, reap};
 use crate::exit::Exit;
 use crate::proto::{Event, INIT, Request, Time, VERSION};
@@ -149,7 +150,7 @@ impl Connected {
         let Ok(Greeting::State {
             version,
             shim,
-            pid,
+            mut pid,
             started,
         }) = connected.greeting.await
         else {
@@ -165,7 +166,10 @@ impl Connected {
             Some(at) => SystemTime::from(&at),
             // Found in the middle of a start: that is a matter of milliseconds.
             None => match connected.link.shared.wait_started(&mut init).await {
-                Some(at) => at,
+                Some((first, at)) => {
+                    pid = first;
+                    at
+                }
                 None => return Ok(None),
             },
         };
@@ -273,8 +277,15 @@ impl Shared {
         let mut state = self.lock();
         match event {
             Event::Started { pid, at } => greet(&mut state, Greeting::Started { pid, at }),
-            Event::Failed { tag: 0, failure } => greet(&mut state, Greeting::Failed(StartError::new(failure))),
-            Event::Failed { tag, failure } => answer(&mut state, tag, Answer::Failed(StartError::new(failure))),
+            Event::Failed { tag: 0, failure } => greet(
+                &mut state,
+                Greeting::Failed(StartError::new(foreign::clarified(failure))),
+            ),
+            Event::Failed { tag, failure } => answer(
+                &mut state,
+                tag,
+                Answer::Failed(StartError::new(foreign::clarified(failure))),
+            ),
             Event::Done { tag, errno } => answer(&mut state, tag, Answer::Done(errno)),
             Event::ExecStarted { tag, process, pid } => {
                 // Made here, so that an end that follows at once is not missed.
@@ -333,12 +344,12 @@ impl Shared {
         self.over.send_replace(true);
     }
 
-    async fn wait_started(&self, init: &mut watch::Receiver<Progress>) -> Option<SystemTime> {
+    async fn wait_started(&self, init: &mut watch::Receiver<Progress>) -> Option<(i32, SystemTime)> {
         let (told, greeting) = oneshot::channel();
         self.lock().greeting = Some(told);
         tokio::select! {
             greeting = greeting => match greeting {
-                Ok(Greeting::Started { at, .. }) => Some(SystemTime::from(&at)),
+                Ok(Greeting::Started { pid, at }) => Some((pid, SystemTime::from(&at))),
                 _ => None,
             },
             _ = init.wait_for(|progress| *progress != Progress::Running) => None,

@@ -10,6 +10,7 @@
 
 mod client;
 mod error;
+mod foreign;
 mod link;
 mod pool;
 
@@ -150,9 +151,13 @@ impl Launcher {
             return Err(StartError::no_shim(&source));
         }
         drop(sent);
-        drop(fds);
+        let StartFds { joined, attach } = fds;
+        // The shim's ends alone keep the clients' streams open.
+        drop(attach);
         let connected = Connected::begin(warm, exit_file).map_err(|source| StartError::no_shim(&source))?;
         let shim = connected.started().await;
+        // Another runtime opens namespaces by path, out of this process' descriptors.
+        drop(joined);
         self.pool.refill_later();
         self.remember(&id, shim.as_ref().ok());
         shim

@@ -11,6 +11,7 @@
 use std::path::PathBuf;
 
 mod cgroup;
+mod foreign;
 mod outside;
 mod process;
 
@@ -18,6 +19,7 @@ mod process;
 mod tests;
 
 pub use cgroup::{CgroupJoin, CgroupPlan, CgroupWrite};
+pub use foreign::{Foreign, finish_document};
 pub use outside::{Hook, HookState, IdMap, IdRange, NetDevice, Rdt, RuntimeHooks, TimeOffset, lines};
 pub use process::{
     Affinity, Caps, Labels, Listener, MemoryPolicy, OomScoreAdj, ProcessPlan, Rlimit, Scheduler, Tuning, User,
@@ -100,6 +102,8 @@ wire_struct! {
         pub stdin: Stdin,
         /// A terminal for the process, of this size; `None`: pipes.
         pub terminal: Option<ConsoleSize>,
+        /// Who makes the container, if the shim does not.
+        pub foreign: Option<Foreign>,
     }
 }
 
@@ -406,6 +410,7 @@ impl Default for Head {
             cgroup: CgroupPlan::none(),
             stdin: Stdin::Null,
             terminal: None,
+            foreign: None,
         }
     }
 }

@@ -39,6 +39,8 @@ wire_struct! {
         pub listener: Option<Listener>,
         /// Whether it keeps the session keyring of whoever starts it.
         pub keep_keyring: bool,
+        /// All of this in the words of the OCI specification, for [`super::Foreign`]; empty where we start it ourselves.
+        pub document: String,
     }
 }
 
@@ -65,6 +67,7 @@ impl Default for ProcessPlan {
             labels: Labels::default(),
             listener: None,
             keep_keyring: false,
+            document: String::new(),
         }
     }
 }

@@ -79,6 +79,7 @@ fn process() -> impl Strategy<Value = ProcessPlan> {
                 state: HookState::default(),
             }),
             keep_keyring: flag,
+            document: "{".into(),
         })
 }
 
@@ -199,6 +200,12 @@ fn plan() -> impl Strategy<Value = Plan> {
                 terminal: flag.then_some(ConsoleSize {
                     rows: number as u16,
                     cols: 2,
+                }),
+                foreign: flag.then(|| Foreign {
+                    name: text.clone(),
+                    program: "/p".into(),
+                    args: vec!["--debug".into()],
+                    bundle: "/b".into(),
                 }),
                 users: flag.then(|| map(number)),
                 id_maps: vec![map(!number)],

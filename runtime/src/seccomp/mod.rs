@@ -33,6 +33,7 @@ mod arch;
 mod compile;
 mod decide;
 mod docker;
+mod document;
 mod json;
 mod multiplex;
 pub mod names;

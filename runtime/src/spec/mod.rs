@@ -12,6 +12,7 @@
 //!
 //! Deliberately absent, and refused: fields of other platforms.
 
+pub mod document;
 mod hooks;
 mod linux;
 mod load;
@@ -252,6 +253,7 @@ pub fn compile(spec: &Spec, host: &Host<'_>) -> Result<Compiled> {
                 cgroup: plan,
                 stdin: host.stdin.clone(),
                 terminal: terminal(process)?,
+                foreign: None,
                 users,
                 id_maps: mounts.id_maps,
                 time_offsets: linux::time_offsets(section, &namespaces)?,

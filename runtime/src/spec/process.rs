@@ -59,6 +59,7 @@ pub(super) fn compile(
         labels: labels(process)?,
         listener: None,
         keep_keyring: false,
+        document: String::new(),
     })
 }
 

@@ -25,6 +25,7 @@ mod networks;
 mod process;
 mod pull;
 mod recovery;
+mod runtimes;
 mod sessions;
 mod store;
 mod terminal;
@@ -48,6 +49,7 @@ const SUITES: &[(&str, Runner)] = &[
     ("store", store),
     ("recovery", recovery),
     ("faults", faults),
+    ("runtimes", other_runtimes),
     ("v2", v2),
 ];
 
@@ -149,6 +151,20 @@ fn faults(filters: &[String]) -> Tally {
     suite.run(filters, || faults::Nothing, drop)
 }
 
+/// The same questions to each of the runtimes that are there.
+fn other_runtimes(filters: &[String]) -> Tally {
+    let mut total = Tally::default();
+    for (suite, runtime) in [("runtimes-runc", "runc"), ("runtimes-crun", "crun")] {
+        let suite = harness::Suite {
+            name: suite,
+            jobs: world::jobs(),
+            tests: runtimes::tests(),
+        };
+        total.add(suite.run(filters, || runtimes::Bench::start(runtime), runtimes::Bench::finish));
+    }
+    total
+}
+
 /// What depends on the cgroup version or the kernel's age, for the emulated machine of `tests/qemu`.
 fn v2(filters: &[String]) -> Tally {
     let mut tests = limits::tests();
@@ -159,7 +175,10 @@ fn v2(filters: &[String]) -> Tally {
         jobs: world::jobs(),
         tests,
     };
-    suite.run(filters, || World::start(Cli::Docker), World::finish)
+    let mut total = suite.run(filters, || World::start(Cli::Docker), World::finish);
+    // crun runs on v2 alone.
+    total.add(other_runtimes(filters));
+    total
 }
 
 /// A real terminal, with our client and with docker's.

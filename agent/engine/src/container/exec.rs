@@ -7,6 +7,7 @@ use runtime::launcher::{Attach, ExecHandle};
 use tokio::sync::watch;
 
 use super::attach::{Attachment, pair};
+use super::plan::is_own_runtime;
 use super::state::Request;
 use super::{Container, create};
 use crate::Engine;
@@ -225,7 +226,12 @@ impl Engine {
                 stderr: request.stderr,
             });
         }
-        let launched = match self.compile_exec(&record, request, start) {
+        let compiled = self.compile_exec(&record, request, start);
+        let compiled = compiled.and_then(|plan| match is_own_runtime(&record.host.runtime) {
+            true => Ok(plan),
+            false => self.hand_over_exec(plan),
+        });
+        let launched = match compiled {
             Ok(plan) => shim.exec(plan, theirs).await.map_err(|source| Error::ExecStart {
                 id: container.id.clone(),
                 source,

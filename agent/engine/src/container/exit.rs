@@ -97,7 +97,11 @@ impl Engine {
                     let after = engine.ended(&container, exit, run).await;
                     // Only now may the shim forget the exit.
                     shim.release().await;
-                    engine.sweep_cgroup(&container, &exit);
+                    if exit.code == UNKNOWN_CODE {
+                        engine.sweep_cgroup(&container);
+                        let runtime = container.lock().record.host.runtime.clone();
+                        engine.sweep_bundle(&container.id, &runtime).await;
+                    }
                     container.idle.send_replace(true);
                     engine.follow_up(&container, after);
                 }
@@ -117,10 +121,7 @@ impl Engine {
     }
 
     /// A shim that was killed could not remove its container's groups.
-    fn sweep_cgroup(&self, container: &Container, exit: &Exit) {
-        if exit.code != UNKNOWN_CODE {
-            return;
-        }
+    fn sweep_cgroup(&self, container: &Container) {
         let path = self.cgroup_path(&container.lock().record);
         if let Ok(path) = path
             && self.cgroups.exists(&path)

@@ -7,6 +7,7 @@ pub mod create;
 pub mod exec;
 pub mod exit;
 pub mod files;
+mod foreign;
 pub mod health;
 pub mod list;
 pub mod logs;
@@ -231,6 +232,8 @@ pub struct Places {
     pub data: PathBuf,
     /// Volatile: the run record.
     pub run: PathBuf,
+    /// Volatile: what another runtime works with.
+    pub bundle: PathBuf,
 }
 
 impl Places {

@@ -212,7 +212,10 @@ impl Engine {
         })?;
         disk::write_atomic(&places.run_record(), &run).map_err(Error::io("write the run record"))?;
         disk::remove_file(&places.exit_file()).map_err(Error::io("remove the last exit record"))?;
-        let plan = self.compile(record, &joined.kinds)?;
+        let mut plan = self.compile(record, &joined.kinds)?;
+        if let Some(program) = self.runtime(&record.host.runtime)? {
+            self.hand_over(record, program, &mut plan, &joined.fds)?;
+        }
         Ok((plan, joined))
     }
 

@@ -58,6 +58,7 @@ pub fn request(request: &CreateRequest, engine: &Engine) -> Result<Vec<String>> 
     } = request;
     let mut warnings = Vec::new();
     unsupported(host)?;
+    runtime(host, engine)?;
 
     if config.hostname.len() > 63
         || config
@@ -178,13 +179,26 @@ fn unsupported(host: &HostConfig) -> Result<()> {
     if let Some((_, name)) = refused.iter().find(|(asked, _)| *asked) {
         return Err(Error::unsupported(*name));
     }
-    if !matches!(host.runtime.as_str(), "" | "iechor") {
-        return Err(Error::invalid(format!(
-            "unknown or invalid runtime name: {}",
-            host.runtime
-        )));
-    }
     Ok(())
+}
+
+/// The runtime exists, and can do what is ours otherwise.
+fn runtime(host: &HostConfig, engine: &Engine) -> Result<()> {
+    let name = match host.runtime.as_str() {
+        "" => &engine.config.default_runtime,
+        name => name,
+    };
+    if engine.runtime(name)?.is_none() {
+        return Ok(());
+    }
+    let refused = [
+        (host.init.unwrap_or(engine.config.init), "--init"),
+        (matches!(ipc_share(host)?, Share::Container(_)), "--ipc container:"),
+    ];
+    match refused.iter().find(|(asked, _)| *asked) {
+        Some((_, what)) => Err(Error::unsupported(format!("{what} with the runtime {name}"))),
+        None => Ok(()),
+    }
 }
 
 /// What an update may have changed.

@@ -395,7 +395,7 @@ fn host_config(engine: &Engine, host: &spec::HostConfig) -> wire::HostConfig {
         shm_size: host.shm_size,
         sysctls: Some(host.sysctls.clone()),
         runtime: if host.runtime.is_empty() {
-            super::system::RUNTIME.to_owned()
+            agent_engine::config::OWN_RUNTIME.to_owned()
         } else {
             host.runtime.clone()
         },

@@ -21,9 +21,8 @@ use crate::error::{ApiError, ApiResult};
 use crate::reply;
 use crate::request::Query;
 use crate::version::ApiVersion;
+use agent_engine::config::OWN_RUNTIME;
 
-/// Name of our own OCI runtime.
-pub const RUNTIME: &str = "iechor";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// `GET` and `HEAD /_ping`: alive, and what negotiation needs.
@@ -90,13 +89,19 @@ pub async fn info(State(engine): State<Engine>, version: ApiVersion) -> ApiResul
     let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
     let list = |names: &[&str]| Some(names.iter().map(|name| (*name).to_owned()).collect());
     let cgroup = &info.support;
-    let runtimes = BTreeMap::from([(
-        RUNTIME.to_owned(),
-        Runtime {
-            path: "iechor-shim".into(),
+    let own = Runtime {
+        path: "iechor-shim".into(),
+        ..Runtime::default()
+    };
+    let others = info.runtimes.into_iter().map(|(name, program)| {
+        let shown = Runtime {
+            path: program.path.display().to_string(),
+            args: Some(program.args).filter(|args| !args.is_empty()),
             ..Runtime::default()
-        },
-    )]);
+        };
+        (name, shown)
+    });
+    let runtimes: BTreeMap<_, _> = others.chain([(OWN_RUNTIME.to_owned(), own)]).collect();
     Ok(reply::ok(&Info {
         id: info.id,
         containers: count(info.containers),
@@ -161,7 +166,7 @@ pub async fn info(State(engine): State<Engine>, version: ApiVersion) -> ApiResul
         labels: info.labels,
         server_version: VERSION.to_owned(),
         runtimes,
-        default_runtime: RUNTIME.to_owned(),
+        default_runtime: info.default_runtime,
         swarm: Swarm {
             local_node_state: "inactive".to_owned(),
             ..Swarm::default()

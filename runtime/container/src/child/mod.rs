@@ -11,11 +11,11 @@ pub mod mounts;
 pub mod nodes;
 mod privileges;
 mod program;
-mod root;
+pub mod root;
 pub mod rootfs;
 mod terminal;
 mod tuning;
-mod users;
+pub mod users;
 
 use std::cell::OnceCell;
 use std::convert::Infallible;

@@ -21,11 +21,13 @@ use super::exec::{ExecRequest, ExecStart};
 use super::spec::{Config, HostConfig, Ulimit};
 use super::validate::{Share, ipc_share, pid_share};
 mod devices;
+mod foreign;
 mod mounts;
 mod security;
 
 pub(crate) use devices::changed_limits;
 use devices::limits;
+pub(crate) use foreign::is_own_runtime;
 use mounts::root_propagation;
 pub use security::PlanCache;
 use security::{Seccomp, capability_sets, error_text, security, sysctl};

@@ -142,6 +142,18 @@ impl PlanCache {
         Ok(profile)
     }
 
+    /// The profile in the words of the OCI specification; `None`: no filter.
+    pub(super) fn oci_profile(&self, wanted: &Seccomp, caps: u64) -> Result<Option<serde_json::Value>> {
+        let profile = match wanted {
+            Seccomp::Unconfined => return Ok(None),
+            Seccomp::Default => Profile::docker(),
+            Seccomp::Profile(text) => self.profile(text)?,
+        };
+        let context = seccomp::Context::of_machine(caps);
+        let oci = context.and_then(|context| profile.to_oci(&context));
+        oci.map(Some).map_err(|error| Error::invalid(error_text(&error)))
+    }
+
     pub(super) fn filter(&self, wanted: &Seccomp, caps: u64) -> Result<Arc<Filter>> {
         let profile = match wanted {
             Seccomp::Unconfined => return Ok(Arc::default()),
