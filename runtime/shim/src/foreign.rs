@@ -32,7 +32,7 @@ use runtime_container::bundle::{mount_root, own_mounts, user_of};
 use runtime_container::failure::{At, Result, failure};
 use runtime_sys::clone::{Ended, reap};
 use runtime_sys::epoll::{Epoll, Event as Ready, READ};
-use runtime_sys::{pidfd, pty, seqpacket};
+use runtime_sys::{pidfd, pty, seqpacket, signals};
 
 use crate::process::Process;
 use crate::pump::Pump;
@@ -199,6 +199,8 @@ fn command(runtime: &Foreign, number: u32) -> Command {
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null());
+    // What a runtime has blocked, its containers have too.
+    signals::unblock_in(&mut command);
     command
 }
 
