@@ -4,23 +4,26 @@
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 SHIM_TARGET := x86_64-unknown-linux-gnu
 SHIM := $(TARGET)/$(SHIM_TARGET)/shim/iechor-shim
+OCI := $(TARGET)/$(SHIM_TARGET)/shim/iechor-runtime
+PROBE := $(TARGET)/$(SHIM_TARGET)/shim/runtime-probe
 # As a name for a rule and as a file that cargo keeps up to date by itself.
-.PHONY: build release shim demo test lint tidy behaviour qemu clean-up
+.PHONY: build release shim demo test lint tidy behaviour runtime-tests qemu qemu-systemd clean-up
 
-# Debug builds of everything, the static shim beside the other binaries.
+# Debug builds of everything, the static programs beside the other binaries.
 build: shim
-	cargo build --workspace --exclude iechor-shim
-	install -m 755 $(SHIM) $(TARGET)/debug/iechor-shim
+	cargo build --workspace --exclude iechor-shim --exclude iechor-runtime --exclude runtime-probe
+	install -m 755 $(SHIM) $(OCI) $(PROBE) $(TARGET)/debug/
 
 release: shim
 	cargo build --release -p iechord -p iechor
-	install -m 755 $(SHIM) $(TARGET)/release/iechor-shim
+	install -m 755 $(SHIM) $(OCI) $(TARGET)/release/
 
-# Static, because it is executed from a sealed copy in memory while the daemon may be replaced on disk, and
-# because a static program maps a third of the memory of a dynamic one.
+# The shim, the OCI command line, and what tests run inside of containers that have no libraries. Static, because the shim
+# is executed from a sealed copy in memory while the daemon may be replaced on disk, and because a static program starts
+# sooner and maps a third of the memory of a dynamic one.
 shim:
 	@tests/setup build
-	RUSTFLAGS="-C target-feature=+crt-static" cargo build -p iechor-shim --target $(SHIM_TARGET) --profile shim
+	RUSTFLAGS="-C target-feature=+crt-static" cargo build -p iechor-shim -p iechor-runtime -p runtime-probe --target $(SHIM_TARGET) --profile shim
 
 demo:
 	@tests/setup demo
@@ -38,9 +41,19 @@ lint:
 behaviour: build
 	$(TARGET)/debug/behaviour $(SUITE) $(if $(TEST),-- $(TEST))
 
+# An OCI runtime judged from outside: make runtime-tests SUITE=escapes [TEST=part-of-a-name] [RUNTIME=/path]
+runtime-tests: build
+	$(TARGET)/debug/runtime-tests $(if $(RUNTIME),--runtime $(RUNTIME)) $(SUITE) $(if $(TEST),-- $(TEST))
+
 qemu: build
 	@tests/setup qemu
 	@tests/qemu/run
+
+# The systemd cgroup driver against systemd as process 1 of an emulated machine.
+qemu-systemd:
+	@tests/setup systemd
+	cargo build -p runtime-systemd --example systemd-live
+	@tests/qemu/systemd
 
 # Removes what test programs that were killed have left on the machine.
 clean-up:

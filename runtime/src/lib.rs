@@ -18,6 +18,8 @@ pub mod cgroup;
 #[cfg(feature = "spec")]
 pub mod defaults;
 pub mod exit;
+#[cfg(feature = "spec")]
+pub mod features;
 #[cfg(feature = "host")]
 pub mod launcher;
 pub mod log;
@@ -29,4 +31,5 @@ pub mod signal;
 #[cfg(feature = "spec")]
 pub mod spec;
 pub mod start_error;
+pub mod systemd;
 pub mod wire;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -21,7 +21,9 @@ pub fn make(plan: &CgroupPlan) -> Result<()> {
     if try_make(plan).is_ok() {
         return Ok(());
     }
-    remove(plan, Duration::ZERO);
+    if plan.systemd.is_none() {
+        remove(plan, Duration::ZERO);
+    }
     for parent in &plan.parents {
         match nix::unistd::mkdir(parent, Mode::from_bits_truncate(0o755)) {
             Ok(()) | Err(Errno::EEXIST) => {}
@@ -36,7 +38,11 @@ pub fn make(plan: &CgroupPlan) -> Result<()> {
 
 fn try_make(plan: &CgroupPlan) -> Result<()> {
     for own in &plan.own {
-        nix::unistd::mkdir(own, Mode::from_bits_truncate(0o755)).at(Step::Cgroup, own)?;
+        match nix::unistd::mkdir(own, Mode::from_bits_truncate(0o755)) {
+            // systemd has made those that it knows of.
+            Err(Errno::EEXIST) if plan.systemd.is_some() => {}
+            other => other.at(Step::Cgroup, own)?,
+        }
     }
     write_all(&plan.writes)?;
     if !plan.devices.is_empty() {
@@ -73,6 +79,21 @@ pub fn folder_of(plan: &CgroupPlan, proc: BorrowedFd<'_>, pid: i32) -> Result<Op
     Ok(Some(opened))
 }
 
+/// The files by which a further process joins the groups that it is not cloned into: those of the start, and what an
+/// update added since.
+pub fn files(plan: &CgroupPlan) -> Vec<PathBuf> {
+    let start = match &plan.join {
+        CgroupJoin::Tasks { files } | CgroupJoin::Both { files, .. } => files.as_slice(),
+        CgroupJoin::None | CgroupJoin::Into { .. } => &[],
+    };
+    // v1 has `tasks`, v2 has not.
+    let file = |folder: &PathBuf| {
+        let mut files = ["tasks", "cgroup.procs"].iter().map(|name| folder.join(name));
+        files.find(|file| file.exists())
+    };
+    start.iter().cloned().chain(plan.late.iter().filter_map(file)).collect()
+}
+
 /// The part of a group's path that follows the name of the container's own folder.
 fn below<'a>(group: &'a str, own: &Path) -> Option<&'a Path> {
     let name = own.file_name()?;
@@ -82,11 +103,18 @@ fn below<'a>(group: &'a str, own: &Path) -> Option<&'a Path> {
 }
 
 fn write_all(writes: &[CgroupWrite]) -> Result<()> {
+    // Device rules are many writes to two files.
+    let mut open: Option<(&Path, fs::File)> = None;
     for CgroupWrite { path, value, optional } in writes {
-        let written = fs::OpenOptions::new()
-            .write(true)
-            .open(path)
-            .and_then(|mut file| file.write_all(value.as_bytes()));
+        let file = match open.take().filter(|(last, _)| last == path) {
+            Some((_, file)) => Ok(file),
+            None => fs::OpenOptions::new().write(true).open(path),
+        };
+        let written = file.and_then(|mut file| {
+            file.write_all(value.as_bytes())?;
+            open = Some((path, file));
+            Ok(())
+        });
         match written {
             Err(_) if *optional => {}
             other => other.map_err(|error| Failure {
@@ -135,7 +163,7 @@ fn kill_listed(folder: &Path, depth: u32) {
     }
 }
 
-fn children(folder: &Path) -> impl Iterator<Item = std::path::PathBuf> {
+fn children(folder: &Path) -> impl Iterator<Item = PathBuf> {
     fs::read_dir(folder)
         .into_iter()
         .flatten()
@@ -149,7 +177,7 @@ fn children(folder: &Path) -> impl Iterator<Item = std::path::PathBuf> {
 pub fn remove(plan: &CgroupPlan, patience: Duration) -> bool {
     let deadline = Instant::now() + patience;
     let mut all = true;
-    for own in plan.own.iter().rev() {
+    for own in plan.late.iter().chain(plan.own.iter().rev()) {
         loop {
             match remove_tree(own, 0) {
                 Ok(()) => break,

@@ -23,9 +23,6 @@ use crate::{Host, users};
 
 /// Sends the child its root and the sources of its mounts.
 pub fn hand_over(host: &Host, plan: &Plan, joined: &[OwnedFd], spawned: &Spawned) -> Result<()> {
-    if plan.head.namespaces.new & libc::CLONE_NEWNS as u64 == 0 {
-        return Ok(());
-    }
     let own = host
         .open_proc(&format!("{}/ns/user", spawned.pid), OFlag::O_RDONLY)
         .at(Step::IdMap, "namespace")?;

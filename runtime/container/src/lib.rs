@@ -21,6 +21,9 @@ pub mod failure;
 pub mod hooks;
 mod host_mounts;
 mod namespaces;
+mod net_devices;
+pub mod outside;
+mod rdt;
 mod report;
 mod spawn;
 mod users;
@@ -34,7 +37,7 @@ use nix::sys::stat::Mode;
 use runtime_sys::clone::SingleThread;
 
 pub use child::nodes::is_null;
-pub use report::{Report, report};
+pub use report::{Agent, Report, report};
 pub use spawn::{Entered, Exec, Options, Spawned, Start, container, exec};
 
 /// What the process that starts containers has from the beginning.

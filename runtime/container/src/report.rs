@@ -1,14 +1,16 @@
 //! What a child says before its program runs.
 
 use std::io::ErrorKind;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+use runtime::plan::Listener;
 use runtime::proto::{Failure, Step};
 use runtime::wire::Wire;
 use runtime_sys::seqpacket;
 
-use crate::failure::failure;
+use crate::failure::{At, failure};
 
 /// The first byte of each message from the child.
 pub mod word {
@@ -41,16 +43,15 @@ pub mod order {
 pub struct Report {
     /// The master of its terminal.
     pub terminal: Option<OwnedFd>,
-    /// Where the kernel asks about its system calls.
-    pub listener: Option<OwnedFd>,
 }
 
 /// Reads what a child said, up to the end of the socket: at that moment its program runs, or it never will. Blocks when
-/// the socket does.
+/// the socket does. `agent` is whom the kernel asks about the system calls of the child, `state` how the container is
+/// described to it.
 ///
 /// # Errors
 /// What the child could not do; [`Step::Vanished`] when it went away without a word.
-pub fn report(sync: &OwnedFd) -> Result<Report, Failure> {
+pub fn report(sync: &OwnedFd, agent: Option<&Agent<'_>>) -> Result<Report, Failure> {
     let mut report = Report::default();
     let mut running = false;
     let mut message = [0u8; 8192];
@@ -62,7 +63,10 @@ pub fn report(sync: &OwnedFd) -> Result<Report, Failure> {
             Ok((count, mut fds)) => match message.get(..count).and_then(<[u8]>::split_first) {
                 Some((&word::RUNNING, _)) => running = true,
                 Some((&word::TERMINAL, _)) => report.terminal = fds.pop(),
-                Some((&word::LISTENER, _)) => report.listener = fds.pop(),
+                Some((&word::LISTENER, _)) => match (agent, fds.pop()) {
+                    (Some(agent), Some(listener)) => agent.hand_over(&listener)?,
+                    _ => return Err(failure(Step::Listener, "", Errno::EBADF, "nobody is there to take it")),
+                },
                 Some((&word::FAILURE, rest)) => return Err(decode(rest)),
                 _ => {}
             },
@@ -72,6 +76,37 @@ pub fn report(sync: &OwnedFd) -> Result<Report, Failure> {
         Ok(report)
     } else {
         Err(failure(Step::Vanished, "", Errno::UnknownErrno, ""))
+    }
+}
+
+/// Whoever decides about system calls that the filter hands over (OCI runtime specification, "The Container Process
+/// State").
+pub struct Agent<'a> {
+    /// Where it is.
+    pub listener: &'a Listener,
+    /// The process' number in our pid namespace.
+    pub pid: i32,
+    /// The container's, a word of the specification.
+    pub status: &'a str,
+    /// That of the container's first process.
+    pub init: i32,
+}
+
+impl Agent<'_> {
+    fn hand_over(&self, descriptor: &OwnedFd) -> Result<(), Failure> {
+        let Listener { path, metadata, state } = self.listener;
+        let text = format!(
+            "{{\"ociVersion\":\"1.3.0\",\"fds\":[\"seccompFd\"],\"pid\":{},\"metadata\":{metadata},\"state\":{}}}",
+            self.pid,
+            state.json(self.status, self.init)
+        );
+        let stream = std::os::unix::net::UnixStream::connect(path).at(Step::Listener, path)?;
+        let parts = [std::io::IoSlice::new(text.as_bytes())];
+        let fds = [descriptor.as_raw_fd()];
+        let rights = [ControlMessage::ScmRights(&fds)];
+        sendmsg::<()>(stream.as_raw_fd(), &parts, &rights, MsgFlags::MSG_NOSIGNAL, None)
+            .map(drop)
+            .at(Step::Listener, path)
     }
 }
 

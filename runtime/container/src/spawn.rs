@@ -16,7 +16,7 @@ use crate::child::{self, Inherited};
 use crate::failure::{At, Result, failure};
 use crate::namespaces::{CLONE_NEWTIME, Detour, sent};
 use crate::report::{decode, order, word};
-use crate::{Host, cgroup, hooks, host_mounts, users};
+use crate::{Host, cgroup, hooks, host_mounts, net_devices, outside, rdt, users};
 
 /// How long a group may stay busy with a child that is dying.
 const CGROUP_PATIENCE: Duration = Duration::from_secs(2);
@@ -24,6 +24,7 @@ const CGROUP_PATIENCE: Duration = Duration::from_secs(2);
 const NEWUSER: u64 = libc::CLONE_NEWUSER as u64;
 const NEWPID: u64 = libc::CLONE_NEWPID as u64;
 const NEWNS: u64 = libc::CLONE_NEWNS as u64;
+const NEWNET: u64 = libc::CLONE_NEWNET as u64;
 
 /// What a child gets beside its plan.
 #[derive(Default)]
@@ -79,12 +80,13 @@ pub fn container(host: &Host, start: &Start<'_>) -> Result<Spawned> {
     // v1: the child joins by itself; where nothing stands in the way the groups are made while it mounts. v2: it is
     // cloned into its group.
     let late = !must_wait(head) && matches!(head.cgroup.join, CgroupJoin::Tasks { .. });
-    if !late {
+    let early = !late && head.cgroup.systemd.is_none();
+    if early {
         cgroup::make(&head.cgroup)?;
     }
-    let undo = || cgroup::remove(&head.cgroup, CGROUP_PATIENCE);
+    let undo = || outside::remove(head, CGROUP_PATIENCE);
     let mut spawned = clone_container(host, start).inspect_err(|_| {
-        if !late {
+        if early {
             undo();
         }
     })?;
@@ -99,15 +101,20 @@ pub fn container(host: &Host, start: &Start<'_>) -> Result<Spawned> {
     Ok(spawned)
 }
 
+/// Whether a child leaves the host's users, and their rights, behind.
+pub fn is_apart(head: &Head) -> bool {
+    head.users.is_some() || head.namespaces.joined.iter().any(|joined| joined.kind == NEWUSER)
+}
+
 /// Whether a child has to wait for us before it does anything.
 pub fn must_wait(head: &Head) -> bool {
-    head.users.is_some() || head.namespaces.joined.iter().any(|joined| joined.kind == NEWUSER)
+    is_apart(head) || !head.net_devices.is_empty() || head.rdt.is_some() || head.cgroup.systemd.is_some()
 }
 
 fn clone_container(host: &Host, start: &Start<'_>) -> Result<Spawned> {
     let head = start.head;
     let namespaces = &head.namespaces;
-    let apart = must_wait(head);
+    let apart = is_apart(head);
     let mut detour = Detour::default();
     let mut join = || -> Result<Option<Vec<OwnedFd>>> {
         for joined in &namespaces.joined {
@@ -132,7 +139,11 @@ fn clone_container(host: &Host, start: &Start<'_>) -> Result<Spawned> {
         let joins_users = namespaces.joined.iter().find(|joined| joined.kind == NEWUSER);
         // In an existing user namespace the others are made by a child that is in it.
         let first = if joins_users.is_some() { 0 } else { new };
-        let cgroup = cgroup::folder(&head.cgroup).transpose()?;
+        // That of systemd is made around the child.
+        let cgroup = match head.cgroup.systemd {
+            None => cgroup::folder(&head.cgroup).transpose()?,
+            Some(_) => None,
+        };
         match clone3(&host.single, first, cgroup.as_ref().map(AsFd::as_fd)).at(Step::Clone, "")? {
             Cloned::Parent { pid, pidfd } => Ok(Spawned { pid, pidfd, sync: ours }),
             Cloned::Child => {
@@ -172,7 +183,24 @@ fn prepare(host: &Host, start: &Start<'_>, spawned: &mut Spawned, late: bool) ->
     if let Some(map) = &head.users {
         users::write_maps(host, spawned.pid, map)?;
     }
-    if must_wait(head) {
+    outside::start_unit(head, spawned.pid)?;
+    if let Some(class) = &head.rdt {
+        rdt::join(class, spawned.pid, &head.id)?;
+    }
+    if !head.net_devices.is_empty() {
+        let joined = head.namespaces.joined.iter().find(|joined| joined.kind == NEWNET);
+        let own;
+        let namespace = match joined {
+            Some(joined) => sent(start.joined, joined.fd)?,
+            None => {
+                let path = format!("{}/ns/net", spawned.pid);
+                own = host.open_proc(&path, OFlag::O_RDONLY).at(Step::NetDevice, &path)?;
+                own.as_fd()
+            }
+        };
+        net_devices::move_in(host, &head.net_devices, namespace)?;
+    }
+    if is_apart(head) {
         let plan =
             Plan::decode(start.plan).map_err(|error| failure(Step::Plan, "", Errno::EINVAL, error.to_string()))?;
         let score = plan.process.oom_score_adj.clone().or_else(|| child::usual_score(host));
@@ -182,10 +210,11 @@ fn prepare(host: &Host, start: &Start<'_>, spawned: &mut Spawned, late: bool) ->
     if must_wait(head) || late {
         seqpacket::send(spawned.sync.as_fd(), &[order::GO], &[]).at(Step::Streams, "socket")?;
     }
-    if !head.hooks.create_runtime.is_empty() {
+    if head.hooks.before_root() {
         wait_for(spawned, word::HOOKS)?;
-        let state = head.hooks.state.json("creating", spawned.pid);
-        hooks::run_all(&head.hooks.create_runtime, &state)?;
+        let state = |status: &str| head.hooks.state.json(status, spawned.pid);
+        hooks::run_all(&head.hooks.prestart, &state("created"))?;
+        hooks::run_all(&head.hooks.create_runtime, &state("creating"))?;
         seqpacket::send(spawned.sync.as_fd(), &[order::GO], &[]).at(Step::Hook, "socket")?;
     }
     Ok(())
@@ -270,10 +299,7 @@ pub struct Exec<'a> {
 /// Nothing of it is left then.
 pub fn exec(host: &Host, exec: &Exec<'_>) -> Result<Spawned> {
     let groups = exec.container.cgroup;
-    let tasks: &[PathBuf] = match &groups.join {
-        CgroupJoin::Tasks { files } | CgroupJoin::Both { files, .. } => files,
-        CgroupJoin::None | CgroupJoin::Into { .. } => &[],
-    };
+    let tasks = &cgroup::files(groups)[..];
     let cgroup = cgroup::folder(groups).transpose()?;
     match attempt(host, exec, tasks, cgroup.as_ref()) {
         // A v2 group whose children have controllers may hold no process itself: an init system in the container has

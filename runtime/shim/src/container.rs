@@ -12,7 +12,7 @@ use runtime::log::LogWriter;
 use runtime::plan::{ExecPlan, Head};
 use runtime::proto::{ExitStatus, Failure, INIT, Step, Streams, Time};
 use runtime_container::failure::{At, Result, failure};
-use runtime_container::{Entered, cgroup};
+use runtime_container::{Entered, cgroup, outside};
 use runtime_sys::clone::{Ended, reap};
 use runtime_sys::epoll::{Epoll, READ};
 use runtime_sys::seqpacket;
@@ -94,7 +94,7 @@ impl Container {
                 if let Some(runtime) = &head.foreign {
                     foreign::forget(runtime, &head.id);
                 }
-                cgroup::remove(&head.cgroup, CGROUP_PATIENCE);
+                outside::remove(&head, CGROUP_PATIENCE);
                 Err(failure)
             }
         }
@@ -298,7 +298,7 @@ impl Container {
             foreign::forget(runtime, &self.head.id);
         }
         if !self.cgroups_removed {
-            self.cgroups_removed = cgroup::remove(&self.head.cgroup, CGROUP_PATIENCE);
+            self.cgroups_removed = outside::remove(&self.head, CGROUP_PATIENCE);
         }
         self.cgroups_removed
     }

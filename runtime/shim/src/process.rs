@@ -118,7 +118,7 @@ impl Process {
         };
         // A child in its set-up may still share our end, which would keep it watched.
         epoll.forget(sync.as_fd());
-        let report = report(&sync)?;
+        let report = report(&sync, None)?;
         if let Some(master) = report.terminal {
             self.pump.set_terminal(master, epoll).at(Step::Terminal, "")?;
         }

@@ -1,8 +1,7 @@
-//! What is done to the groups of a container that runs: freeze, kill, update, count, remove.
+//! What is done to the groups of a container that runs: freeze, kill, count, remove.
 
-use super::v1::InForce;
-use super::{CgroupError, CgroupPath, Cgroups, Mode, Resources, Result, io_error, v1, v2};
-use crate::plan::CgroupWrite;
+use super::detect::Place;
+use super::{CgroupError, CgroupPath, Cgroups, Result, io_error, start};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -78,15 +77,9 @@ impl Cgroups {
     }
 
     fn write_freeze(&self, path: &CgroupPath, frozen: bool) -> Result<()> {
-        let (file, value) = match self.mode() {
-            Mode::V2 => (
-                v2::folder(&self.tree, path)?.join("cgroup.freeze"),
-                if frozen { "1" } else { "0" },
-            ),
-            _ => (
-                self.freezer(path)?.join("freezer.state"),
-                if frozen { "FROZEN" } else { "THAWED" },
-            ),
+        let (file, value) = match self.freezer(path)? {
+            Place::V1(folder) => (folder.join("freezer.state"), if frozen { "FROZEN" } else { "THAWED" }),
+            Place::V2(folder) => (folder.join("cgroup.freeze"), if frozen { "1" } else { "0" }),
         };
         fs::write(&file, value).map_err(|source| CgroupError::Write {
             value: value.into(),
@@ -95,11 +88,13 @@ impl Cgroups {
         })
     }
 
-    fn freezer(&self, path: &CgroupPath) -> Result<PathBuf> {
-        self.tree.v1_group("freezer", path).ok_or(CgroupError::NoController {
-            what: "pausing",
-            controller: "freezer",
-        })
+    fn freezer(&self, path: &CgroupPath) -> Result<Place> {
+        self.tree
+            .place("freezer", path)
+            .ok_or_else(|| CgroupError::NoController {
+                what: "pausing".into(),
+                controller: "freezer".into(),
+            })
     }
 
     /// Whether the group is frozen.
@@ -107,23 +102,20 @@ impl Cgroups {
     /// # Errors
     /// When the group is gone.
     pub fn freeze_state(&self, path: &CgroupPath) -> Result<Freeze> {
-        if self.mode() == Mode::V2 {
-            let folder = v2::folder(&self.tree, path)?;
-            return Ok(
-                match (
-                    read(&folder, "cgroup.freeze")?.trim(),
-                    keyed(&read(&folder, "cgroup.events")?, "frozen"),
-                ) {
+        Ok(match self.freezer(path)? {
+            Place::V1(folder) => match read(&folder, "freezer.state")?.trim() {
+                "FROZEN" => Freeze::Frozen,
+                "FREEZING" => Freeze::Freezing,
+                _ => Freeze::Thawed,
+            },
+            Place::V2(folder) => {
+                let frozen = keyed(&read(&folder, "cgroup.events")?, "frozen");
+                match (read(&folder, "cgroup.freeze")?.trim(), frozen) {
                     (_, Some(1)) => Freeze::Frozen,
                     ("1", _) => Freeze::Freezing,
                     _ => Freeze::Thawed,
-                },
-            );
-        }
-        Ok(match read(&self.freezer(path)?, "freezer.state")?.trim() {
-            "FROZEN" => Freeze::Frozen,
-            "FREEZING" => Freeze::Freezing,
-            _ => Freeze::Thawed,
+                }
+            }
         })
     }
 
@@ -132,15 +124,12 @@ impl Cgroups {
     /// # Errors
     /// When the group is gone.
     pub fn oom_kills(&self, path: &CgroupPath) -> Result<u64> {
-        let (folder, file) = match self.mode() {
-            Mode::V2 if self.tree.v2_controllers.contains("memory") => (v2::folder(&self.tree, path)?, "memory.events"),
-            Mode::V2 => return Ok(0),
-            _ => match self.tree.v1_group("memory", path) {
-                Some(folder) => (folder, "memory.oom_control"),
-                None => return Ok(0),
-            },
+        let Some(memory) = self.tree.place("memory", path) else {
+            return Ok(0);
         };
-        Ok(keyed(&read(&folder, file)?, "oom_kill").unwrap_or(0))
+        let file = start::oom_file(&memory);
+        let text = fs::read_to_string(&file).map_err(|error| io_error("read", &file, error))?;
+        Ok(keyed(&text, "oom_kill").unwrap_or(0))
     }
 
     /// Processes in the group and in groups below it, as seen from our pid namespace.
@@ -155,15 +144,12 @@ impl Cgroups {
         Ok(pids)
     }
 
-    /// The hierarchy that is asked for members.
+    /// The group that is asked for members.
     fn members(&self, path: &CgroupPath) -> Result<PathBuf> {
-        match self.mode() {
-            Mode::V2 => v2::folder(&self.tree, path),
-            _ => ["freezer", "pids", "memory", "cpu"]
-                .iter()
-                .find_map(|controller| self.tree.v1_group(controller, path))
-                .ok_or(CgroupError::NoneMounted),
-        }
+        let v1 = ["freezer", "pids", "memory", "cpu"]
+            .iter()
+            .find_map(|controller| self.tree.v1_group(controller, path));
+        v1.or_else(|| self.tree.v2_group(path)).ok_or(CgroupError::NoneMounted)
     }
 
     /// Sends SIGKILL to every process in the group, in a way that none can escape by forking, and waits until they are
@@ -193,8 +179,8 @@ impl Cgroups {
 
     /// True when there was somebody to kill.
     fn kill_round(&self, path: &CgroupPath) -> Result<bool> {
-        if self.mode() == Mode::V2 {
-            let folder = v2::folder(&self.tree, path)?;
+        if self.tree.v1.is_empty() {
+            let folder = self.members(path)?;
             let populated = match fs::read_to_string(folder.join("cgroup.events")) {
                 Ok(events) => keyed(&events, "populated") == Some(1),
                 Err(error) if gone(&error) => return Ok(false),
@@ -248,95 +234,6 @@ impl Cgroups {
             Err(RemoveError { left })
         }
     }
-
-    /// Changes limits of a running container. Device rules are not touched. Either all change or (as far as the
-    /// kernel lets us) none.
-    ///
-    /// # Errors
-    /// As for [`plan`](Cgroups::plan); what the kernel refuses, such as a memory limit below what is in use on v1.
-    pub fn update(&self, path: &CgroupPath, resources: &Resources) -> Result<()> {
-        let mut resources = resources.clone();
-        let asks = |value: Option<i64>| value.is_some_and(|value| value != 0);
-        if asks(resources.memory_swap) && !asks(resources.memory) {
-            // The sum is judged with the part that is in force.
-            resources.memory = self.memory_limit(path)?;
-        }
-        resources.validate()?;
-        let writes = match self.mode() {
-            Mode::V2 => v2::limits(&self.tree, path, &resources)?,
-            _ => {
-                if resources.wants_cpuset() && !self.tree.v1_group("cpuset", path).is_some_and(|folder| folder.is_dir())
-                {
-                    return Err(CgroupError::Unsupported {
-                        what: "a CPU set for a container started without one; restart it with the new setting".into(),
-                        place: "on cgroup v1",
-                    });
-                }
-                v1::limits(&self.tree, path, &resources, Some(self.in_force(path)))?
-            }
-        };
-        apply(&writes)
-    }
-
-    /// -1: none.
-    fn memory_limit(&self, path: &CgroupPath) -> Result<Option<i64>> {
-        let (folder, file) = match self.mode() {
-            Mode::V2 => (v2::folder(&self.tree, path)?, "memory.max"),
-            _ => match self.tree.v1_group("memory", path) {
-                Some(folder) => (folder, "memory.limit_in_bytes"),
-                None => return Ok(None),
-            },
-        };
-        let text = read(&folder, file)?;
-        // v1 says «unlimited» as the largest multiple of a page.
-        Ok(Some(
-            text.trim()
-                .parse()
-                .ok()
-                .filter(|limit| *limit < i64::MAX - 0xffff)
-                .unwrap_or(-1),
-        ))
-    }
-
-    fn in_force(&self, path: &CgroupPath) -> InForce {
-        let number = |controller: &str, file: &str| -> Option<i64> {
-            let folder = self.tree.v1_group(controller, path)?;
-            fs::read_to_string(folder.join(file)).ok()?.trim().parse().ok()
-        };
-        InForce {
-            memory_swap: number("memory", "memory.memsw.limit_in_bytes"),
-            quota: number("cpu", "cpu.cfs_quota_us").unwrap_or(-1),
-            period: number("cpu", "cpu.cfs_period_us")
-                .and_then(|n| n.try_into().ok())
-                .unwrap_or(100_000),
-        }
-    }
-}
-
-/// Makes all writes; when one fails, puts back what the files before it said.
-fn apply(writes: &[CgroupWrite]) -> Result<()> {
-    let mut undo: Vec<(&Path, String)> = Vec::new();
-    for write in writes {
-        // Write-only files and lists of devices cannot be put back this way; their old lines stay in force.
-        let old = fs::read_to_string(&write.path)
-            .ok()
-            .filter(|old| old.lines().count() == 1);
-        if let Err(source) = fs::write(&write.path, &write.value) {
-            if write.optional {
-                continue;
-            }
-            for (path, old) in undo.iter().rev() {
-                let _ = fs::write(path, old.trim());
-            }
-            return Err(CgroupError::Write {
-                value: write.value.clone(),
-                path: write.path.clone(),
-                source,
-            });
-        }
-        undo.extend(old.map(|old| (&*write.path, old)));
-    }
-    Ok(())
 }
 
 pub(super) fn read(folder: &Path, file: &str) -> Result<String> {

@@ -5,12 +5,36 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+/// Controllers whose v1 hierarchies a container joins only when it asks for what they hold.
+const V1_ON_DEMAND: [&str; 4] = ["cpuset", "net_cls", "net_prio", "rdma"];
 /// Controllers whose v1 hierarchies every container joins.
 const V1_ALWAYS: [&str; 8] = [
     "cpu", "cpuacct", "memory", "devices", "freezer", "blkio", "pids", "hugetlb",
 ];
-/// Controllers enabled for containers on v2.
+/// Controllers enabled for containers on v2; others (`rdma`, `misc`) only when one asks.
 pub(super) const V2_WANTED: [&str; 6] = ["cpuset", "cpu", "io", "memory", "hugetlb", "pids"];
+/// What every v2 group has without a controller.
+const V2_CORE: [&str; 3] = ["cpuacct", "devices", "freezer"];
+/// Controllers that a container needs for its statistics and its OOM kills. Where a mixed layout has one of them on v2,
+/// every container joins v2 too.
+const V2_ALWAYS: [&str; 4] = ["cpu", "memory", "io", "pids"];
+
+/// A group in the hierarchy that holds a controller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// In the v1 hierarchy of the controller.
+    V1(PathBuf),
+    /// In the unified hierarchy.
+    V2(PathBuf),
+}
+
+impl Place {
+    pub(super) fn folder(&self) -> &Path {
+        match self {
+            Place::V1(folder) | Place::V2(folder) => folder,
+        }
+    }
+}
 
 /// A mounted v1 hierarchy.
 #[derive(Clone, Debug)]
@@ -92,7 +116,7 @@ impl Tree {
                 (Some("cgroup"), Some(options)) => {
                     let controllers: Vec<String> = options
                         .split(',')
-                        .filter(|name| V1_ALWAYS.contains(name) || *name == "cpuset")
+                        .filter(|name| V1_ALWAYS.contains(name) || V1_ON_DEMAND.contains(name))
                         .map(str::to_owned)
                         .collect();
                     let known = |name: &String| tree.v1.iter().any(|other| other.controllers.contains(name));
@@ -140,70 +164,75 @@ impl Tree {
         self.hierarchy(controller).map(|hierarchy| path.under(&hierarchy.mount))
     }
 
-    /// Hierarchies that a container joins.
-    pub(super) fn joined(&self, with_cpuset: bool) -> impl Iterator<Item = &Hierarchy> {
-        self.v1
-            .iter()
-            .filter(move |hierarchy| with_cpuset || hierarchy.controllers != ["cpuset"])
+    /// The group in the hierarchy that holds a controller, by the controller's name on v2. The kernel binds a controller
+    /// to one v1 hierarchy or to v2, so in a mixed layout this is decided for each by itself.
+    pub(super) fn place(&self, controller: &str, path: &CgroupPath) -> Option<Place> {
+        let name = if controller == "io" { "blkio" } else { controller };
+        if let Some(folder) = self.v1_group(name, path) {
+            return Some(Place::V1(folder));
+        }
+        let on_v2 = V2_CORE.contains(&controller) || self.v2_controllers.contains(controller);
+        self.v2_group(path).filter(|_| on_v2).map(Place::V2)
+    }
+
+    /// The folder of a group on v2.
+    pub(super) fn v2_group(&self, path: &CgroupPath) -> Option<PathBuf> {
+        self.v2.as_ref().map(|root| path.under(root))
+    }
+
+    /// v1 hierarchies that a container joins which asks for `controllers`.
+    pub(super) fn joined<'a>(&'a self, controllers: &'a [&str]) -> impl Iterator<Item = &'a Hierarchy> {
+        self.v1.iter().filter(|hierarchy| {
+            hierarchy
+                .controllers
+                .iter()
+                .any(|name| V1_ALWAYS.contains(&name.as_str()) || controllers.contains(&name.as_str()))
+        })
+    }
+
+    /// Whether every container joins v2, asked or not.
+    pub(super) fn joins_v2(&self) -> bool {
+        let core = ["freezer", "cpuacct"].iter().any(|name| self.hierarchy(name).is_none());
+        let holds = V2_ALWAYS.iter().any(|name| self.v2_controllers.contains(*name));
+        self.v2.is_some() && (self.v1.is_empty() || core || holds)
     }
 
     /// Folders that a group has or may have.
     pub(super) fn groups(&self, path: &CgroupPath) -> Vec<PathBuf> {
-        match (self.mode(), &self.v2) {
-            (Mode::V2, Some(root)) => vec![path.under(root)],
-            _ => self.v1.iter().map(|hierarchy| path.under(&hierarchy.mount)).collect(),
-        }
+        let v1 = self.v1.iter().map(|hierarchy| path.under(&hierarchy.mount));
+        v1.chain(self.v2_group(path)).collect()
     }
 
     pub(super) fn v1_mounts(&self) -> Vec<(PathBuf, String)> {
-        match self.mode() {
-            Mode::V2 => Vec::new(),
-            _ => self
-                .joined(false)
-                .map(|h| (h.mount.clone(), h.controllers.join(",")))
-                .collect(),
-        }
+        self.joined(&[])
+            .map(|h| (h.mount.clone(), h.controllers.join(",")))
+            .collect()
     }
 
     pub(super) fn support(&self) -> Support {
-        if let (Mode::V2, Some(root)) = (self.mode(), &self.v2) {
-            let has = |name: &str| self.v2_controllers.contains(name);
-            return Support {
-                memory: has("memory"),
-                swap: has("memory") && swap_on_v2(root),
-                memory_reservation: has("memory"),
-                swappiness: false,
-                oom_kill_disable: false,
-                cpu_shares: has("cpu"),
-                cpu_cfs: has("cpu"),
-                cpu_realtime: false,
-                cpuset: has("cpuset"),
-                pids: has("pids"),
-                blkio_weight: has("io"),
-                blkio_throttle: has("io"),
-                freezer: true,
-                devices: true,
-            };
-        }
+        // On v1 a file tells that the kernel was built with it; on v2 the controller does.
         let file = |controller: &str, name: &str| {
             self.hierarchy(controller)
                 .is_some_and(|hierarchy| hierarchy.mount.join(name).exists())
         };
+        let v2 = |controller: &str| self.hierarchy(controller).is_none() && self.v2_controllers.contains(controller);
+        let io_on_v2 = self.hierarchy("blkio").is_none() && self.v2_controllers.contains("io");
+        let core = |controller: &str| self.hierarchy(controller).is_none() && self.v2.is_some();
         Support {
-            memory: file("memory", "memory.limit_in_bytes"),
-            swap: self.v1_swap,
-            memory_reservation: file("memory", "memory.soft_limit_in_bytes"),
+            memory: v2("memory") || file("memory", "memory.limit_in_bytes"),
+            swap: self.v1_swap || v2("memory") && self.v2.as_deref().is_some_and(swap_on_v2),
+            memory_reservation: v2("memory") || file("memory", "memory.soft_limit_in_bytes"),
             swappiness: file("memory", "memory.swappiness"),
             oom_kill_disable: file("memory", "memory.oom_control"),
-            cpu_shares: file("cpu", "cpu.shares"),
-            cpu_cfs: file("cpu", "cpu.cfs_quota_us"),
+            cpu_shares: v2("cpu") || file("cpu", "cpu.shares"),
+            cpu_cfs: v2("cpu") || file("cpu", "cpu.cfs_quota_us"),
             cpu_realtime: file("cpu", "cpu.rt_runtime_us"),
-            cpuset: file("cpuset", "cpuset.cpus"),
-            pids: self.hierarchy("pids").is_some(),
-            blkio_weight: file("blkio", "blkio.weight") || file("blkio", "blkio.bfq.weight"),
-            blkio_throttle: file("blkio", "blkio.throttle.read_bps_device"),
-            freezer: self.hierarchy("freezer").is_some(),
-            devices: file("devices", "devices.deny"),
+            cpuset: v2("cpuset") || file("cpuset", "cpuset.cpus"),
+            pids: v2("pids") || self.hierarchy("pids").is_some(),
+            blkio_weight: io_on_v2 || file("blkio", "blkio.weight") || file("blkio", "blkio.bfq.weight"),
+            blkio_throttle: io_on_v2 || file("blkio", "blkio.throttle.read_bps_device"),
+            freezer: core("freezer") || self.hierarchy("freezer").is_some(),
+            devices: core("devices") || file("devices", "devices.deny"),
         }
     }
 }

@@ -9,20 +9,31 @@
 //! A container's groups have the same [`CgroupPath`] in every hierarchy. The parents are made by the daemon, once
 //! ([`Cgroups::prepare`]); the container's own folders by its shim, which also removes them.
 //!
-//! - v1: cpu, cpuacct, memory, devices, freezer, blkio, pids and hugetlb where mounted; cpuset only for a container
-//!   that asks for one (each hierarchy costs a folder and a join). `name=systemd` is not ours.
+//! - v1: cpu, cpuacct, memory, devices, freezer, blkio, pids and hugetlb where mounted; cpuset, net_cls, net_prio and
+//!   rdma only for a container that asks for what they hold (each hierarchy costs a folder and a join), be it by an
+//!   update later in its life. `name=systemd` is not ours.
 //! - v2: controllers are enabled on the way down to the parent. Where the root of what we see is a delegated group with
 //!   processes in it, these move into a leaf first: a group with controllers for its children may hold no process.
-//! - hybrid: as v1.
+//! - hybrid: each controller by itself, for the kernel binds it to one v1 hierarchy or to v2. A container has a group on
+//!   v2 when it asks for something held there; always, where what is needed for freezing or statistics is there.
 //!
-//! Deliberately absent: the systemd driver (a later issue); kernel memory limits (removed from the kernel).
+//! Where systemd owns the hierarchies, a container's group is a unit of systemd ([`UnitPlace`],
+//! [`Cgroups::plan_unit`]).
+//!
+//! Deliberately absent: kernel memory limits (removed from the kernel, see `oci`). No async runtime and no logging: a
+//! small single-threaded program uses this module as well as the daemon.
 
 mod control;
 mod detect;
 mod devices;
+mod limits;
+mod oci;
 mod path;
 mod resources;
+mod start;
 mod stats;
+mod systemd;
+mod update;
 mod v1;
 mod v2;
 
@@ -33,10 +44,14 @@ pub use control::{Freeze, RemoveError};
 pub use detect::Support;
 pub use devices::{Access, DeviceRule, DeviceType};
 pub use path::CgroupPath;
-pub use resources::{Resources, Throttle, WeightDevice};
-pub use stats::{CpuStats, IoEntry, IoStats, MemoryStats, PidsStats, Stats};
+pub use resources::{InterfacePriority, RdmaLimit, Resources, Throttle, WeightDevice};
+pub use stats::{
+    Counter, CpuStats, HugePageStats, IoDevice, IoEntry, IoStats, MemoryEvents, MemoryStats, NumaStats, PidsStats,
+    Pressure, RdmaStats, Stall, Stats,
+};
+pub use systemd::{UnitPlace, user_properties};
 
-use crate::plan::CgroupPlan;
+use crate::plan::{CgroupJoin, CgroupPlan};
 use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -49,7 +64,7 @@ pub enum Mode {
     V1,
     /// The unified hierarchy.
     V2,
-    /// Controllers on v1, and a v2 tree without any.
+    /// Controllers on v1, and a v2 tree beside them with few or none.
     Hybrid,
 }
 
@@ -85,9 +100,9 @@ pub enum CgroupError {
     #[error("{what} needs the {controller} cgroup controller, which is not available on this machine")]
     NoController {
         /// The setting.
-        what: &'static str,
+        what: String,
         /// Kernel's name of the controller.
-        controller: &'static str,
+        controller: String,
     },
     /// The setting does not exist on this kind of hierarchy.
     #[error("{what} is not supported {place}")]
@@ -118,6 +133,14 @@ pub enum CgroupError {
 }
 
 type Result<T, E = CgroupError> = std::result::Result<T, E>;
+
+fn make_group(folder: &Path) -> Result<()> {
+    match std::fs::create_dir(folder) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(io_error("make cgroup", folder, error)),
+    }
+}
 
 fn io_error(action: &'static str, path: &Path, source: io::Error) -> CgroupError {
     CgroupError::Io {
@@ -166,7 +189,7 @@ impl Cgroups {
         self.tree.support()
     }
 
-    /// The v1 hierarchies that every container joins (not one of cpuset alone), as pairs of mount point and options
+    /// The v1 hierarchies that every container joins (not those of cpuset or the network alone), as pairs of mount point and options
     /// (`cpu,cpuacct`), for a container's own view of them; empty on v2.
     pub fn v1_mounts(&self) -> Vec<(PathBuf, String)> {
         self.tree.v1_mounts()
@@ -183,9 +206,9 @@ impl Cgroups {
         if prepared.contains(parent) {
             return Ok(());
         }
-        match self.mode() {
-            Mode::V2 => v2::prepare(&self.tree, parent)?,
-            Mode::V1 | Mode::Hybrid => v1::prepare(&self.tree, parent)?,
+        v1::prepare(&self.tree, parent)?;
+        if self.tree.joins_v2() {
+            v2::prepare(&self.tree, parent, &v2::wanted(&self.tree, &Resources::default()))?;
         }
         prepared.insert(parent.clone());
         Ok(())
@@ -199,15 +222,49 @@ impl Cgroups {
     pub fn plan(&self, parent: &CgroupPath, id: &str, resources: &Resources) -> Result<CgroupPlan> {
         let path = parent.child(id)?;
         resources.validate()?;
-        if self.mode() != Mode::V2 && resources.wants_cpuset() {
+        self.prepare(parent)?;
+        self.prepare_for(parent, &path, resources)?;
+        start::plan(&self.tree, &path, resources)
+    }
+
+    /// As [`plan`](Cgroups::plan), for a group anywhere, also right below the root of the hierarchies.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn plan_at(&self, path: &CgroupPath, resources: &Resources) -> Result<CgroupPlan> {
+        if let (Some(parent), name) = path.split() {
+            return self.plan(&parent, name, resources);
+        }
+        resources.validate()?;
+        if start::needs_v2(&self.tree, path, resources) {
+            v2::prepare_root(&self.tree, &v2::wanted(&self.tree, resources))?;
+        }
+        start::plan(&self.tree, path, resources)
+    }
+
+    /// Prepares the parent for what not every container asks for.
+    fn prepare_for(&self, parent: &CgroupPath, path: &CgroupPath, resources: &Resources) -> Result<()> {
+        let controllers = resources.controllers();
+        if self.tree.hierarchy("cpuset").is_some() && controllers.contains(&"cpuset") {
             // The set of a parent that was made anew is empty, and the shim does not know what to put there.
             v1::prepare(&self.tree, parent)?;
         }
-        self.prepare(parent)?;
-        match self.mode() {
-            Mode::V2 => v2::plan(&self.tree, &path, resources),
-            Mode::V1 | Mode::Hybrid => v1::plan(&self.tree, &path, resources),
+        let further = controllers.iter().any(|name| !detect::V2_WANTED.contains(name));
+        if start::needs_v2(&self.tree, path, resources) && (further || !self.tree.joins_v2()) {
+            v2::prepare(&self.tree, parent, &v2::wanted(&self.tree, resources))?;
         }
+        Ok(())
+    }
+
+    /// How a further process gets into the groups that the container has at this moment: those of its start, and those
+    /// that an [`update`](Cgroups::update) added.
+    pub fn joined(&self, path: &CgroupPath) -> CgroupJoin {
+        let v1 = self.tree.v1.iter().map(|hierarchy| path.under(&hierarchy.mount));
+        let files = v1
+            .filter(|folder| folder.is_dir())
+            .map(|folder| folder.join("tasks"))
+            .collect();
+        start::join(files, self.tree.v2_group(path).filter(|folder| folder.is_dir()))
     }
 
     /// Names of the groups below `parent`, in any hierarchy: what a crash may have left.

@@ -1,8 +1,7 @@
 //! Limits, in the units of the OCI runtime specification.
 
-use super::devices::{Access, DeviceRule, DeviceType};
+use super::devices::DeviceRule;
 use super::{CgroupError, Result};
-use oci_spec::runtime::{LinuxDeviceType, LinuxResources, LinuxThrottleDevice};
 
 /// What a container may use. An absent value leaves the kernel's default (or, in an update, what is in force).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,7 +16,7 @@ pub struct Resources {
     pub cpu_burst: Option<u64>,
     /// Runs only when nobody else wants to.
     pub cpu_idle: Option<bool>,
-    /// Microseconds per real-time period (v1).
+    /// Microseconds per real-time period (v1). The parent has to have as much, which only an administrator gives it.
     pub cpu_rt_runtime: Option<i64>,
     /// Real-time period in microseconds (v1).
     pub cpu_rt_period: Option<u64>,
@@ -33,6 +32,12 @@ pub struct Resources {
     pub swap_is_default: bool,
     /// Bytes of memory that are left alone under pressure (v2: `memory.low`); -1 none, 0 not set.
     pub memory_reservation: Option<i64>,
+    /// Bytes of TCP buffers (v1 only); -1 is unlimited, 0 not set.
+    pub kernel_tcp: Option<i64>,
+    /// An update refuses a memory limit below what is in use, where the kernel (v2) would kill processes instead.
+    pub check_before_update: bool,
+    /// The OOM killer takes all processes of the group or none (v2 only).
+    pub oom_group: Option<bool>,
     /// 0 to 100 (v1).
     pub swappiness: Option<u64>,
     /// Processes wait instead of being killed (v1).
@@ -43,6 +48,10 @@ pub struct Resources {
     pub blkio_weight: Option<u16>,
     /// Weights for single devices.
     pub blkio_weight_device: Vec<WeightDevice>,
+    /// 10 to 1,000, for the processes of the group against groups below it (v1 with CFQ only); 0 not set.
+    pub blkio_leaf_weight: Option<u16>,
+    /// The same for single devices.
+    pub blkio_leaf_weight_device: Vec<WeightDevice>,
     /// Bytes read per second.
     pub read_bps: Vec<Throttle>,
     /// Bytes written per second.
@@ -51,9 +60,15 @@ pub struct Resources {
     pub read_iops: Vec<Throttle>,
     /// Writes per second.
     pub write_iops: Vec<Throttle>,
-    /// Bytes of huge pages per page size (`2MB`).
+    /// Bytes of huge pages per page size (`2MB`), for their use and, where the kernel has it, their reservation.
     pub hugepages: Vec<(String, u64)>,
-    /// Files of v2 by name, written as they are.
+    /// Mark of the packets (`net_cls.classid`, v1 only).
+    pub net_class: Option<u32>,
+    /// Priorities of the packets (v1 only).
+    pub net_priorities: Vec<InterfacePriority>,
+    /// RDMA devices.
+    pub rdma: Vec<RdmaLimit>,
+    /// Files of v2 by name, written line by line as they are.
     pub unified: Vec<(String, String)>,
     /// Device rules; a later one overrides an earlier one. Empty: everything is allowed.
     pub devices: Vec<DeviceRule>,
@@ -81,6 +96,26 @@ pub struct Throttle {
     pub rate: u64,
 }
 
+/// A priority of packets that leave by an interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InterfacePriority {
+    /// Interface of the host's network namespace.
+    pub interface: String,
+    /// Its priority.
+    pub priority: u32,
+}
+
+/// What may be used of an RDMA device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RdmaLimit {
+    /// Kernel's name (`mlx5_1`).
+    pub device: String,
+    /// HCA handles; `None` leaves them.
+    pub handles: Option<u32>,
+    /// HCA objects; `None` leaves them.
+    pub objects: Option<u32>,
+}
+
 /// Docker's period for `--cpus`.
 const NANO_CPU_PERIOD: u64 = 100_000;
 
@@ -92,14 +127,8 @@ impl Resources {
         self.cpu_quota = Some(i64::try_from(quota).unwrap_or(i64::MAX));
     }
 
-    /// Whether a CPU or memory node set is asked for.
-    pub(super) fn wants_cpuset(&self) -> bool {
-        self.cpuset_cpus.is_some() || self.cpuset_mems.is_some()
-    }
-
-    /// Whether any block device setting is there.
+    /// All rates, each with its file of v1 and its key of v2.
     pub(super) fn throttles(&self) -> [(&'static str, &'static str, &[Throttle]); 4] {
-        // v1 file, v2 key
         [
             ("blkio.throttle.read_bps_device", "rbps", &self.read_bps),
             ("blkio.throttle.write_bps_device", "wbps", &self.write_bps),
@@ -118,52 +147,80 @@ impl Resources {
             && swap < memory
         {
             return invalid(
-                "memory swap limit",
+                "linux.resources.memory.swap",
                 format!("{swap} is less than the memory limit {memory}"),
             );
         }
         if let (None | Some(-1..=0), Some(swap @ 1..)) = (self.memory, self.memory_swap) {
-            return invalid("memory swap limit", format!("{swap} without a memory limit"));
+            return invalid("linux.resources.memory.swap", format!("{swap} without a memory limit"));
         }
         if let (Some(memory @ 1..), Some(reservation @ 1..)) = (self.memory, self.memory_reservation)
             && reservation > memory
         {
             return invalid(
-                "memory reservation",
+                "linux.resources.memory.reservation",
                 format!("{reservation} is more than the memory limit {memory}"),
             );
         }
         for (what, value) in [
-            ("memory limit", self.memory),
-            ("memory swap limit", self.memory_swap),
-            ("memory reservation", self.memory_reservation),
-            ("pids limit", self.pids),
-            ("CPU quota", self.cpu_quota),
+            ("linux.resources.memory.limit", self.memory),
+            ("linux.resources.memory.swap", self.memory_swap),
+            ("linux.resources.memory.reservation", self.memory_reservation),
+            ("linux.resources.memory.kernelTCP", self.kernel_tcp),
+            ("linux.resources.cpu.realtimeRuntime", self.cpu_rt_runtime),
+            ("linux.resources.pids.limit", self.pids),
+            ("linux.resources.cpu.quota", self.cpu_quota),
         ] {
             if let Some(value @ ..-1) = value {
                 return invalid(what, format!("{value} is negative; -1 means unlimited"));
             }
         }
         if let Some(value @ 101..) = self.swappiness {
-            return invalid("memory swappiness", format!("{value} is not within 0 and 100"));
+            return invalid(
+                "linux.resources.memory.swappiness",
+                format!("{value} is not within 0 and 100"),
+            );
         }
         match self.cpu_period {
             None | Some(0 | 1_000..=1_000_000) => {}
-            Some(period) => return invalid("CPU period", format!("{period} µs is not within 1 ms and 1 s")),
-        }
-        if let Some(quota @ 1..1_000) = self.cpu_quota {
-            return invalid("CPU quota", format!("{quota} µs is less than 1 ms"));
-        }
-        let weights = self
-            .blkio_weight
-            .iter()
-            .chain(self.blkio_weight_device.iter().map(|device| &device.weight));
-        for weight in weights {
-            if !matches!(weight, 0 | 10..=1000) {
-                return invalid("block IO weight", format!("{weight} is not within 10 and 1000"));
+            Some(period) => {
+                return invalid(
+                    "linux.resources.cpu.period",
+                    format!("{period} µs is not within 1 ms and 1 s"),
+                );
             }
         }
-        for (what, set) in [("CPU set", &self.cpuset_cpus), ("memory node set", &self.cpuset_mems)] {
+        if let Some(quota @ 1..1_000) = self.cpu_quota {
+            return invalid("linux.resources.cpu.quota", format!("{quota} µs is less than 1 ms"));
+        }
+        let whole = |weight: &Option<u16>| weight.iter().copied().collect::<Vec<_>>();
+        let single = |devices: &[WeightDevice]| devices.iter().map(|device| device.weight).collect();
+        for (what, weights) in [
+            ("linux.resources.blockIO.weight", whole(&self.blkio_weight)),
+            ("linux.resources.blockIO.leafWeight", whole(&self.blkio_leaf_weight)),
+            (
+                "linux.resources.blockIO.weightDevice.weight",
+                single(&self.blkio_weight_device),
+            ),
+            (
+                "linux.resources.blockIO.weightDevice.leafWeight",
+                single(&self.blkio_leaf_weight_device),
+            ),
+        ] {
+            if let Some(weight) = weights.iter().find(|weight| !matches!(weight, 0 | 10..=1000)) {
+                return invalid(what, format!("{weight} is not within 10 and 1000"));
+            }
+        }
+        self.validate_names()
+    }
+
+    /// What becomes a part of a line or of a path.
+    fn validate_names(&self) -> Result<()> {
+        let invalid = |what, why: String| Err(CgroupError::Invalid { what, why });
+        for (what, set) in [
+            ("linux.resources.cpu.cpus", &self.cpuset_cpus),
+            ("linux.resources.cpu.mems", &self.cpuset_mems),
+        ] {
             if let Some(set) = set
                 && !is_list(set)
             {
@@ -172,18 +229,50 @@ impl Resources {
         }
         for (size, _) in &self.hugepages {
             if size.is_empty() || !size.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
-                return invalid("huge page size", format!("{size:?}"));
+                return invalid("linux.resources.hugepageLimits.pageSize", format!("{size:?}"));
+            }
+        }
+        let word = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
+        for InterfacePriority { interface, .. } in &self.net_priorities {
+            // IFNAMSIZ with its NUL.
+            if !word(interface) || interface.len() > 15 {
+                return invalid(
+                    "linux.resources.network.priorities.name",
+                    format!("{interface:?} is not the name of an interface"),
+                );
+            }
+        }
+        for RdmaLimit { device, .. } in &self.rdma {
+            if !word(device) {
+                return invalid(
+                    "linux.resources.rdma",
+                    format!("{device:?} is not the name of a device"),
+                );
             }
         }
         for (file, _) in &self.unified {
             let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-            if !file.bytes().all(plain) || !file.contains('.') || file.starts_with("cgroup.") {
-                return invalid("unified resource", format!("{file:?} is not a limit's file name"));
+            if !file.bytes().all(plain) || !file.contains('.') || file.starts_with('.') || NO_LIMITS.contains(&&**file)
+            {
+                return invalid(
+                    "linux.resources.unified",
+                    format!("{file:?} is not a limit's file name"),
+                );
             }
         }
         Ok(())
     }
 }
+
+/// Files of v2 by which a group is run, not limited; whoever writes to them meddles with the runtime.
+const NO_LIMITS: [&str; 6] = [
+    "cgroup.freeze",
+    "cgroup.kill",
+    "cgroup.procs",
+    "cgroup.subtree_control",
+    "cgroup.threads",
+    "cgroup.type",
+];
 
 /// The kernel's list format, which may be empty.
 fn is_list(text: &str) -> bool {
@@ -197,134 +286,4 @@ fn is_list(text: &str) -> bool {
             }
             None => number(part),
         })
-}
-
-impl TryFrom<&LinuxResources> for Resources {
-    type Error = CgroupError;
-
-    /// Refuses, by name, what we do not hold.
-    fn try_from(oci: &LinuxResources) -> Result<Resources> {
-        let unsupported = |what: &str| {
-            Err(CgroupError::Unsupported {
-                what: what.to_owned(),
-                place: "by this runtime",
-            })
-        };
-        if oci
-            .network()
-            .as_ref()
-            .is_some_and(|network| network.class_id().is_some() || network.priorities().is_some())
-        {
-            return unsupported("linux.resources.network");
-        }
-        if oci.rdma().as_ref().is_some_and(|rdma| !rdma.is_empty()) {
-            return unsupported("linux.resources.rdma");
-        }
-        let mut out = Resources::default();
-        if let Some(memory) = oci.memory() {
-            if memory.kernel().is_some_and(|limit| limit != 0 && limit != -1) {
-                return unsupported("linux.resources.memory.kernel");
-            }
-            if memory.kernel_tcp().is_some_and(|limit| limit != 0 && limit != -1) {
-                return unsupported("linux.resources.memory.kernelTCP");
-            }
-            if memory.check_before_update() == Some(true) {
-                return unsupported("linux.resources.memory.checkBeforeUpdate");
-            }
-            out.memory = memory.limit();
-            out.memory_swap = memory.swap();
-            out.memory_reservation = memory.reservation();
-            out.swappiness = memory.swappiness();
-            out.oom_kill_disable = memory.disable_oom_killer().unwrap_or(false);
-        }
-        if let Some(cpu) = oci.cpu() {
-            out.cpu_shares = cpu.shares();
-            out.cpu_quota = cpu.quota();
-            out.cpu_period = cpu.period();
-            out.cpu_burst = cpu.burst();
-            out.cpu_idle = cpu.idle().map(|idle| idle != 0);
-            out.cpu_rt_runtime = cpu.realtime_runtime();
-            out.cpu_rt_period = cpu.realtime_period();
-            out.cpuset_cpus = cpu.cpus().clone().filter(|set| !set.is_empty());
-            out.cpuset_mems = cpu.mems().clone().filter(|set| !set.is_empty());
-        }
-        out.pids = oci.pids().as_ref().map(|pids| pids.limit());
-        if let Some(io) = oci.block_io() {
-            if io.leaf_weight().is_some_and(|weight| weight != 0) {
-                return unsupported("linux.resources.blockIO.leafWeight");
-            }
-            out.blkio_weight = io.weight();
-            for device in io.weight_device().iter().flatten() {
-                if device.leaf_weight().is_some_and(|weight| weight != 0) {
-                    return unsupported("linux.resources.blockIO.weightDevice.leafWeight");
-                }
-                out.blkio_weight_device.push(WeightDevice {
-                    major: number("block device", device.major())?,
-                    minor: number("block device", device.minor())?,
-                    weight: device.weight().unwrap_or(0),
-                });
-            }
-            out.read_bps = rates(io.throttle_read_bps_device())?;
-            out.write_bps = rates(io.throttle_write_bps_device())?;
-            out.read_iops = rates(io.throttle_read_iops_device())?;
-            out.write_iops = rates(io.throttle_write_iops_device())?;
-        }
-        for page in oci.hugepage_limits().iter().flatten() {
-            out.hugepages.push((
-                page.page_size().clone(),
-                u64::try_from(page.limit()).unwrap_or(u64::MAX),
-            ));
-        }
-        for (file, value) in oci.unified().iter().flatten() {
-            out.unified.push((file.clone(), value.clone()));
-        }
-        // A map has no order of its own; one that is always the same makes plans comparable.
-        out.unified.sort();
-        for rule in oci.devices().iter().flatten() {
-            let wild = |value: Option<i64>| value.filter(|number| *number != -1);
-            out.devices.push(DeviceRule {
-                allow: rule.allow(),
-                kind: match rule.typ() {
-                    None | Some(LinuxDeviceType::A) => DeviceType::All,
-                    Some(LinuxDeviceType::B) => DeviceType::Block,
-                    Some(LinuxDeviceType::C | LinuxDeviceType::U) => DeviceType::Char,
-                    Some(LinuxDeviceType::P) => {
-                        return Err(CgroupError::Invalid {
-                            what: "device rule",
-                            why: "a FIFO has no rule".into(),
-                        });
-                    }
-                },
-                major: wild(rule.major())
-                    .map(|number_| number("device rule", number_))
-                    .transpose()?,
-                minor: wild(rule.minor())
-                    .map(|number_| number("device rule", number_))
-                    .transpose()?,
-                access: Access::parse(rule.access().as_deref().unwrap_or("rwm"))?,
-            });
-        }
-        Ok(out)
-    }
-}
-
-fn number(what: &'static str, value: i64) -> Result<u32> {
-    u32::try_from(value).map_err(|_| CgroupError::Invalid {
-        what,
-        why: format!("{value} is not a device number"),
-    })
-}
-
-fn rates(devices: &Option<Vec<LinuxThrottleDevice>>) -> Result<Vec<Throttle>> {
-    devices
-        .iter()
-        .flatten()
-        .map(|device| {
-            Ok(Throttle {
-                major: number("block device", device.major())?,
-                minor: number("block device", device.minor())?,
-                rate: device.rate(),
-            })
-        })
-        .collect()
 }

@@ -1,11 +1,10 @@
-//! Plans and limits on v1.
+//! The files of v1.
 
-use super::detect::{Hierarchy, Tree};
-use super::{CgroupError, CgroupPath, Resources, Result, devices, io_error};
-use crate::plan::{CgroupJoin, CgroupPlan, CgroupWrite};
-use crate::wire::Blob;
+use super::detect::Tree;
+use super::limits::{OOM_GROUP, Writes};
+use super::{CgroupError, CgroupPath, Resources, Result, io_error, make_group};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Makes the parent in every hierarchy; cpuset groups get the CPUs and nodes of the group above, or nobody could join.
 pub(super) fn prepare(tree: &Tree, parent: &CgroupPath) -> Result<()> {
@@ -13,15 +12,9 @@ pub(super) fn prepare(tree: &Tree, parent: &CgroupPath) -> Result<()> {
         let cpuset = hierarchy.controllers.iter().any(|name| name == "cpuset");
         let mut above = hierarchy.mount.clone();
         for folder in parent.chain(&hierarchy.mount) {
-            match fs::create_dir(&folder) {
-                Ok(()) => {}
-                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(io_error("make cgroup", &folder, error)),
-            }
+            make_group(&folder)?;
             if cpuset {
-                for name in ["cpuset.cpus", "cpuset.mems"] {
-                    inherit(&above, &folder, name)?;
-                }
+                inherit(&above, &folder)?;
             }
             above = folder;
         }
@@ -29,186 +22,119 @@ pub(super) fn prepare(tree: &Tree, parent: &CgroupPath) -> Result<()> {
     Ok(())
 }
 
-fn inherit(from: &Path, to: &Path, name: &str) -> Result<()> {
-    let (from, to) = (from.join(name), to.join(name));
+/// Gives a cpuset group what the one above has, where it has nothing yet.
+pub(super) fn inherit(from: &Path, to: &Path) -> Result<()> {
     let read = |path: &Path| fs::read_to_string(path).map_err(|error| io_error("read", path, error));
-    if !read(&to)?.trim().is_empty() {
-        return Ok(());
-    }
-    let value = read(&from)?;
-    fs::write(&to, value.trim()).map_err(|error| io_error("write", &to, error))
-}
-
-pub(super) fn plan(tree: &Tree, path: &CgroupPath, resources: &Resources) -> Result<CgroupPlan> {
-    let joined: Vec<&Hierarchy> = tree.joined(resources.wants_cpuset()).collect();
-    let own: Vec<PathBuf> = joined.iter().map(|hierarchy| path.under(&hierarchy.mount)).collect();
-    let mut writes = limits(tree, path, resources, None)?;
-    if resources.wants_cpuset() {
-        // Both files need a value before anybody can join; what is not asked for comes from the parent.
-        let group = group(tree, path, "cpuset", "a CPU set")?;
-        let parent = group.parent().unwrap_or(&group);
-        for (name, wanted) in [
-            ("cpuset.cpus", &resources.cpuset_cpus),
-            ("cpuset.mems", &resources.cpuset_mems),
-        ] {
-            if wanted.is_none() {
-                let file = parent.join(name);
-                let value = fs::read_to_string(&file).map_err(|error| io_error("read", &file, error))?;
-                writes.push(write(&group, name, value.trim()));
-            }
+    for name in ["cpuset.cpus", "cpuset.mems"] {
+        let (from, to) = (from.join(name), to.join(name));
+        if read(&to)?.trim().is_empty() {
+            let value = read(&from)?;
+            fs::write(&to, value.trim()).map_err(|error| io_error("write", &to, error))?;
         }
-    }
-    let device_writes = devices::v1_writes(&resources.devices);
-    if !device_writes.is_empty() {
-        let group = group(tree, path, "devices", "device rules")?;
-        writes.extend(
-            device_writes
-                .into_iter()
-                .map(|(name, value)| write(&group, name, value)),
-        );
-    }
-    Ok(CgroupPlan {
-        parents: joined.iter().flat_map(|hierarchy| parents(hierarchy, path)).collect(),
-        parent_writes: Vec::new(),
-        join: CgroupJoin::Tasks {
-            files: own.iter().map(|folder| folder.join("tasks")).collect(),
-        },
-        own,
-        writes,
-        devices: Blob::default(),
-        oom: tree
-            .v1_group("memory", path)
-            .map(|folder| folder.join("memory.oom_control")),
-    })
-}
-
-/// The groups between the root of a hierarchy and the container's.
-fn parents(hierarchy: &Hierarchy, path: &CgroupPath) -> Vec<PathBuf> {
-    let mut chain = path.chain(&hierarchy.mount);
-    chain.pop();
-    chain
-}
-
-fn group(tree: &Tree, path: &CgroupPath, controller: &'static str, what: &'static str) -> Result<PathBuf> {
-    tree.v1_group(controller, path)
-        .ok_or(CgroupError::NoController { what, controller })
-}
-
-fn write(group: &Path, name: &str, value: impl ToString) -> CgroupWrite {
-    CgroupWrite {
-        path: group.join(name),
-        value: value.to_string(),
-        optional: false,
-    }
-}
-
-/// What is in force of the limits whose order matters.
-pub(super) struct InForce {
-    /// Bytes of memory and swap together; `None` where swap is not accounted.
-    pub memory_swap: Option<i64>,
-    /// Microseconds.
-    pub quota: i64,
-    /// Microseconds.
-    pub period: u64,
-}
-
-/// The writes for `resources`, in an order that the kernel accepts for a new group or, given what is in force, for a
-/// running one.
-pub(super) fn limits(
-    tree: &Tree,
-    path: &CgroupPath,
-    resources: &Resources,
-    now: Option<InForce>,
-) -> Result<Vec<CgroupWrite>> {
-    let mut out = Vec::new();
-    cpu(tree, path, resources, now.as_ref(), &mut out)?;
-    memory(tree, path, resources, now.as_ref(), &mut out)?;
-    if let Some(limit) = resources.pids {
-        let group = group(tree, path, "pids", "a process limit")?;
-        out.push(write(
-            &group,
-            "pids.max",
-            if limit > 0 { limit.to_string() } else { "max".into() },
-        ));
-    }
-    if resources.wants_cpuset() {
-        let group = group(tree, path, "cpuset", "a CPU set")?;
-        for (name, value) in [
-            ("cpuset.cpus", &resources.cpuset_cpus),
-            ("cpuset.mems", &resources.cpuset_mems),
-        ] {
-            out.extend(value.as_ref().map(|value| write(&group, name, value)));
-        }
-    }
-    block_io(tree, path, resources, &mut out)?;
-    for (size, limit) in &resources.hugepages {
-        let group = group(tree, path, "hugetlb", "a huge page limit")?;
-        out.push(write(&group, &format!("hugetlb.{size}.limit_in_bytes"), limit));
-    }
-    if let Some((file, _)) = resources.unified.first() {
-        return Err(CgroupError::Unsupported {
-            what: format!("the unified resource {file:?}"),
-            place: "on cgroup v1",
-        });
-    }
-    Ok(out)
-}
-
-fn cpu(
-    tree: &Tree,
-    path: &CgroupPath,
-    resources: &Resources,
-    now: Option<&InForce>,
-    out: &mut Vec<CgroupWrite>,
-) -> Result<()> {
-    let group = || group(tree, path, "cpu", "a CPU limit");
-    if let Some(shares @ 1..) = resources.cpu_shares {
-        out.push(write(&group()?, "cpu.shares", shares));
-    }
-    if let Some(idle) = resources.cpu_idle {
-        out.push(write(&group()?, "cpu.idle", u8::from(idle)));
-    }
-    let period = resources.cpu_period.filter(|period| *period != 0);
-    let quota = resources.cpu_quota.filter(|quota| *quota != 0);
-    if period.is_some() || quota.is_some() {
-        let group = group()?;
-        let period_write = period.map(|period| write(&group, "cpu.cfs_period_us", period));
-        let quota_write = quota.map(|quota| write(&group, "cpu.cfs_quota_us", quota));
-        // Each write is checked alone against the parent's bandwidth: the one that lowers the rate goes first.
-        let quota_first = match (now, period, quota) {
-            (Some(now), Some(new), Some(quota)) => {
-                new < now.period && quota > 0 && (now.quota < 0 || quota < now.quota)
-            }
-            _ => false,
-        };
-        if quota_first {
-            out.extend(quota_write);
-            out.extend(period_write);
-        } else {
-            out.extend(period_write);
-            out.extend(quota_write);
-        }
-    }
-    if let Some(burst) = resources.cpu_burst {
-        out.push(write(&group()?, "cpu.cfs_burst_us", burst));
-    }
-    if let Some(period @ 1..) = resources.cpu_rt_period {
-        out.push(write(&group()?, "cpu.rt_period_us", period));
-    }
-    if let Some(runtime) = resources.cpu_rt_runtime.filter(|runtime| *runtime != 0) {
-        out.push(write(&group()?, "cpu.rt_runtime_us", runtime));
     }
     Ok(())
 }
 
-fn memory(
-    tree: &Tree,
-    path: &CgroupPath,
-    resources: &Resources,
-    now: Option<&InForce>,
-    out: &mut Vec<CgroupWrite>,
-) -> Result<()> {
-    let group = || group(tree, path, "memory", "a memory limit");
+pub(super) fn cpu(writes: &mut Writes<'_>, resources: &Resources) -> Result<()> {
+    let idle = resources.cpu_idle;
+    if idle.is_some() {
+        writes.need("cpu.idle", "linux.resources.cpu.idle")?;
+    }
+    // The weight of an idle group is the kernel's; it takes no other.
+    if idle == Some(false) {
+        writes.put("cpu.idle", 0);
+    }
+    if let Some(shares @ 1..) = resources.cpu_shares
+        && idle != Some(true)
+    {
+        writes.put("cpu.shares", shares);
+    }
+    if idle == Some(true) {
+        writes.put("cpu.idle", 1);
+    }
+    bandwidth(writes, resources)?;
+    realtime(writes, resources)
+}
+
+fn bandwidth(writes: &mut Writes<'_>, resources: &Resources) -> Result<()> {
+    let burst = resources.cpu_burst;
+    if burst.is_some() {
+        writes.need("cpu.cfs_burst_us", "linux.resources.cpu.burst")?;
+    }
+    // The kernel wants burst ≤ quota at every step: a smaller burst goes first, a larger one last.
+    let first = burst.is_some_and(|burst| {
+        let now = writes.number("cpu.cfs_burst_us").unwrap_or(0);
+        i64::try_from(burst).is_ok_and(|burst| burst < now)
+    });
+    if let Some(burst) = burst.filter(|_| first) {
+        writes.put("cpu.cfs_burst_us", burst);
+    }
+    let period = resources.cpu_period.filter(|period| *period != 0);
+    let quota = resources.cpu_quota.filter(|quota| *quota != 0);
+    // Each write is checked alone against the parent's bandwidth: the one that lowers the rate goes first.
+    let quota_first = match (period, quota) {
+        (Some(period), Some(quota)) => {
+            let now = writes.number("cpu.cfs_quota_us");
+            let shorter = writes
+                .number("cpu.cfs_period_us")
+                .is_some_and(|now| (period as i64) < now);
+            shorter && quota > 0 && now.is_some_and(|now| now < 0 || quota < now)
+        }
+        _ => false,
+    };
+    if let Some(quota) = quota.filter(|_| quota_first) {
+        writes.put("cpu.cfs_quota_us", quota);
+    }
+    if let Some(period) = period {
+        writes.put("cpu.cfs_period_us", period);
+    }
+    if let Some(quota) = quota.filter(|_| !quota_first) {
+        writes.put("cpu.cfs_quota_us", quota);
+    }
+    if let Some(burst) = burst.filter(|_| !first) {
+        writes.put("cpu.cfs_burst_us", burst);
+    }
+    Ok(())
+}
+
+fn realtime(writes: &mut Writes<'_>, resources: &Resources) -> Result<()> {
+    let period = resources.cpu_rt_period.filter(|period| *period != 0);
+    let runtime = resources.cpu_rt_runtime.filter(|runtime| *runtime != 0);
+    if period.is_some() {
+        writes.need("cpu.rt_period_us", "linux.resources.cpu.realtimePeriod")?;
+    }
+    if runtime.is_some() {
+        writes.need("cpu.rt_runtime_us", "linux.resources.cpu.realtimeRuntime")?;
+    }
+    // As with bandwidth: runtime may not be more than the period at any step.
+    let runtime_first = period.is_some_and(|period| {
+        let now = writes.number("cpu.rt_period_us").unwrap_or(1_000_000);
+        i64::try_from(period).is_ok_and(|period| period < now)
+    });
+    if let Some(runtime) = runtime.filter(|_| runtime_first) {
+        writes.put("cpu.rt_runtime_us", runtime);
+    }
+    if let Some(period) = period {
+        writes.put("cpu.rt_period_us", period);
+    }
+    if let Some(runtime) = runtime.filter(|_| !runtime_first) {
+        writes.put("cpu.rt_runtime_us", runtime);
+    }
+    Ok(())
+}
+
+/// The limit of memory and swap together.
+const BOTH: &str = "memory.memsw.limit_in_bytes";
+const KERNEL_TCP: &str = "memory.kmem.tcp.limit_in_bytes";
+
+/// `counts_swap`: whether the kernel accounts memory and swap together.
+pub(super) fn memory(writes: &mut Writes<'_>, resources: &Resources, counts_swap: bool) -> Result<()> {
+    if resources.oom_group.is_some() {
+        return Err(CgroupError::Unsupported {
+            what: OOM_GROUP.into(),
+            place: "on cgroup v1",
+        });
+    }
     let memory = resources.memory.filter(|limit| *limit != 0);
     let mut swap = resources.memory_swap.filter(|limit| *limit != 0);
     if memory == Some(-1) && swap.is_none() {
@@ -216,82 +142,107 @@ fn memory(
         swap = Some(-1);
     }
     // Without swap accounting the sum cannot be held; what the user asked for is refused, our own consequence dropped.
-    if !tree.v1_swap && swap.is_some() {
+    if !counts_swap && swap.is_some() {
         if resources.memory_swap.is_some_and(|limit| limit > 0) && !resources.swap_is_default {
             return Err(CgroupError::Unsupported {
-                what: "a swap limit".into(),
+                what: "linux.resources.memory.swap".into(),
                 place: "by this kernel",
             });
         }
         swap = None;
     }
-    let memory_write = memory
-        .map(|limit| Ok(write(&group()?, "memory.limit_in_bytes", limit)))
-        .transpose()?;
-    let swap_write = swap
-        .map(|limit| Ok(write(&group()?, "memory.memsw.limit_in_bytes", limit)))
-        .transpose()?;
     // The kernel keeps limit ≤ sum at every step: growing, the sum goes first; shrinking, the limit does.
-    let swap_first = match (now.and_then(|now| now.memory_swap), swap) {
+    let swap_first = match (writes.number(BOTH), swap) {
         (Some(_), Some(-1)) => true,
         (Some(now), Some(new)) => new > now,
         _ => false,
     };
-    if swap_first {
-        out.extend(swap_write);
-        out.extend(memory_write);
-    } else {
-        out.extend(memory_write);
-        out.extend(swap_write);
+    if let Some(swap) = swap.filter(|_| swap_first) {
+        writes.put(BOTH, swap);
+    }
+    if let Some(memory) = memory {
+        writes.put("memory.limit_in_bytes", memory);
+    }
+    if let Some(swap) = swap.filter(|_| !swap_first) {
+        writes.put(BOTH, swap);
     }
     if let Some(reservation) = resources.memory_reservation.filter(|limit| *limit != 0) {
-        out.push(write(&group()?, "memory.soft_limit_in_bytes", reservation));
+        writes.put("memory.soft_limit_in_bytes", reservation);
+    }
+    if let Some(limit) = resources.kernel_tcp.filter(|limit| *limit != 0) {
+        // No limit needs no file.
+        if limit > 0 {
+            writes.need(KERNEL_TCP, "linux.resources.memory.kernelTCP")?;
+        }
+        if writes.has(KERNEL_TCP) {
+            writes.put(KERNEL_TCP, limit);
+        }
     }
     if let Some(swappiness) = resources.swappiness {
-        out.push(write(&group()?, "memory.swappiness", swappiness));
+        writes.put("memory.swappiness", swappiness);
     }
     if resources.oom_kill_disable {
-        out.push(write(&group()?, "memory.oom_control", 1));
+        writes.put("memory.oom_control", 1);
     }
     Ok(())
 }
 
-fn block_io(tree: &Tree, path: &CgroupPath, resources: &Resources, out: &mut Vec<CgroupWrite>) -> Result<()> {
-    let group = || group(tree, path, "blkio", "a block IO limit");
-    let devices: Vec<_> = resources
-        .blkio_weight_device
-        .iter()
-        .filter(|device| device.weight != 0)
-        .collect();
-    let weight = resources.blkio_weight.filter(|weight| *weight != 0);
-    if weight.is_some() || !devices.is_empty() {
-        let group = group()?;
-        // The file belongs to the scheduler in use; the parent has it when the container will.
-        let parent = group.parent().unwrap_or(&group);
-        let names = [
-            ("blkio.weight", "blkio.weight_device"),
-            ("blkio.bfq.weight", "blkio.bfq.weight_device"),
-        ];
-        let Some((whole, single)) = names.into_iter().find(|(name, _)| parent.join(name).exists()) else {
+pub(super) fn block_io(writes: &mut Writes<'_>, resources: &Resources) -> Result<()> {
+    // The files belong to the scheduler in use: CFQ's have no name in theirs and are gone since Linux 5.0.
+    for (field, files, whole, devices) in [
+        (
+            "linux.resources.blockIO.weight",
+            &[
+                ("blkio.weight", "blkio.weight_device"),
+                ("blkio.bfq.weight", "blkio.bfq.weight_device"),
+            ][..],
+            resources.blkio_weight,
+            &resources.blkio_weight_device,
+        ),
+        (
+            "linux.resources.blockIO.leafWeight",
+            &[("blkio.leaf_weight", "blkio.leaf_weight_device")],
+            resources.blkio_leaf_weight,
+            &resources.blkio_leaf_weight_device,
+        ),
+    ] {
+        let whole = whole.filter(|weight| *weight != 0);
+        let devices: Vec<_> = devices.iter().filter(|device| device.weight != 0).collect();
+        if whole.is_none() && devices.is_empty() {
+            continue;
+        }
+        let Some((all, single)) = files.iter().find(|(file, _)| writes.has(file)) else {
             return Err(CgroupError::Unsupported {
-                what: "a block IO weight".into(),
+                what: field.into(),
                 place: "by this kernel",
             });
         };
-        out.extend(weight.map(|weight| write(&group, whole, weight)));
+        if let Some(weight) = whole {
+            writes.put(all, weight);
+        }
         for device in devices {
-            out.push(write(
-                &group,
-                single,
-                format!("{}:{} {}", device.major, device.minor, device.weight),
-            ));
+            writes.put(single, format!("{}:{} {}", device.major, device.minor, device.weight));
         }
     }
-    for (name, _, throttles) in resources.throttles() {
+    for (file, _, throttles) in resources.throttles() {
         for throttle in throttles {
-            let value = format!("{}:{} {}", throttle.major, throttle.minor, throttle.rate);
-            out.push(write(&group()?, name, value));
+            writes.put(file, format!("{}:{} {}", throttle.major, throttle.minor, throttle.rate));
         }
     }
     Ok(())
+}
+
+pub(super) fn net_class(writes: &mut Writes<'_>, resources: &Resources) {
+    if let Some(class) = resources.net_class {
+        writes.put("net_cls.classid", class);
+    }
+}
+
+pub(super) fn net_priorities(writes: &mut Writes<'_>, resources: &Resources) {
+    for priority in &resources.net_priorities {
+        writes.put(
+            "net_prio.ifpriomap",
+            format!("{} {}", priority.interface, priority.priority),
+        );
+    }
 }

@@ -1,43 +1,52 @@
-//! Plans and limits on v2.
+//! The files of v2, and the controllers enabled on the way to them.
 
 use super::detect::{Tree, V2_WANTED};
-use super::{CgroupError, CgroupPath, Resources, Result, devices, io_error};
-use crate::plan::{CgroupJoin, CgroupPlan, CgroupWrite};
+use super::limits::Writes;
+use super::{CgroupError, CgroupPath, Resources, Result, io_error, make_group};
 use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Where processes of a delegated root go that stand in the way of enabling controllers.
 const LEAF: &str = "iechor-host";
 
-fn root(tree: &Tree) -> Result<&Path> {
-    tree.v2.as_deref().ok_or(CgroupError::NoneMounted)
+/// The controllers to enable for a container that asks for `resources`, of those that the kernel has on v2.
+pub(super) fn wanted(tree: &Tree, resources: &Resources) -> Vec<String> {
+    let asked = resources.controllers();
+    let further = asked.into_iter().filter(|name| !V2_WANTED.contains(name));
+    V2_WANTED
+        .into_iter()
+        .chain(further)
+        .filter(|name| tree.v2_controllers.contains(*name))
+        .map(str::to_owned)
+        .collect()
 }
 
-/// Makes the parent, with every controller that we use enabled on the way down and for its children.
-pub(super) fn prepare(tree: &Tree, parent: &CgroupPath) -> Result<()> {
-    let root = root(tree)?;
-    enable(root, root)?;
+/// Makes the parent, with the controllers `wanted` enabled on the way down and for its children.
+pub(super) fn prepare(tree: &Tree, parent: &CgroupPath, wanted: &[String]) -> Result<()> {
+    let root = prepare_root(tree, wanted)?;
     for folder in parent.chain(root) {
-        match fs::create_dir(&folder) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(io_error("make cgroup", &folder, error)),
-        }
-        enable(&folder, root)?;
+        make_group(&folder)?;
+        enable(&folder, root, wanted)?;
     }
     Ok(())
 }
 
-/// Enables for the children of `folder` what we use, it offers, and is not yet enabled.
-fn enable(folder: &Path, root: &Path) -> Result<()> {
+/// As [`prepare`], for groups right below the root, which is returned.
+pub(super) fn prepare_root<'a>(tree: &'a Tree, wanted: &[String]) -> Result<&'a Path> {
+    let root = tree.v2.as_deref().ok_or(CgroupError::NoneMounted)?;
+    enable(root, root, wanted)?;
+    Ok(root)
+}
+
+/// Enables for the children of `folder` what is wanted, offered, and not yet enabled.
+fn enable(folder: &Path, root: &Path, wanted: &[String]) -> Result<()> {
     let read = |name: &str| {
         let file = folder.join(name);
         fs::read_to_string(&file).map_err(|error| io_error("read", &file, error))
     };
     let (offered, enabled) = (read("cgroup.controllers")?, read("cgroup.subtree_control")?);
     let has = |list: &str, name: &str| list.split_whitespace().any(|other| other == name);
-    let missing: Vec<String> = V2_WANTED
+    let missing: Vec<String> = wanted
         .iter()
         .filter(|name| has(&offered, name) && !has(&enabled, name))
         .map(|name| format!("+{name}"))
@@ -70,11 +79,7 @@ fn libc_ebusy() -> i32 {
 /// Moves every process of `folder` into a leaf below it.
 fn evacuate(folder: &Path) -> Result<()> {
     let leaf = folder.join(LEAF);
-    match fs::create_dir(&leaf) {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        Err(error) => return Err(io_error("make cgroup", &leaf, error)),
-    }
+    make_group(&leaf)?;
     let (from, to) = (folder.join("cgroup.procs"), leaf.join("cgroup.procs"));
     // New ones can be forked while we move; they go with the next round.
     for _ in 0..10 {
@@ -100,141 +105,82 @@ fn evacuate(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn plan(tree: &Tree, path: &CgroupPath, resources: &Resources) -> Result<CgroupPlan> {
-    let root = root(tree)?;
-    let group = path.under(root);
-    let mut parents = path.chain(root);
-    parents.pop();
-    let wanted: Vec<String> = V2_WANTED
-        .iter()
-        .filter(|name| tree.v2_controllers.contains(**name))
-        .map(|name| format!("+{name}"))
-        .collect();
-    let parent_writes = parents
-        .iter()
-        .filter(|_| !wanted.is_empty())
-        .map(|parent| CgroupWrite {
-            path: parent.join("cgroup.subtree_control"),
-            value: wanted.join(" "),
-            optional: false,
-        })
-        .collect();
-    Ok(CgroupPlan {
-        parents,
-        parent_writes,
-        writes: limits(tree, path, resources)?,
-        join: CgroupJoin::Into { dir: group.clone() },
-        devices: devices::program(&resources.devices).into(),
-        oom: tree
-            .v2_controllers
-            .contains("memory")
-            .then(|| group.join("memory.events")),
-        own: vec![group],
+fn unsupported(field: &str) -> Result<()> {
+    Err(CgroupError::Unsupported {
+        what: field.into(),
+        place: "on cgroup v2",
     })
 }
 
-/// The writes for `resources`; v2 checks nothing between files, so the order does not matter.
-pub(super) fn limits(tree: &Tree, path: &CgroupPath, resources: &Resources) -> Result<Vec<CgroupWrite>> {
-    let group = path.under(root(tree)?);
-    let mut out = Vec::new();
-    let mut put = |name: &str, value: String| {
-        out.push(CgroupWrite {
-            path: group.join(name),
-            value,
-            optional: false,
-        });
-    };
-    let need = |controller: &'static str, what: &'static str| {
-        if tree.v2_controllers.contains(controller) {
-            Ok(())
-        } else {
-            Err(CgroupError::NoController { what, controller })
-        }
-    };
-    let unsupported = |what: &str| {
-        Err(CgroupError::Unsupported {
-            what: what.into(),
-            place: "on cgroup v2",
-        })
-    };
-
-    if let Some(shares @ 1..) = resources.cpu_shares {
-        need("cpu", "a CPU weight")?;
-        put("cpu.weight", weight_of_shares(shares).to_string());
+pub(super) fn cpu(writes: &mut Writes<'_>, resources: &Resources) -> Result<()> {
+    if resources.cpu_rt_period.is_some_and(|period| period != 0) {
+        return unsupported("linux.resources.cpu.realtimePeriod");
     }
-    if let Some(idle) = resources.cpu_idle {
-        need("cpu", "a CPU weight")?;
-        put("cpu.idle", u8::from(idle).to_string());
+    if resources.cpu_rt_runtime.is_some_and(|runtime| runtime != 0) {
+        return unsupported("linux.resources.cpu.realtimeRuntime");
+    }
+    let idle = resources.cpu_idle;
+    if idle.is_some() {
+        writes.need("cpu.idle", "linux.resources.cpu.idle")?;
+    }
+    // The weight of an idle group is the kernel's; it takes no other.
+    if idle == Some(false) {
+        writes.put("cpu.idle", 0);
+    }
+    if let Some(shares @ 1..) = resources.cpu_shares
+        && idle != Some(true)
+    {
+        writes.put("cpu.weight", weight_of_shares(shares));
+    }
+    if idle == Some(true) {
+        writes.put("cpu.idle", 1);
+    }
+    bandwidth(writes, resources)
+}
+
+fn bandwidth(writes: &mut Writes<'_>, resources: &Resources) -> Result<()> {
+    let burst = resources.cpu_burst;
+    if burst.is_some() {
+        writes.need("cpu.max.burst", "linux.resources.cpu.burst")?;
+    }
+    // The kernel wants burst ≤ quota at every step: a smaller burst goes first, a larger one last.
+    let first = burst.is_some_and(|burst| {
+        let now = writes.number("cpu.max.burst").unwrap_or(0);
+        i64::try_from(burst).is_ok_and(|burst| burst < now)
+    });
+    if let Some(burst) = burst.filter(|_| first) {
+        writes.put("cpu.max.burst", burst);
     }
     let period = resources.cpu_period.filter(|period| *period != 0);
     let quota = resources.cpu_quota.filter(|quota| *quota != 0);
     if period.is_some() || quota.is_some() {
-        need("cpu", "a CPU limit")?;
         // With one number the kernel keeps the period; a new period needs the quota in force beside it.
         let quota = match quota {
             Some(quota @ 1..) => quota.to_string(),
             Some(_) => "max".into(),
-            None => fs::read_to_string(group.join("cpu.max"))
-                .ok()
-                .and_then(|text| text.split_whitespace().next().map(str::to_owned))
-                .unwrap_or_else(|| "max".into()),
+            None => writes.now("cpu.max").unwrap_or_else(|| "max".into()),
         };
-        put(
-            "cpu.max",
-            period.map_or(quota.clone(), |period| format!("{quota} {period}")),
-        );
-    }
-    if let Some(burst) = resources.cpu_burst {
-        need("cpu", "a CPU limit")?;
-        put("cpu.max.burst", burst.to_string());
-    }
-    if resources.cpu_rt_period.is_some_and(|period| period != 0)
-        || resources.cpu_rt_runtime.is_some_and(|runtime| runtime != 0)
-    {
-        return unsupported("a real-time CPU limit");
-    }
-    memory(&group, resources, &need, &mut put)?;
-    if let Some(limit) = resources.pids {
-        need("pids", "a process limit")?;
-        put("pids.max", if limit > 0 { limit.to_string() } else { "max".into() });
-    }
-    for (name, value) in [
-        ("cpuset.cpus", &resources.cpuset_cpus),
-        ("cpuset.mems", &resources.cpuset_mems),
-    ] {
-        if let Some(value) = value {
-            need("cpuset", "a CPU set")?;
-            put(name, value.clone());
+        match period {
+            Some(period) => writes.put("cpu.max", format!("{quota} {period}")),
+            None => writes.put("cpu.max", quota),
         }
     }
-    block_io(&group, resources, &need, &mut put)?;
-    for (size, limit) in &resources.hugepages {
-        need("hugetlb", "a huge page limit")?;
-        put(&format!("hugetlb.{size}.max"), limit.to_string());
+    if let Some(burst) = burst.filter(|_| !first) {
+        writes.put("cpu.max.burst", burst);
     }
-    for (file, value) in &resources.unified {
-        put(file, value.clone());
-    }
-    Ok(out)
+    Ok(())
 }
 
-fn memory(
-    group: &Path,
-    resources: &Resources,
-    need: &impl Fn(&'static str, &'static str) -> Result<()>,
-    put: &mut impl FnMut(&str, String),
-) -> Result<()> {
-    let unsupported = |what: &str| {
-        Err(CgroupError::Unsupported {
-            what: what.into(),
-            place: "on cgroup v2",
-        })
-    };
+pub(super) fn memory(writes: &mut Writes<'_>, resources: &Resources) -> Result<()> {
+    // runc passes these over on v2. A limit that is not held is worse than an error that says so.
     if resources.swappiness.is_some() {
-        return unsupported("memory swappiness");
+        return unsupported("linux.resources.memory.swappiness");
     }
     if resources.oom_kill_disable {
-        return unsupported("disabling the OOM killer");
+        return unsupported("linux.resources.memory.disableOOMKiller");
+    }
+    if resources.kernel_tcp.is_some_and(|limit| limit > 0) {
+        return unsupported("linux.resources.memory.kernelTCP");
     }
     let limit = |value: i64| if value < 0 { "max".to_owned() } else { value.to_string() };
     let memory = resources.memory.filter(|limit| *limit != 0);
@@ -243,82 +189,68 @@ fn memory(
         _ => None,
     });
     if let Some(sum) = swap {
-        need("memory", "a swap limit")?;
         // v2 counts swap alone, v1 (and OCI) memory and swap together.
         let alone = match (sum, memory) {
             (-1, _) => -1,
             (sum, Some(memory)) => sum - memory,
             (sum, None) => sum,
         };
-        let accounted = group
-            .parent()
-            .is_none_or(|parent| parent.join("memory.swap.max").exists() || !parent.join("memory.max").exists());
+        let parent = writes.group.parent();
+        let accounted =
+            parent.is_none_or(|parent| parent.join("memory.swap.max").exists() || !parent.join("memory.max").exists());
         if accounted {
-            put("memory.swap.max", limit(alone));
+            writes.put("memory.swap.max", limit(alone));
         } else if resources.memory_swap.is_some_and(|limit| limit > 0) && !resources.swap_is_default {
             return Err(CgroupError::Unsupported {
-                what: "a swap limit".into(),
+                what: "linux.resources.memory.swap".into(),
                 place: "by this kernel",
             });
         }
     }
     if let Some(memory) = memory {
-        need("memory", "a memory limit")?;
-        put("memory.max", limit(memory));
+        writes.put("memory.max", limit(memory));
     }
-    if let Some(reservation) = resources.memory_reservation.filter(|limit| *limit != 0) {
-        need("memory", "a memory reservation")?;
-        put(
-            "memory.low",
-            if reservation < 0 {
-                "0".into()
-            } else {
-                reservation.to_string()
-            },
-        );
+    match resources.memory_reservation {
+        None | Some(0) => {}
+        Some(reservation) => writes.put("memory.low", reservation.max(0)),
+    }
+    if let Some(group) = resources.oom_group {
+        writes.put("memory.oom.group", u8::from(group));
     }
     Ok(())
 }
 
-fn block_io(
-    group: &Path,
-    resources: &Resources,
-    need: &impl Fn(&'static str, &'static str) -> Result<()>,
-    put: &mut impl FnMut(&str, String),
-) -> Result<()> {
-    let devices: Vec<_> = resources
-        .blkio_weight_device
+pub(super) fn block_io(writes: &mut Writes<'_>, resources: &Resources) -> Result<()> {
+    if resources.blkio_leaf_weight.is_some_and(|weight| weight != 0) {
+        return unsupported("linux.resources.blockIO.leafWeight");
+    }
+    if resources
+        .blkio_leaf_weight_device
         .iter()
-        .filter(|device| device.weight != 0)
-        .collect();
-    let weight = resources.blkio_weight.filter(|weight| *weight != 0);
-    if weight.is_some() || !devices.is_empty() {
-        need("io", "a block IO weight")?;
-        // BFQ has a file and a scale (1 to 1,000) of its own; the parent has it when the group will.
-        let bfq = group
-            .parent()
-            .is_some_and(|parent| parent.join("io.bfq.weight").exists());
-        let name = if bfq { "io.bfq.weight" } else { "io.weight" };
-        let scale = |weight: u16| if bfq { u64::from(weight) } else { io_weight(weight) };
-        if let Some(weight) = weight {
-            put(name, format!("default {}", scale(weight)));
-        }
-        for device in devices {
-            put(
-                name,
-                format!("{}:{} {}", device.major, device.minor, scale(device.weight)),
-            );
-        }
+        .any(|device| device.weight != 0)
+    {
+        return unsupported("linux.resources.blockIO.weightDevice.leafWeight");
+    }
+    // BFQ has a file and a scale (1 to 1,000) of its own.
+    let bfq = writes.has("io.bfq.weight");
+    let file = if bfq { "io.bfq.weight" } else { "io.weight" };
+    let scale = |weight: u16| if bfq { u64::from(weight) } else { io_weight(weight) };
+    if let Some(weight @ 1..) = resources.blkio_weight {
+        writes.put(file, format!("default {}", scale(weight)));
+    }
+    for device in resources.blkio_weight_device.iter().filter(|device| device.weight != 0) {
+        writes.put(
+            file,
+            format!("{}:{} {}", device.major, device.minor, scale(device.weight)),
+        );
     }
     for (_, key, throttles) in resources.throttles() {
         for throttle in throttles {
-            need("io", "a block IO limit")?;
-            let rate = if throttle.rate == 0 {
-                "max".to_owned()
-            } else {
-                throttle.rate.to_string()
+            let rate = match throttle.rate {
+                0 => "max".to_owned(),
+                rate => rate.to_string(),
             };
-            put("io.max", format!("{}:{} {key}={rate}", throttle.major, throttle.minor));
+            writes.put("io.max", format!("{}:{} {key}={rate}", throttle.major, throttle.minor));
         }
     }
     Ok(())
@@ -343,8 +275,4 @@ pub(super) fn weight_of_shares(shares: u64) -> u64 {
 /// v1 block IO weight (10 to 1,000) → v2 (1 to 10,000), a straight line as in runc.
 fn io_weight(weight: u16) -> u64 {
     1 + (u64::from(weight).max(10) - 10) * 9_999 / 990
-}
-
-pub(super) fn folder(tree: &Tree, path: &CgroupPath) -> Result<PathBuf> {
-    Ok(path.under(root(tree)?))
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::systemd::SystemdUnit;
 use crate::wire::{Blob, wire_enum, wire_struct};
 
 wire_struct! {
@@ -13,12 +14,18 @@ wire_struct! {
         pub parent_writes: Vec<CgroupWrite>,
         /// The container's own folders (v2: one; v1: one per hierarchy); removed at the end, with what is below them.
         pub own: Vec<PathBuf>,
+        /// Folders that the container does not start with and that an update of its limits may make: where they are, an
+        /// exec joins them, and at the end they are removed.
+        pub late: Vec<PathBuf>,
         /// Limits, written before the process joins.
         pub writes: Vec<CgroupWrite>,
         /// How processes join.
         pub join: CgroupJoin,
         /// v2: `struct bpf_insn` array of the device program, attached to the own folder; empty: none.
         pub devices: Blob,
+        /// The unit of systemd that holds the own folders, which it makes; absent: they are made by writing to the file
+        /// system.
+        pub systemd: Option<SystemdUnit>,
         /// Where OOM kills are counted: v1 `memory.oom_control`, v2 `memory.events`.
         pub oom: Option<PathBuf>,
     }
@@ -31,9 +38,11 @@ impl CgroupPlan {
             parents: Vec::new(),
             parent_writes: Vec::new(),
             own: Vec::new(),
+            late: Vec::new(),
             writes: Vec::new(),
             join: CgroupJoin::None,
             devices: Blob::default(),
+            systemd: None,
             oom: None,
         }
     }

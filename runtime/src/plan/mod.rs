@@ -110,8 +110,8 @@ wire_struct! {
 wire_struct! {
     /// Which namespaces the container does not share with the host.
     pub struct Namespaces {
-        /// `CLONE_NEW*` flags of namespaces to make. Without `CLONE_NEWNS` there are no mounts, masks and read-only
-        /// paths, and the process is merely rooted in its folder.
+        /// `CLONE_NEW*` flags of namespaces to make. Without `CLONE_NEWNS` the mounts are made in a tree that is
+        /// attached nowhere, in which the process is rooted (Linux 6.15): the namespace that it shares does not see them.
         pub new: u64,
         /// Namespaces to join.
         pub joined: Vec<JoinedNamespace>,

@@ -108,7 +108,9 @@ wire_struct! {
     /// Hooks that run outside of the container, in the runtime's namespaces.
     #[derive(Default)]
     pub struct RuntimeHooks {
-        /// `prestart` and then `createRuntime`: when the namespaces are there, before the root is changed.
+        /// When the namespaces are there, before the root is changed; the state is `created` (deprecated).
+        pub prestart: Vec<Hook>,
+        /// After those; the state is `creating`.
         pub create_runtime: Vec<Hook>,
         /// When the program runs.
         pub poststart: Vec<Hook>,
@@ -126,6 +128,13 @@ wire_struct! {
     pub struct HookState {
         /// `{"ociVersion":"1.3.0","id":"c1","bundle":"/b"`; empty: no state.
         pub begin: String,
+    }
+}
+
+impl RuntimeHooks {
+    /// Whether something is run before the root is changed.
+    pub fn before_root(&self) -> bool {
+        !self.prestart.is_empty() || !self.create_runtime.is_empty()
     }
 }
 

@@ -147,7 +147,7 @@ wire_struct! {
     pub struct Listener {
         /// Unix stream socket of the agent.
         pub path: PathBuf,
-        /// Handed on to it.
+        /// Handed on to it, as a JSON string with its quotes.
         pub metadata: String,
         /// What it is told about the container.
         pub state: HookState,

@@ -120,8 +120,16 @@ fn cgroup() -> impl Strategy<Value = CgroupPlan> {
         prop::collection::vec(path(), 0..4).prop_map(|files| CgroupJoin::Tasks { files }),
         (path(), prop::collection::vec(path(), 0..4)).prop_map(|(dir, files)| CgroupJoin::Both { dir, files }),
     ];
-    (paths(), paths(), join, any::<Vec<u8>>(), prop::option::of(path())).prop_map(
-        |(parents, own, join, devices, oom)| CgroupPlan {
+    (
+        paths(),
+        paths(),
+        paths(),
+        join,
+        any::<Vec<u8>>(),
+        prop::option::of(path()),
+    )
+        .prop_map(|(parents, own, late, join, devices, oom)| CgroupPlan {
+            late,
             parents,
             parent_writes: Vec::new(),
             writes: own
@@ -135,9 +143,9 @@ fn cgroup() -> impl Strategy<Value = CgroupPlan> {
             own,
             join,
             devices: devices.into(),
+            systemd: None,
             oom,
-        },
-    )
+        })
 }
 
 fn map(number: u64) -> IdMap {
@@ -217,6 +225,7 @@ fn plan() -> impl Strategy<Value = Plan> {
                     monitoring: !flag,
                 }),
                 hooks: RuntimeHooks {
+                    prestart: vec![hook(5)],
                     create_runtime: vec![hook(number)],
                     poststart: Vec::new(),
                     poststop: vec![hook(3), hook(4)],

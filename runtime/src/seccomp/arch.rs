@@ -1,5 +1,7 @@
 //! The system call interfaces that a filter can meet.
 
+use super::SeccompError;
+
 /// One system call interface. x86-64 and x32 share the kernel's architecture value and are told apart by a bit in the number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Abi {
@@ -42,6 +44,12 @@ impl Abi {
         }
     }
 
+    /// Whether arguments are 64 bits wide. On x32 the registers are, but what the kernel takes from them mostly is not;
+    /// libseccomp calls it 32 bits as well.
+    pub(super) const fn wide(self) -> bool {
+        matches!(self, Abi::X86_64 | Abi::Aarch64)
+    }
+
     /// Interfaces that programs of the same machine may use beside it; Docker's `subArchitectures`.
     pub(super) const fn companions(self) -> &'static [Abi] {
         match self {
@@ -66,38 +74,55 @@ impl Abi {
 }
 
 /// `SCMP_ARCH_*` names of machines that are not ours: accepted, and without effect here.
-const FOREIGN: [&str; 19] = [
-    "MIPS",
-    "MIPS64",
-    "MIPS64N32",
-    "MIPSEL",
-    "MIPSEL64",
-    "MIPSEL64N32",
-    "PPC",
-    "PPC64",
-    "PPC64LE",
-    "S390",
-    "S390X",
-    "PARISC",
-    "PARISC64",
-    "RISCV64",
-    "LOONGARCH64",
-    "M68K",
-    "SH",
-    "SHEB",
-    "ARMEB",
+const FOREIGN: [&str; 18] = [
+    "SCMP_ARCH_LOONGARCH64",
+    "SCMP_ARCH_M68K",
+    "SCMP_ARCH_MIPS",
+    "SCMP_ARCH_MIPS64",
+    "SCMP_ARCH_MIPS64N32",
+    "SCMP_ARCH_MIPSEL",
+    "SCMP_ARCH_MIPSEL64",
+    "SCMP_ARCH_MIPSEL64N32",
+    "SCMP_ARCH_PARISC",
+    "SCMP_ARCH_PARISC64",
+    "SCMP_ARCH_PPC",
+    "SCMP_ARCH_PPC64",
+    "SCMP_ARCH_PPC64LE",
+    "SCMP_ARCH_RISCV64",
+    "SCMP_ARCH_S390",
+    "SCMP_ARCH_S390X",
+    "SCMP_ARCH_SH",
+    "SCMP_ARCH_SHEB",
 ];
 
+/// Ours.
+const OURS: [(&str, Abi); 5] = [
+    ("SCMP_ARCH_AARCH64", Abi::Aarch64),
+    ("SCMP_ARCH_ARM", Abi::Arm),
+    ("SCMP_ARCH_X32", Abi::X32),
+    ("SCMP_ARCH_X86", Abi::X86),
+    ("SCMP_ARCH_X86_64", Abi::X86_64),
+];
+
+/// All names of the runtime specification, sorted.
+pub(super) fn names() -> Vec<&'static str> {
+    let mut names = FOREIGN.to_vec();
+    names.extend(OURS.map(|(name, _)| name));
+    names.sort_unstable();
+    names
+}
+
 /// From libseccomp's name. `Ok(None)`: an architecture that cannot occur here.
-pub(super) fn from_scmp(name: &str, native: Abi) -> Result<Option<Abi>, ()> {
-    Ok(Some(match name.strip_prefix("SCMP_ARCH_").ok_or(())? {
-        "NATIVE" => native,
-        "X86_64" => Abi::X86_64,
-        "X86" => Abi::X86,
-        "X32" => Abi::X32,
-        "AARCH64" => Abi::Aarch64,
-        "ARM" => Abi::Arm,
-        foreign if FOREIGN.contains(&foreign) => return Ok(None),
-        _ => return Err(()),
-    }))
+pub(super) fn from_scmp(name: &str, native: Abi) -> Result<Option<Abi>, SeccompError> {
+    // Not in the specification, but in libseccomp, and in old profiles.
+    if name == "SCMP_ARCH_NATIVE" {
+        return Ok(Some(native));
+    }
+    if let Some((_, abi)) = OURS.iter().find(|(other, _)| *other == name) {
+        return Ok(Some(*abi));
+    }
+    match FOREIGN.contains(&name) {
+        true => Ok(None),
+        false => Err(SeccompError::Invalid(format!("unknown architecture {name:?}").into())),
+    }
 }

@@ -10,32 +10,19 @@
 //! all who need them.
 
 use super::arch::Abi;
-use super::profile::{Action, Argument, Compare, Profile, Rule};
-use super::{Context, Filter, SeccompError, syscalls};
+use super::decide::{Decision, Test, ranges};
+use super::names::FLAG_WAIT_KILLABLE_RECV;
+use super::profile::{Action, Argument, Compare, Listener, Profile, Rule};
+use super::{Context, Filter, SeccompError, invalid, syscalls};
 use std::collections::{BTreeMap, HashMap};
 
 /// `BPF_MAXINSNS`
 const LONGEST: usize = 4096;
-const ENOSYS: u16 = 38;
 
-/// What happens to a call number: the first alternative whose tests all hold, else the last word.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Decision {
-    alternatives: Vec<(Vec<Argument>, Action)>,
-    otherwise: Action,
-    /// A rule without tests was seen.
-    closed: bool,
-}
-
-impl Decision {
-    fn plain(action: Action) -> Decision {
-        Decision {
-            alternatives: Vec::new(),
-            otherwise: action,
-            closed: true,
-        }
-    }
-}
+/// What nobody may be asked about, for the one to be asked gets the listener by it: the shim's child sends descriptors
+/// with `sendmsg`, and runc, whose profiles these are, tells its parent with `write`. Whatever else happens before the
+/// program runs (identity, capabilities, `execve`) can wait for the one who then has the listener.
+const NEEDED: [&str; 2] = ["sendmsg", "write"];
 
 pub(super) fn compile(profile: &Profile, context: &Context) -> Result<Filter, SeccompError> {
     let rules: Vec<&Rule> = profile.rules_for(context).collect();
@@ -47,6 +34,8 @@ pub(super) fn compile(profile: &Profile, context: &Context) -> Result<Filter, Se
         .collect();
     ignored.sort();
     ignored.dedup();
+
+    let listener = listener(profile, &rules)?;
 
     // Interfaces that share a value of `arch` share a tree.
     let mut machines: BTreeMap<u32, Vec<Abi>> = BTreeMap::new();
@@ -76,81 +65,34 @@ pub(super) fn compile(profile: &Profile, context: &Context) -> Result<Filter, Se
     Ok(Filter {
         program: program.bytes(),
         flags: profile.flags,
+        listener,
         ignored,
     })
 }
 
-/// Splits all call numbers into ranges of one decision each: first number and decision, beginning at 0.
-fn ranges(rules: &[&Rule], default: Action, abis: &[Abi]) -> Vec<(u32, Decision)> {
-    let newer = if default.lets_through() {
-        default
-    } else {
-        Action::errno(ENOSYS)
+/// The listener, where a rule needs one. Only rules for calls that exist here count, as in runc.
+fn listener(profile: &Profile, rules: &[&Rule]) -> Result<Option<Listener>, SeccompError> {
+    let notified = || {
+        let rules = rules.iter().filter(|rule| rule.action == Action::NOTIFY);
+        rules.flat_map(|rule| &rule.names).filter(|name| syscalls::known(name))
     };
-    let mut ranges: Vec<(u32, Decision)> = Vec::new();
-    let mut push = |from: u32, decision: Decision| {
-        if ranges.last().is_none_or(|(_, last)| *last != decision) {
-            ranges.push((from, decision));
+    if let Some(name) = notified().find(|name| NEEDED.contains(&&***name)) {
+        return invalid(format!(
+            "SCMP_ACT_NOTIFY cannot be used for the call {name}: the listener is handed over by it, so it would wait for \
+             an answer from somebody who does not have the listener yet"
+        ));
+    }
+    let Some(name) = notified().next() else {
+        if profile.flags & FLAG_WAIT_KILLABLE_RECV != 0 {
+            return invalid(
+                "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV is about waiting for answers, but no rule has SCMP_ACT_NOTIFY",
+            );
         }
+        return Ok(None);
     };
-    for &abi in abis {
-        let mut calls: BTreeMap<u32, Decision> = BTreeMap::new();
-        for rule in rules {
-            for number in rule.names.iter().filter_map(|name| syscalls::number(name, abi)) {
-                let new = || Decision {
-                    alternatives: Vec::new(),
-                    otherwise: default,
-                    closed: false,
-                };
-                calls.entry(number).or_insert_with(new).add(rule);
-            }
-        }
-        let mut next = abi.marker();
-        for (number, decision) in calls {
-            if number > next {
-                push(next, Decision::plain(default));
-            }
-            push(number, decision.finish());
-            next = number + 1;
-        }
-        push(next, Decision::plain(newer));
-    }
-    ranges
-}
-
-impl Decision {
-    /// Appends a rule; what comes behind an unconditional one never counts.
-    fn add(&mut self, rule: &Rule) {
-        if self.closed {
-            return;
-        }
-        if rule.arguments.is_empty() {
-            self.otherwise = rule.action;
-            self.closed = true;
-            return;
-        }
-        let repeats = |at: usize| {
-            rule.arguments[..at]
-                .iter()
-                .any(|other| other.index == rule.arguments[at].index)
-        };
-        if (0..rule.arguments.len()).any(repeats) {
-            self.alternatives
-                .extend(rule.arguments.iter().map(|argument| (vec![*argument], rule.action)));
-        } else {
-            self.alternatives.push((rule.arguments.clone(), rule.action));
-        }
-    }
-
-    /// Drops tests that make no difference, so that equal decisions look equal.
-    fn finish(mut self) -> Decision {
-        while self
-            .alternatives
-            .pop_if(|(_, action)| *action == self.otherwise)
-            .is_some()
-        {}
-        self.closed = true;
-        self
+    match profile.listener() {
+        Some(listener) => Ok(Some(listener.clone())),
+        None => invalid(format!("SCMP_ACT_NOTIFY for the call {name} needs a listenerPath")),
     }
 }
 
@@ -271,66 +213,54 @@ impl Program {
     }
 
     /// Tests one argument, its upper half first: the accumulator holds 32 bits.
-    fn test(&mut self, test: &Argument, yes: Label, no: Label) -> Label {
+    fn test(&mut self, test: &Test, yes: Label, no: Label) -> Label {
         if yes == no {
             return yes;
         }
-        let (low_first, high_first) = if cfg!(target_endian = "little") { (0, 4) } else { (4, 0) };
-        let low_at = ARGS + u32::from(test.index) * 8 + low_first;
-        let high_at = ARGS + u32::from(test.index) * 8 + high_first;
-        let (high, low) = ((test.value >> 32) as u32, test.value as u32);
-        match test.compare {
-            Compare::Ne => self.test(
-                &Argument {
-                    compare: Compare::Eq,
-                    ..*test
-                },
-                no,
-                yes,
-            ),
-            Compare::Lt => self.test(
-                &Argument {
-                    compare: Compare::Ge,
-                    ..*test
-                },
-                no,
-                yes,
-            ),
-            Compare::Le => self.test(
-                &Argument {
-                    compare: Compare::Gt,
-                    ..*test
-                },
-                no,
-                yes,
-            ),
-            Compare::Eq => {
-                self.jump(JEQ, low, yes, no);
-                let lower = self.load(low_at);
-                self.jump(JEQ, high, lower, no);
-                self.load(high_at)
-            }
-            Compare::Ge | Compare::Gt => {
-                let code = if test.compare == Compare::Ge { JGE } else { JGT };
-                self.jump(code, low, yes, no);
-                let lower = self.load(low_at);
-                let same = self.jump(JEQ, high, lower, no);
-                self.jump(JGT, high, yes, same);
-                self.load(high_at)
-            }
-            Compare::MaskedEq(mask) => {
-                let (mask_high, mask_low) = ((mask >> 32) as u32, mask as u32);
-                self.jump(JEQ, low, yes, no);
-                self.push(AND, 0, 0, mask_low);
-                let lower = self.load(low_at);
-                if mask_high == 0 && high == 0 {
-                    return lower;
-                }
-                self.jump(JEQ, high, lower, no);
-                self.push(AND, 0, 0, mask_high);
-                self.load(high_at)
-            }
+        let Argument { index, compare, value } = test.argument;
+        let opposite = match compare {
+            Compare::Ne => Some(Compare::Eq),
+            Compare::Lt => Some(Compare::Ge),
+            Compare::Le => Some(Compare::Gt),
+            _ => None,
+        };
+        if let Some(compare) = opposite {
+            let argument = Argument {
+                compare,
+                ..test.argument
+            };
+            return self.test(&Test { argument, ..*test }, no, yes);
         }
+        let (low_first, high_first) = if cfg!(target_endian = "little") { (0, 4) } else { (4, 0) };
+        let low_at = ARGS + u32::from(index) * 8 + low_first;
+        let high_at = ARGS + u32::from(index) * 8 + high_first;
+        let (high, low) = ((value >> 32) as u32, value as u32);
+        let mask = match compare {
+            Compare::MaskedEq(mask) => mask,
+            _ => u64::MAX,
+        };
+        let (mask_high, mask_low) = ((mask >> 32) as u32, mask as u32);
+        let code = match compare {
+            Compare::Ge => JGE,
+            Compare::Gt => JGT,
+            _ => JEQ,
+        };
+        self.jump(code, low, yes, no);
+        if mask_low != u32::MAX {
+            self.push(AND, 0, 0, mask_low);
+        }
+        let lower = self.load(low_at);
+        if !test.wide || mask_high == 0 {
+            return lower;
+        }
+        let same = self.jump(JEQ, high, lower, no);
+        if code != JEQ {
+            self.jump(JGT, high, yes, same);
+        }
+        if mask_high != u32::MAX {
+            self.push(AND, 0, 0, mask_high);
+        }
+        self.load(high_at)
     }
 
     fn bytes(self) -> Vec<u8> {

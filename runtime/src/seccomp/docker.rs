@@ -4,7 +4,8 @@
 //! kexec, clocks, swap, raw I/O), keyrings, io_uring and userfaultfd (a long history of exploits), and new user
 //! namespaces; a container with the capability for such a call is allowed the call too.
 
-use super::profile::{Action, Argument, Compare, Condition, DEFAULT_FLAGS, Interfaces, Profile, Rule};
+use super::names::DEFAULT_FLAGS;
+use super::profile::{Action, Argument, Compare, Condition, Interfaces, Profile, Rule};
 use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 

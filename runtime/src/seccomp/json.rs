@@ -1,11 +1,13 @@
 //! Docker's profile files (`--security-opt seccomp=FILE`), which are OCI's form with conditions added.
 
 use super::arch::{self, Abi};
-use super::profile::{Action, Argument, Condition, DEFAULT_FLAGS, Interfaces, Profile, Rule, flag};
-use super::{SeccompError, parse_version};
+use super::names::DEFAULT_FLAGS;
+use super::profile::{Action, Argument, Condition, Interfaces, Listener, Profile, Rule};
+use super::{SeccompError, invalid, names, parse_version};
 use crate::capabilities;
 use serde::Deserialize;
 use std::borrow::Cow;
+use std::path::PathBuf;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -16,6 +18,7 @@ struct File {
     arch_map: Option<Vec<Machine>>,
     flags: Option<Vec<String>>,
     listener_path: Option<String>,
+    listener_metadata: Option<String>,
     #[serde(default)]
     syscalls: Option<Vec<Call>>,
 }
@@ -61,10 +64,6 @@ struct Only {
     min_kernel: Option<String>,
 }
 
-fn invalid<T>(what: impl Into<Cow<'static, str>>) -> Result<T, SeccompError> {
-    Err(SeccompError::Invalid(what.into()))
-}
-
 impl Profile {
     /// Reads a Docker profile, or an OCI one (which is the same without conditions).
     ///
@@ -72,9 +71,7 @@ impl Profile {
     /// [`SeccompError`] saying what is wrong.
     pub fn from_json(text: &[u8]) -> Result<Profile, SeccompError> {
         let file: File = serde_json::from_slice(text)?;
-        if file.listener_path.is_some_and(|path| !path.is_empty()) {
-            return Err(SeccompError::Unsupported("listenerPath".into()));
-        }
+        let listener = Listener::new(file.listener_path.map(PathBuf::from), file.listener_metadata)?;
         let listed = file.architectures.filter(|list| !list.is_empty());
         let interfaces = match (listed, file.arch_map.filter(|map| !map.is_empty())) {
             (Some(_), Some(_)) => return invalid("use either architectures or archMap, not both"),
@@ -93,9 +90,9 @@ impl Profile {
         };
         let flags = match file.flags {
             None => DEFAULT_FLAGS,
-            Some(names) => names
+            Some(list) => list
                 .iter()
-                .try_fold(0, |all, name| Ok::<_, SeccompError>(all | flag(name)?))?,
+                .try_fold(0, |all, name| Ok::<_, SeccompError>(all | names::flag(name)?))?,
         };
         let rules = file
             .syscalls
@@ -104,7 +101,7 @@ impl Profile {
             .map(rule)
             .collect::<Result<_, _>>()?;
         let default = Action::from_scmp(&file.default_action, file.default_errno_ret)?;
-        Ok(Profile::new(default, interfaces, flags, rules))
+        Profile::new(default, interfaces, flags, rules).listening_at(listener)
     }
 }
 
@@ -113,10 +110,7 @@ fn abis(names: &[String]) -> Result<Vec<Abi>, SeccompError> {
     let native = Abi::native().unwrap_or(Abi::X86_64);
     let mut out = Vec::new();
     for name in names {
-        match arch::from_scmp(name, native) {
-            Ok(abi) => out.extend(abi),
-            Err(()) => return invalid(format!("unknown architecture {name:?}")),
-        }
+        out.extend(arch::from_scmp(name, native)?);
     }
     Ok(out)
 }
@@ -131,6 +125,9 @@ fn rule(call: Call) -> Result<Rule, SeccompError> {
         (None, names) => names.unwrap_or_default(),
     };
     let arguments = call.args.unwrap_or_default().into_iter();
+    if names.iter().any(String::is_empty) || names.is_empty() {
+        return invalid("a rule names no call");
+    }
     Ok(Rule {
         names: names.into_iter().map(Cow::Owned).collect(),
         action: Action::from_scmp(&call.action, call.errno_ret)?,

@@ -10,20 +10,33 @@
 //! list (libseccomp's default) costs 750 µs to load against 50: the kernel runs a new filter once for every
 //! call number there is, to learn which are always allowed.
 //!
-//! Decisions where the inputs leave something open:
+//! What the specification leaves open, libseccomp as runc drives it decides:
 //! - **Calls newer than the profile** answer `ENOSYS`, not the default action: a C library takes `ENOSYS` as «not there»
 //!   and falls back, `EPERM` as an error. As in runc, that is every number above the highest one that the profile
-//!   names for the interface, unless the default action lets calls through. Lower numbers without a rule get the default.
-//! - **Several rules for one call**: the first that matches wins. A rule that names one argument twice is, as in
-//!   runc, one rule for each of its conditions.
+//!   names for the interface, unless the default action lets calls through, or no call is named at all. Lower numbers
+//!   without a rule get the default.
+//! - **Several rules for one call**: rules with the default action say nothing. Of those without conditions the first
+//!   wins, also over rules with conditions, wherever these are. Among rules with conditions the more exact one wins
+//!   (`rank` in `decide`), and of equal ones the first. libseccomp refuses two rules with the same conditions and
+//!   different actions; here the first holds.
+//! - **A rule that names one argument twice** is one rule for each of its conditions.
 //! - **Names that no table has** are passed over (a profile may be newer than we), and listed in [`Filter::ignored`].
-//! - **Interfaces that the profile does not list** (32-bit calls with a 64-bit-only profile) kill the thread, as
-//!   with libseccomp.
+//! - **Interfaces that the profile does not list** (32-bit calls with a 64-bit-only profile; x32's too) kill the thread.
+//! - **32-bit interfaces** compare 32 bits. Unlike libseccomp, which cuts values, a value that no argument can have
+//!   is larger than all of them; only negative numbers are cut.
+//! - **`socketcall` and `ipc`** obey the rules of the calls behind them (`multiplex`). Where such a rule asks about
+//!   arguments that a filter cannot see there, libseccomp forgets the question; we take the stricter answer.
+//! - **Notifications**: not as default action and not for the calls by which the listener is handed over (`write` in runc,
+//!   `sendmsg` here), each refused with its reason.
 
 mod arch;
 mod compile;
+mod decide;
 mod docker;
+mod document;
 mod json;
+mod multiplex;
+pub mod names;
 mod oci;
 mod profile;
 mod syscalls;
@@ -32,7 +45,7 @@ mod syscalls;
 mod tests;
 
 pub use arch::Abi;
-pub use profile::{Action, Argument, Compare, Condition, Profile, Rule};
+pub use profile::{Action, Argument, Compare, Condition, Listener, Profile, Rule};
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -53,6 +66,10 @@ pub enum SeccompError {
     /// The kernel takes at most 4,096 instructions.
     #[error("the seccomp profile needs {0} instructions, the kernel takes 4096; use fewer conditions on arguments")]
     TooLong(usize),
+}
+
+fn invalid<T>(what: impl Into<Cow<'static, str>>) -> Result<T, SeccompError> {
+    Err(SeccompError::Invalid(what.into()))
 }
 
 /// What a profile's conditions are asked against.
@@ -106,17 +123,26 @@ fn parse_version(text: &str) -> Option<(u32, u32)> {
 pub struct Filter {
     /// `struct sock_filter[]` in native order.
     pub program: Vec<u8>,
-    /// `SECCOMP_FILTER_FLAG_*`.
+    /// `SECCOMP_FILTER_FLAG_*`, without the ones for a listener.
     pub flags: u32,
+    /// The program notifies: it must be loaded with a listener, which then goes to this place.
+    pub listener: Option<Listener>,
     /// Names in the profile that no interface has.
     pub ignored: Vec<String>,
+}
+
+impl Filter {
+    /// Whether the program must be loaded with a listener.
+    pub fn notifies(&self) -> bool {
+        self.listener.is_some()
+    }
 }
 
 impl Profile {
     /// Compiles for a container.
     ///
     /// # Errors
-    /// [`SeccompError::TooLong`].
+    /// [`SeccompError::TooLong`], and what of notifications does not fit together.
     pub fn compile(&self, context: &Context) -> Result<Filter, SeccompError> {
         compile::compile(self, context)
     }

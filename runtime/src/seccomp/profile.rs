@@ -1,10 +1,10 @@
 //! A profile, whatever form it came in.
 
-use super::arch::{self, Abi};
+use super::arch::Abi;
 use super::{Context, SeccompError};
-use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompAction, LinuxSeccompFilterFlag, LinuxSeccompOperator};
 use std::borrow::Cow;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::PathBuf;
 
 /// What happens to a call: the filter's return value, `SECCOMP_RET_*` with its data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -21,13 +21,15 @@ impl Action {
     pub const KILL_THREAD: Action = Action(0);
     /// SIGSYS, which may be caught.
     pub const TRAP: Action = Action(0x0003_0000);
+    /// Somebody else is asked, through the listener.
+    pub const NOTIFY: Action = Action(0x7fc0_0000);
 
     /// The call fails with this error.
     pub const fn errno(errno: u16) -> Action {
         Action(0x0005_0000 | errno as u32)
     }
 
-    const fn trace(message: u16) -> Action {
+    pub(super) const fn trace(message: u16) -> Action {
         Action(0x7ff0_0000 | message as u32)
     }
 
@@ -36,15 +38,25 @@ impl Action {
         matches!(self.0 & 0xffff_0000, 0x7fff_0000 | 0x7ffc_0000 | 0x7ff0_0000)
     }
 
+    /// Whether this leaves a program less than `other`: the kernel's own order, by which it picks one of several
+    /// filters' answers.
+    pub(super) fn stricter_than(self, other: Action) -> bool {
+        ((self.0 & 0xffff_0000) as i32) < ((other.0 & 0xffff_0000) as i32)
+    }
+
     /// From libseccomp's name and the number that goes with it.
     pub(super) fn from_scmp(name: &str, data: Option<u32>) -> Result<Action, SeccompError> {
+        let invalid = |why: String| Err(SeccompError::Invalid(why.into()));
+        let takes_data = matches!(name, "SCMP_ACT_ERRNO" | "SCMP_ACT_TRACE");
         let data = match data {
             // EPERM where nothing is said; for a tracer it is the message.
             None => 1,
-            Some(data) => u16::try_from(data)
-                .ok()
-                .filter(|data| *data <= 4095 || name == "SCMP_ACT_TRACE")
-                .ok_or_else(|| SeccompError::Invalid(format!("{data} is not an error number").into()))?,
+            // Errors end at 4095 (MAX_ERRNO); a message to a tracer is any 16 bits.
+            Some(data) => match u16::try_from(data) {
+                _ if !takes_data => return invalid(format!("{name} takes no error number, but {data} is given")),
+                Ok(data) if data <= 4095 || name == "SCMP_ACT_TRACE" => data,
+                _ => return invalid(format!("{data} is not an error number")),
+            },
         };
         Ok(match name {
             "SCMP_ACT_ALLOW" => Action::ALLOW,
@@ -54,8 +66,8 @@ impl Action {
             "SCMP_ACT_TRAP" => Action::TRAP,
             "SCMP_ACT_KILL" | "SCMP_ACT_KILL_THREAD" => Action::KILL_THREAD,
             "SCMP_ACT_KILL_PROCESS" => Action::KILL_PROCESS,
-            "SCMP_ACT_NOTIFY" => return Err(SeccompError::Unsupported("the action SCMP_ACT_NOTIFY".into())),
-            _ => return Err(SeccompError::Invalid(format!("unknown action {name:?}").into())),
+            "SCMP_ACT_NOTIFY" => Action::NOTIFY,
+            _ => return invalid(format!("unknown action {name:?}")),
         })
     }
 }
@@ -75,7 +87,7 @@ pub enum Compare {
     Ge,
     /// Is greater.
     Gt,
-    /// Is the same in the bits of this mask.
+    /// Is the same as the value, both in the bits of this mask only.
     MaskedEq(u64),
 }
 
@@ -177,6 +189,7 @@ pub struct Profile {
     pub(super) interfaces: Interfaces,
     pub(super) flags: u32,
     pub(super) rules: Vec<Rule>,
+    listener: Option<Listener>,
     /// Of all of the above: a profile is a key of the cache at every start.
     hash: u64,
 }
@@ -188,7 +201,8 @@ impl PartialEq for Profile {
                 || self.default == other.default
                     && self.interfaces == other.interfaces
                     && self.flags == other.flags
-                    && self.rules == other.rules)
+                    && self.rules == other.rules
+                    && self.listener == other.listener)
     }
 }
 
@@ -200,26 +214,30 @@ impl Hash for Profile {
     }
 }
 
-// <linux/seccomp.h>
-const FLAG_TSYNC: u32 = 1;
-const FLAG_LOG: u32 = 2;
-pub(super) const FLAG_SPEC_ALLOW: u32 = 4;
-
-/// Without a word about flags, runc leaves speculative store bypass alone: the mitigation costs every container, and
-/// kernels since 5.16 no longer force it either.
-pub(super) const DEFAULT_FLAGS: u32 = FLAG_SPEC_ALLOW;
-
-pub(super) fn flag(name: &str) -> Result<u32, SeccompError> {
-    Ok(match name {
-        "SECCOMP_FILTER_FLAG_TSYNC" => FLAG_TSYNC,
-        "SECCOMP_FILTER_FLAG_LOG" => FLAG_LOG,
-        "SECCOMP_FILTER_FLAG_SPEC_ALLOW" => FLAG_SPEC_ALLOW,
-        "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV" => {
-            return Err(SeccompError::Unsupported(format!("the flag {name}").into()));
-        }
-        _ => return Err(SeccompError::Invalid(format!("unknown flag {name:?}").into())),
-    })
+/// Where the file descriptor goes that tells of calls with [`Action::NOTIFY`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Listener {
+    /// A stream socket; one connection gets one container's state and descriptor.
+    pub path: PathBuf,
+    /// What the one behind the socket is told beside, word for word.
+    pub metadata: Option<String>,
 }
+
+impl Listener {
+    /// From `listenerPath` and `listenerMetadata`.
+    pub(super) fn new(path: Option<PathBuf>, metadata: Option<String>) -> Result<Option<Listener>, SeccompError> {
+        match (path.filter(|path| !path.as_os_str().is_empty()), metadata) {
+            (Some(path), metadata) => Ok(Some(Listener { path, metadata })),
+            (None, Some(text)) if !text.is_empty() => {
+                Err(SeccompError::Invalid("listenerMetadata needs a listenerPath".into()))
+            }
+            (None, _) => Ok(None),
+        }
+    }
+}
+
+const NOTIFY_BY_DEFAULT: &str = "SCMP_ACT_NOTIFY cannot be the default action: the calls by which the listener is handed \
+     over and the program is started would wait for an answer from somebody who does not have the listener yet";
 
 impl Profile {
     pub(super) fn new(default: Action, interfaces: Interfaces, flags: u32, rules: Vec<Rule>) -> Profile {
@@ -230,8 +248,23 @@ impl Profile {
             interfaces,
             flags,
             rules,
+            listener: None,
             hash: hasher.finish(),
         }
+    }
+
+    /// With a listener.
+    pub(super) fn listening_at(mut self, listener: Option<Listener>) -> Result<Profile, SeccompError> {
+        if self.default == Action::NOTIFY {
+            return Err(SeccompError::Invalid(NOTIFY_BY_DEFAULT.into()));
+        }
+        self.listener = listener;
+        Ok(self)
+    }
+
+    /// Who is told of calls with [`Action::NOTIFY`]. Without such a call it has no meaning.
+    pub fn listener(&self) -> Option<&Listener> {
+        self.listener.as_ref()
     }
 
     /// Rules that apply to a container, in order.
@@ -264,60 +297,5 @@ impl Profile {
         self.rules.iter().fold(0, |all, rule| {
             all | rule.includes.capabilities | rule.excludes.capabilities
         })
-    }
-}
-
-impl TryFrom<&LinuxSeccomp> for Profile {
-    type Error = SeccompError;
-
-    fn try_from(oci: &LinuxSeccomp) -> Result<Profile, SeccompError> {
-        if oci.listener_path().is_some() {
-            return Err(SeccompError::Unsupported("linux.seccomp.listenerPath".into()));
-        }
-        let native = Abi::native().ok_or(SeccompError::Unsupported(Cow::Borrowed(std::env::consts::ARCH)))?;
-        let mut interfaces = Vec::new();
-        for name in oci.architectures().iter().flatten() {
-            let name = name.to_string();
-            let known = arch::from_scmp(&name, native);
-            interfaces.extend(known.map_err(|()| SeccompError::Invalid(format!("architecture {name}").into()))?);
-        }
-        let mut flags = if oci.flags().is_some() { 0 } else { DEFAULT_FLAGS };
-        for name in oci.flags().iter().flatten() {
-            flags |= match name {
-                LinuxSeccompFilterFlag::SeccompFilterFlagLog => FLAG_LOG,
-                LinuxSeccompFilterFlag::SeccompFilterFlagTsync => FLAG_TSYNC,
-                LinuxSeccompFilterFlag::SeccompFilterFlagSpecAllow => FLAG_SPEC_ALLOW,
-                other => flag(&other.to_string())?,
-            };
-        }
-        let action = |action: LinuxSeccompAction, data| Action::from_scmp(&action.to_string(), data);
-        let mut rules = Vec::new();
-        for call in oci.syscalls().iter().flatten() {
-            let arguments = call.args().iter().flatten().map(|arg| {
-                let (value, second) = (arg.value(), arg.value_two().unwrap_or(0));
-                Argument::new(arg.index() as u64, operator(arg.op()), value, second)
-            });
-            rules.push(Rule {
-                names: call.names().iter().cloned().map(Cow::Owned).collect(),
-                action: action(call.action(), call.errno_ret())?,
-                arguments: arguments.collect::<Result<_, _>>()?,
-                includes: Condition::default(),
-                excludes: Condition::default(),
-            });
-        }
-        let default = action(oci.default_action(), oci.default_errno_ret())?;
-        Ok(Profile::new(default, Interfaces::Listed(interfaces), flags, rules))
-    }
-}
-
-fn operator(op: LinuxSeccompOperator) -> &'static str {
-    match op {
-        LinuxSeccompOperator::ScmpCmpNe => "SCMP_CMP_NE",
-        LinuxSeccompOperator::ScmpCmpLt => "SCMP_CMP_LT",
-        LinuxSeccompOperator::ScmpCmpLe => "SCMP_CMP_LE",
-        LinuxSeccompOperator::ScmpCmpEq => "SCMP_CMP_EQ",
-        LinuxSeccompOperator::ScmpCmpGe => "SCMP_CMP_GE",
-        LinuxSeccompOperator::ScmpCmpGt => "SCMP_CMP_GT",
-        LinuxSeccompOperator::ScmpCmpMaskedEq => "SCMP_CMP_MASKED_EQ",
     }
 }

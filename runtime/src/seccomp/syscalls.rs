@@ -1,4 +1,4 @@
-//! System call numbers up to Linux 6.18, as the kernel's tables have them.
+//! System call numbers up to Linux 7.1, as the kernel's tables have them.
 //!
 //! One row per name; columns in the order of [`Abi`]: x86-64, i386, x32 (without its marker bit), arm64, arm. -1: the ABI has no
 //! such call. Rows are sorted by name, so that a lookup is a binary search.
@@ -19,7 +19,7 @@ pub(super) fn known(name: &str) -> bool {
 }
 
 #[rustfmt::skip]
-static TABLE: [(&str, [i32; 5]); 484] = [
+static TABLE: [(&str, [i32; 5]); 486] = [
     ("_llseek", [-1, 140, -1, -1, 140]),
     ("_newselect", [-1, 142, -1, -1, 142]),
     ("_sysctl", [156, 149, -1, -1, 149]),
@@ -210,6 +210,7 @@ static TABLE: [(&str, [i32; 5]); 484] = [
     ("linkat", [265, 303, 265, 37, 330]),
     ("listen", [50, 363, 50, 201, 284]),
     ("listmount", [458, 458, 458, 458, 458]),
+    ("listns", [470, 470, 470, 470, 470]),
     ("listxattr", [194, 232, 194, 11, 232]),
     ("listxattrat", [465, 465, 465, 465, 465]),
     ("llistxattr", [195, 233, 195, 12, 233]),
@@ -342,6 +343,7 @@ static TABLE: [(&str, [i32; 5]); 484] = [
     ("restart_syscall", [219, 0, 219, 128, 0]),
     ("rmdir", [84, 40, 84, -1, 40]),
     ("rseq", [334, 386, 334, 293, 398]),
+    ("rseq_slice_yield", [471, 471, 471, 471, 471]),
     ("rt_sigaction", [13, 174, 512, 134, 174]),
     ("rt_sigpending", [127, 176, 522, 136, 176]),
     ("rt_sigprocmask", [14, 175, 14, 135, 175]),
@@ -482,7 +484,7 @@ static TABLE: [(&str, [i32; 5]); 484] = [
     ("unlink", [87, 10, 87, -1, 10]),
     ("unlinkat", [263, 301, 263, 35, 328]),
     ("unshare", [272, 310, 272, 97, 337]),
-    ("uprobe", [336, -1, -1, -1, -1]),
+    ("uprobe", [336, -1, 336, -1, -1]),
     ("uretprobe", [335, -1, 335, -1, -1]),
     ("uselib", [134, 86, -1, -1, 86]),
     ("userfaultfd", [323, 374, 323, 282, 388]),
@@ -527,6 +529,26 @@ mod tests {
         }
     }
 
+    /// Since Linux 5.1 a new call has one number for all interfaces, from 424 on.
+    #[test]
+    fn new_calls_are_there_for_every_interface() {
+        let mut newest = 0;
+        for (name, numbers) in TABLE.iter().filter(|(_, numbers)| (424..500).contains(&numbers[0])) {
+            // 32-bit arm has no secret memory.
+            let numbers = if *name == "memfd_secret" {
+                &numbers[..4]
+            } else {
+                &numbers[..]
+            };
+            assert!(numbers.iter().all(|number| *number == numbers[0]), "{name}");
+            newest = newest.max(numbers[0]);
+        }
+        assert_eq!(newest, 471);
+        let there: Vec<i32> = TABLE.iter().map(|(_, numbers)| numbers[0]).collect();
+        let absent: Vec<i32> = (424..=newest).filter(|number| !there.contains(number)).collect();
+        assert!(absent.is_empty(), "{absent:?}");
+    }
+
     #[test]
     fn the_numbers_are_libcs() {
         #[cfg(target_arch = "x86_64")]
@@ -536,6 +558,8 @@ mod tests {
             ("execve", 59),
             ("mseal", 462),
             ("file_setattr", 469),
+            ("listns", 470),
+            ("rseq_slice_yield", 471),
         ] {
             assert_eq!(number(name, Abi::X86_64), Some(expected), "{name}");
         }

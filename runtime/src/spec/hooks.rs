@@ -23,11 +23,11 @@ pub(super) fn compile(spec: &Spec, state: HookState) -> Result<Compiled> {
         });
     };
     #[allow(deprecated)] // still in files
-    let mut create_runtime = list("hooks.prestart", hooks.prestart())?;
-    create_runtime.extend(list("hooks.createRuntime", hooks.create_runtime())?);
+    let prestart = list("hooks.prestart", hooks.prestart())?;
     Ok(Compiled {
         outside: RuntimeHooks {
-            create_runtime,
+            prestart,
+            create_runtime: list("hooks.createRuntime", hooks.create_runtime())?,
             poststart: list("hooks.poststart", hooks.poststart())?,
             poststop: list("hooks.poststop", hooks.poststop())?,
             state,

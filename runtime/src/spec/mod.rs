@@ -27,13 +27,12 @@ mod users;
 mod tests;
 
 use crate::cgroup::{CgroupError, CgroupPath, Cgroups, DeviceRule, Resources};
+use crate::cgroup::{UnitPlace, user_properties};
 use crate::defaults;
 pub use load::{load, load_process};
 pub(crate) use options::WORDS as MOUNT_WORDS;
-pub(crate) use process::{apparmor_enabled, selinux_enabled};
-pub(crate) use rdt::mounted as rdt_mounted;
 
-use crate::plan::{ConsoleSize, ExecPlan, Head, LogTarget, Plan, Root, Stdin, Symlink, User};
+use crate::plan::{CgroupPlan, ConsoleSize, ExecPlan, Head, Listener, LogTarget, Plan, Root, Stdin, Symlink, User};
 use crate::seccomp::{self, Filter, Profile, SeccompError};
 use nix::sched::CloneFlags;
 use oci_spec::runtime::{Linux, LinuxResources, LinuxSeccomp, Process, Spec};
@@ -106,6 +105,8 @@ pub struct Host<'a> {
     pub cgroups: &'a Cgroups,
     /// Parent of the container's group where `linux.cgroupsPath` says nothing.
     pub cgroup_parent: &'a CgroupPath,
+    /// systemd's version, where systemd makes the groups: `linux.cgroupsPath` is `slice:prefix:name` then.
+    pub systemd: Option<u32>,
     /// A filter in place of `linux.seccomp`, which must then be absent.
     pub filter: Option<Arc<Filter>>,
     /// Keeps compiled filters of `linux.seccomp`.
@@ -167,7 +168,9 @@ impl Filters {
 pub fn compile(spec: &Spec, host: &Host<'_>) -> Result<Compiled> {
     check_version(spec.version())?;
     refuse_other_platforms(spec)?;
-    let process = spec.process().as_ref().ok_or(SpecError::Missing("process"))?;
+    // Needed at the start, not before.
+    let nothing = process::nothing();
+    let process = spec.process().as_ref().unwrap_or(&nothing);
     let section = spec.linux().as_ref().ok_or(SpecError::Missing("linux"))?;
     let (namespaces, joined) = linux::namespaces(section)?;
     let has = |flag: CloneFlags| {
@@ -195,15 +198,12 @@ pub fn compile(spec: &Spec, host: &Host<'_>) -> Result<Compiled> {
     // Nothing is allowed that the configuration does not allow, but for what no container works without.
     limits.devices.insert(0, DeviceRule::all(false));
     limits.devices.extend(defaults::always_allowed());
-    let cgroup = cgroup_path(section, host)?;
-    let (parent, leaf) = cgroup.split();
-    let plan = match &parent {
-        Some(parent) => host.cgroups.plan(parent, leaf, &limits)?,
+    let (cgroup, plan) = match host.systemd {
+        Some(version) => unit(spec, section, host, &limits, version)?,
         None => {
-            return invalid(
-                "linux.cgroupsPath",
-                format!("{cgroup} has no parent; use one like /iechor/{}", host.id),
-            );
+            let path = cgroup_path(section, host)?;
+            let plan = host.cgroups.plan_at(&path, &limits)?;
+            (path, plan)
         }
     };
 
@@ -227,27 +227,22 @@ pub fn compile(spec: &Spec, host: &Host<'_>) -> Result<Compiled> {
     let hooks = hooks::compile(spec, hooks::state(spec, host.id, host.bundle))?;
     let mut process_plan = process::compile(process, host.user.as_ref(), caps, &filter, false)?;
     tuning::of_container(section, &mut process_plan.tuning)?;
-    let mount_label = section.mount_label().clone().unwrap_or_default();
-    if !mount_label.is_empty() && !selinux_enabled() {
-        return invalid("linux.mountLabel", "SELinux is not enabled on this machine");
-    }
+    process_plan.listener = filter.listener.as_ref().map(|listener| Listener {
+        path: listener.path.clone(),
+        metadata: serde_json::Value::from(listener.metadata.clone().unwrap_or_default()).to_string(),
+        state: hooks.outside.state.clone(),
+    });
+    // As the labels of the process.
+    let mount_label = section
+        .mount_label()
+        .clone()
+        .filter(|_| process::selinux_enabled())
+        .unwrap_or_default();
     let masked_paths = paths("linux.maskedPaths", section.masked_paths())?;
     let readonly_root = spec.root().as_ref().and_then(|root| root.readonly()).unwrap_or(false);
     let mut readonly_paths = paths("linux.readonlyPaths", section.readonly_paths())?;
     readonly_paths.extend(mounts.readonly);
-    if namespaces.new & CloneFlags::CLONE_NEWNS.bits() as u64 == 0 {
-        // They would be the host's, or those of whoever owns the namespace.
-        let asked = [
-            ("mounts", !mounts.mounts.is_empty()),
-            ("linux.maskedPaths", !masked_paths.is_empty()),
-            ("linux.readonlyPaths", !readonly_paths.is_empty()),
-            ("root.readonly", readonly_root),
-        ];
-        if let Some((field, _)) = asked.into_iter().find(|(_, asked)| *asked) {
-            return invalid(field, "it needs a new mount namespace in linux.namespaces");
-        }
-    }
-    let bare = namespaces.new & CloneFlags::CLONE_NEWNS.bits() as u64 == 0 || mounts.foreign_dev;
+    let bare = mounts.foreign_dev;
     Ok(Compiled {
         plan: Plan {
             head: Head {
@@ -343,6 +338,27 @@ fn refuse_other_platforms(spec: &Spec) -> Result<()> {
     Ok(())
 }
 
+/// The place and the plan of a group that systemd makes.
+fn unit(
+    spec: &Spec,
+    linux: &Linux,
+    host: &Host<'_>,
+    limits: &Resources,
+    version: u32,
+) -> Result<(CgroupPath, CgroupPlan)> {
+    let text = linux
+        .cgroups_path()
+        .as_ref()
+        .map_or("", |path| path.to_str().unwrap_or("\u{fffd}"));
+    let place = UnitPlace::parse(text, "iechor", host.id)?;
+    let annotations = spec.annotations().iter().flatten();
+    let user = user_properties(annotations.map(|(name, value)| (&**name, &**value)))?;
+    let description = format!("iechor container {}", host.id);
+    let (mut plan, unit) = host.cgroups.plan_unit(&place, &description, &user, limits, version)?;
+    plan.systemd = Some(unit);
+    Ok((place.path, plan))
+}
+
 fn cgroup_path(linux: &Linux, host: &Host<'_>) -> Result<CgroupPath> {
     match linux.cgroups_path() {
         Some(path) if !path.as_os_str().is_empty() => {
@@ -351,7 +367,10 @@ fn cgroup_path(linux: &Linux, host: &Host<'_>) -> Result<CgroupPath> {
             };
             // `slice:prefix:name`
             if text.split(':').count() == 3 && !text.contains('/') {
-                return unsupported("a systemd cgroup in linux.cgroupsPath");
+                return invalid(
+                    "linux.cgroupsPath",
+                    format!("{text:?} names a unit of systemd, which makes no groups here (--systemd-cgroup)"),
+                );
             }
             // A relative path is below what the runtime chooses, an absolute one below the mount points.
             Ok(match path.is_absolute() {

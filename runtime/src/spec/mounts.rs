@@ -86,9 +86,7 @@ fn one(mount: &oci::Mount, target: PathBuf, options: Options, host: &Host<'_>, f
         let data = if bind { String::new() } else { options.data.join(",") };
         MountSource::Remount { data }
     } else if bind {
-        if let Some(word) = options.data.first() {
-            return invalid(field, format!("the option {word:?} means nothing for a bind mount"));
-        }
+        // Options of a file system say nothing to a bind mount, here as in mount(2): what is bound has its own.
         if options.copy_up {
             return invalid(field, "tmpcopyup is for tmpfs");
         }

@@ -17,7 +17,7 @@ pub(super) fn compile(
 ) -> Result<ProcessPlan> {
     refuse(process)?;
     let argv = process.args().as_deref().unwrap_or_default();
-    if argv.is_empty() {
+    if process.args().as_ref().is_some_and(Vec::is_empty) || exec && argv.is_empty() {
         return Err(SpecError::Missing("process.args"));
     }
     if let Some(bad) = argv.iter().find(|arg| arg.contains('\0')) {
@@ -55,7 +55,7 @@ pub(super) fn compile(
         seccomp_flags: filter.flags,
         rlimits: rlimits(process)?,
         oom_score_adj,
-        tuning: tuning::of_process(process, exec)?,
+        tuning: tuning::of_process(process)?,
         labels: labels(process)?,
         listener: None,
         keep_keyring: false,
@@ -77,26 +77,40 @@ fn refuse(process: &Process) -> Result<()> {
     Ok(())
 }
 
-/// Labels, where this machine has what gives them a meaning.
+/// A configuration without a process: a container can be made of it, and not be started.
+pub(super) fn nothing() -> Process {
+    let mut process = Process::default();
+    process
+        .set_args(None)
+        .set_env(None)
+        .set_capabilities(None)
+        .set_rlimits(None)
+        .set_no_new_privileges(None);
+    process
+}
+
+/// Labels, where this machine has what gives them a meaning. Where it has not, they are passed over, as runc does: files
+/// with Docker's profile in them are run everywhere.
 fn labels(process: &Process) -> Result<Labels> {
     let text = |value: &Option<String>| value.clone().unwrap_or_default();
     let (apparmor, selinux) = (text(process.apparmor_profile()), text(process.selinux_label()));
-    if apparmor.contains(['\0', '\n']) || selinux.contains('\0') {
-        return invalid("process.apparmorProfile", "a label holds a control character");
+    for (field, label) in [
+        ("process.apparmorProfile", &apparmor),
+        ("process.selinuxLabel", &selinux),
+    ] {
+        if label.contains(['\0', '\n']) {
+            return invalid(field, format!("{label:?} holds a control character"));
+        }
     }
-    let apparmor = match (&*apparmor, apparmor_enabled()) {
-        ("" | "unconfined", false) => String::new(),
-        (_, false) => return invalid("process.apparmorProfile", "AppArmor is not enabled on this machine"),
-        (_, true) => apparmor,
-    };
-    if !selinux.is_empty() && !selinux_enabled() {
-        return invalid("process.selinuxLabel", "SELinux is not enabled on this machine");
-    }
-    Ok(Labels { apparmor, selinux })
+    let meant = |label: String, enabled: bool| if enabled { label } else { String::new() };
+    Ok(Labels {
+        apparmor: meant(apparmor, apparmor_enabled()),
+        selinux: meant(selinux, selinux_enabled()),
+    })
 }
 
 /// Whether the kernel enforces AppArmor profiles.
-pub(crate) fn apparmor_enabled() -> bool {
+fn apparmor_enabled() -> bool {
     std::fs::read("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.starts_with(b"Y"))
 }
 

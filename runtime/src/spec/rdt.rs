@@ -50,7 +50,7 @@ pub(super) fn compile(linux: &Linux, id: &str) -> Result<Option<Rdt>> {
 }
 
 /// Where the kernel's resource control is mounted.
-pub(crate) fn mounted() -> Option<PathBuf> {
+fn mounted() -> Option<PathBuf> {
     let root = Path::new("/sys/fs/resctrl");
     root.join("schemata").exists().then(|| root.to_owned())
 }

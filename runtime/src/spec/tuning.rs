@@ -7,17 +7,17 @@ use oci_spec::runtime::{
     MemoryPolicyModeType, Process, Scheduler as OciScheduler,
 };
 
-/// What a process says of itself. `execCPUAffinity` is for further processes alone.
-pub(super) fn of_process(process: &Process, exec: bool) -> Result<Tuning> {
+/// What a process says of itself. (`execCPUAffinity` takes effect for further processes alone.)
+pub(super) fn of_process(process: &Process) -> Result<Tuning> {
     let affinity = match process.exec_cpu_affinity() {
-        Some(affinity) if exec => Some(Affinity {
+        Some(affinity) => Some(Affinity {
             initial: numbers("process.execCPUAffinity.initial", affinity.initial().as_deref())?,
             last: numbers(
                 "process.execCPUAffinity.final",
                 affinity.cpu_affinity_final().as_deref(),
             )?,
         }),
-        _ => None,
+        None => None,
     };
     Ok(Tuning {
         scheduler: process.scheduler().as_ref().map(scheduler).transpose()?,

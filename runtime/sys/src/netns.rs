@@ -4,10 +4,12 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 
 use nix::sched::{CloneFlags, setns, unshare};
+
+use crate::cvt::{check, check_fd};
 
 /// A handle on the calling thread's network namespace, which lives at least as long as the handle.
 ///
@@ -66,4 +68,21 @@ impl Drop for Back {
             std::process::abort();
         }
     }
+}
+
+/// Brings up the loopback interface of the calling thread's network namespace: `SIOCSIFFLAGS` of `netdevice(7)`.
+///
+/// # Errors
+/// As `socket(2)` and `ioctl(2)`.
+pub fn loopback_up() -> io::Result<()> {
+    // SAFETY: takes numbers; the result is a new descriptor.
+    let socket = unsafe { check_fd(libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0).into()) }?;
+    // SAFETY: all zeros is a value of this plain struct: an empty name, and 0 in the union.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
+        *to = *from as libc::c_char;
+    }
+    request.ifr_ifru.ifru_flags = libc::IFF_UP as libc::c_short;
+    // SAFETY: the request reads one ifreq, which lives across the call.
+    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) }.into()).map(drop)
 }

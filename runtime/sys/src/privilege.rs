@@ -1,4 +1,4 @@
-//! What a process may do: capabilities, identities, limits, `prctl(2)` switches, seccomp.
+//! What a process may do: capabilities, identities, limits, `prctl(2)` switches.
 //!
 //! Identities are changed by the bare system calls: the C library's functions would signal other threads to follow,
 //! and the callers have none.
@@ -253,32 +253,12 @@ pub fn raise_limit_of(pid: i32, resource: u32, hard: u64) -> io::Result<()> {
     .map(drop)
 }
 
-/// Loads a seccomp program (an array of `struct sock_filter`, 8 bytes each): `seccomp(2)`.
+/// Loads a seccomp program that has no listener: [`crate::seccomp::load`].
 ///
 /// # Errors
-/// `EINVAL` when the program is no such array; else as `seccomp(2)`.
+/// As there.
 pub fn load_seccomp(program: &[u8], flags: u32) -> io::Result<()> {
-    const SECCOMP_SET_MODE_FILTER: u32 = 1;
-    let invalid = || io::Error::from_raw_os_error(libc::EINVAL);
-    let (instructions, rest) = program.as_chunks::<8>();
-    if !rest.is_empty() {
-        return Err(invalid());
-    }
-    let mut filter: Vec<libc::sock_filter> = instructions
-        .iter()
-        .map(|raw| libc::sock_filter {
-            code: u16::from_ne_bytes([raw[0], raw[1]]),
-            jt: raw[2],
-            jf: raw[3],
-            k: u32::from_ne_bytes([raw[4], raw[5], raw[6], raw[7]]),
-        })
-        .collect();
-    let program = libc::sock_fprog {
-        len: u16::try_from(filter.len()).map_err(|_| invalid())?,
-        filter: filter.as_mut_ptr(),
-    };
-    // SAFETY: `program` points to `filter`, and both live across the call; the kernel checks the instructions.
-    check(unsafe { libc::syscall(libc::SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &raw const program) }).map(drop)
+    crate::seccomp::load(program, flags, false).map(drop)
 }
 
 /// Begins an empty session keyring, so that the keys of whoever started us are not possessed any more: `keyctl(2)`.

@@ -48,3 +48,28 @@ pub fn take_control(terminal: impl AsFd) -> io::Result<()> {
     // SAFETY: the request takes a number.
     check(unsafe { libc::ioctl(terminal.as_fd().as_raw_fd(), libc::TIOCSCTTY, 0) }.into()).map(drop)
 }
+
+/// Size of a terminal in rows and columns: `TIOCGWINSZ`.
+///
+/// # Errors
+/// `ENOTTY` when it is none.
+pub fn size(terminal: BorrowedFd<'_>) -> io::Result<(u16, u16)> {
+    let mut size = libc::winsize {
+        ws_row: 0,
+        ws_col: 0,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    // SAFETY: the request writes one winsize, which lives across the call.
+    check(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) }.into())?;
+    Ok((size.ws_row, size.ws_col))
+}
+
+/// Puts a byte into the terminal's input as if it had been typed: `TIOCSTI`. For tests that this is refused.
+///
+/// # Errors
+/// As `ioctl_tty(2)`: `EPERM` when it is not the caller's controlling terminal, `EIO` where the kernel has it off.
+pub fn inject(terminal: BorrowedFd<'_>, byte: u8) -> io::Result<()> {
+    // SAFETY: the request reads one byte, which lives across the call.
+    check(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSTI, &raw const byte) }.into()).map(drop)
+}

@@ -21,15 +21,21 @@ const EDGES: &[(&str, &[&str])] = &[
     ("agent-store", &["runtime-sys"]),
     ("cli-client", &["agent-api"]),
     ("iechor", &["agent-api", "cli-client"]),
-    ("iechor-runtime", &["runtime", "runtime-container", "runtime-sys"]),
+    (
+        "iechor-runtime",
+        &["runtime", "runtime-container", "runtime-sys", "runtime-systemd"],
+    ),
     ("iechor-shim", &["runtime", "runtime-container", "runtime-sys"]),
     ("iechord", &["agent-engine", "agent-rest", "runtime-sys"]),
     ("network", &["runtime-sys"]),
     ("runtime", &["runtime-sys"]),
-    ("runtime-container", &["runtime", "runtime-sys"]),
+    ("runtime-container", &["runtime", "runtime-sys", "runtime-systemd"]),
+    ("runtime-probe", &["runtime-sys"]),
     ("runtime-sys", &[]),
+    ("runtime-systemd", &["runtime"]),
     ("tests-behaviour", &["tests-harness"]),
     ("tests-harness", &[]),
+    ("tests-runtime", &["runtime-sys", "tests-harness"]),
     ("tests-tidy", &[]),
 ];
 

@@ -29,9 +29,7 @@ use nix::sched::CloneFlags;
 use nix::sys::socket::{Shutdown, shutdown};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Uid, fchdir, fchown, setsid};
-use runtime::plan::{
-    CgroupJoin, ConsoleSize, IdMap, JoinedNamespace, MountSource, OomScoreAdj, Plan, ProcessPlan, Root as RootSource,
-};
+use runtime::plan::{CgroupJoin, ConsoleSize, IdMap, JoinedNamespace, MountSource, OomScoreAdj, Plan, ProcessPlan};
 use runtime::proto::{Failure, Step};
 use runtime::wire::Wire;
 use runtime_sys::clone::{Cloned, clone3_sibling, exit_now};
@@ -40,7 +38,7 @@ use runtime_sys::{fd, mount, openat2, privilege, seqpacket, signals};
 use crate::failure::{At, Result, failure};
 use crate::namespaces::{self, sent};
 use crate::report::{order, word};
-use crate::spawn::{Exec, Options, must_wait};
+use crate::spawn::{Exec, Options, is_apart, must_wait};
 use crate::{Host, hooks};
 use program::Program;
 use root::{Parents, Root};
@@ -60,27 +58,13 @@ pub struct Inherited<'a> {
 const NEWUSER: u64 = libc::CLONE_NEWUSER as u64;
 const NEWNS: u64 = libc::CLONE_NEWNS as u64;
 
-/// What a mount namespace of one's own is needed for.
-fn needs_mounts(plan: &Plan) -> bool {
-    !plan.mounts.is_empty() || !plan.masked_paths.is_empty() || !plan.readonly_paths.is_empty() || plan.readonly_root
-}
-
 /// Sets up a container and becomes its first process.
 pub fn container(inherited: &Inherited<'_>, plan: &[u8], joined: &[OwnedFd], id_maps: &[OwnedFd]) -> ! {
+    // Modes in the plan are meant as they stand.
+    umask(Mode::empty());
     let outcome = Plan::decode(plan)
         .map_err(|error| failure(Step::Plan, "", Errno::EINVAL, error.to_string()))
-        .and_then(|plan| {
-            // It would be done to the host's mounts.
-            if plan.head.namespaces.new & NEWNS == 0 && needs_mounts(&plan) {
-                return Err(failure(
-                    Step::Plan,
-                    "",
-                    Errno::EINVAL,
-                    "mounts need a mount namespace of the container's own",
-                ));
-            }
-            set_up(inherited, &plan, joined, id_maps)
-        });
+        .and_then(|plan| set_up(inherited, &plan, joined, id_maps));
     end(inherited, outcome)
 }
 
@@ -102,6 +86,7 @@ pub fn split(inherited: &Inherited<'_>, joined: &[OwnedFd], users: u32, new: u64
 
 /// Enters a container and becomes a further process in it. `tasks` are the v1 files by which it joins the cgroups.
 pub fn exec(inherited: &Inherited<'_>, exec: &Exec<'_>, tasks: &[PathBuf]) -> ! {
+    umask(Mode::empty());
     end(inherited, enter(inherited, exec, tasks))
 }
 
@@ -122,33 +107,40 @@ fn end(inherited: &Inherited<'_>, outcome: Result<Infallible>) -> ! {
 
 fn set_up(inherited: &Inherited<'_>, plan: &Plan, joined: &[OwnedFd], id_maps: &[OwnedFd]) -> Result<Infallible> {
     let namespaces = &plan.head.namespaces;
-    let apart = must_wait(&plan.head);
+    let apart = is_apart(&plan.head);
     let mut cgroups = Some(Cgroups { inherited, plan });
     let mut made = Made::default();
-    if apart {
+    if must_wait(&plan.head) {
         made = Made::receive(inherited)?;
+    }
+    if apart {
         // Before the host's user is left behind, to whom the files belong.
         cgroups.take().map_or(Ok(()), Cgroups::join)?;
         become_root(plan.head.users.as_ref())?;
     }
     join_namespaces(namespaces, joined, apart)?;
-    if namespaces.new & NEWNS == 0 {
-        return without_mounts(inherited, plan, cgroups);
-    }
+    // Without a mount namespace of its own the container has a tree that is attached nowhere, and the process its root in
+    // there. What is mounted in it is nobody else's, and goes with the process.
+    let alone = namespaces.new & NEWNS != 0;
     if !apart {
         // Binds that stay shared with the host are copied while the host's tree is still shared.
         made.sources = mounts::clone_early(plan, joined, id_maps)?;
-        mounts::detach_propagation()?;
         let place = plan.head.socket.parent().unwrap_or(Path::new("/"));
+        if alone {
+            mounts::detach_propagation()?;
+        }
         made.root = Some(rootfs::make(&plan.root, place)?);
-    } else {
+    } else if alone {
         mounts::detach_propagation()?;
     }
     made.sources.resize_with(plan.mounts.len(), || None);
     let root = made
         .root
         .ok_or_else(|| failure(Step::Root, "/", Errno::EBADF, "it was not handed over"))?;
-    let root = rootfs::attach(root)?;
+    let root = match alone {
+        true => rootfs::attach(root)?,
+        false => Root::new(root),
+    };
     let shared = made.sources;
     let label = &plan.mount_label;
 
@@ -185,42 +177,24 @@ fn set_up(inherited: &Inherited<'_>, plan: &Plan, joined: &[OwnedFd], id_maps: &
     if plan.readonly_root {
         mount::set_attributes(root.fd(), mount::attr::RDONLY, 0, 0, false).at(Step::Readonly, "/")?;
     }
-    if plan.no_pivot {
-        move_root(&root)?;
-    } else {
-        pivot(&root)?;
+    match (alone, plan.no_pivot) {
+        (true, false) => pivot(&root)?,
+        (true, true) => move_root(&root)?,
+        (false, _) => change_root(&root)?,
     }
-    if plan.root_propagation != 0 {
+    if plan.root_propagation != 0 && alone {
         mounts::change_propagation(MsFlags::from_bits_retain(plan.root_propagation)).at(Step::Root, "/")?;
     }
-    run(inherited, &root, &plan.process, terminal, plan)
-}
-
-/// In the host's mount namespace or in somebody else's: nothing is mounted, the process is rooted in a folder.
-fn without_mounts(inherited: &Inherited<'_>, plan: &Plan, cgroups: Option<Cgroups<'_>>) -> Result<Infallible> {
-    let RootSource::Dir { path } = &plan.root else {
-        return Err(failure(
-            Step::Root,
-            "/",
-            Errno::EINVAL,
-            "an overlay needs a mount namespace of the container's own",
-        ));
-    };
-    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let root = Root::new(nix::fcntl::open(path, flags, Mode::empty()).at(Step::Root, path)?);
-    let terminal = open_terminal(inherited, &root, plan.head.terminal.as_ref())?;
-    let _ = root.folder(&plan.process.cwd);
-    settle(inherited, plan, must_wait(&plan.head))?;
-    cgroups.map_or(Ok(()), Cgroups::join)?;
-    outside_hooks(inherited, plan)?;
-    fchdir(root.fd()).at(Step::Pivot, path)?;
-    nix::unistd::chroot(".").at(Step::Pivot, path)?;
     run(inherited, &root, &plan.process, terminal, plan)
 }
 
 /// Names, kernel parameters and the OOM score.
 fn settle(inherited: &Inherited<'_>, plan: &Plan, apart: bool) -> Result<()> {
     let proc = inherited.host.proc.as_fd();
+    if plan.head.namespaces.new & libc::CLONE_NEWNET as u64 != 0 {
+        // A new network has a loopback interface, which is down.
+        runtime_sys::netns::loopback_up().at(Step::NetDevice, "lo")?;
+    }
     for (key, value) in &plan.sysctls {
         sysctl(proc, key, value)?;
     }
@@ -242,7 +216,7 @@ fn settle(inherited: &Inherited<'_>, plan: &Plan, apart: bool) -> Result<()> {
 
 /// The hooks that want the namespaces but not yet the root: those outside by whoever made us, then those inside.
 fn outside_hooks(inherited: &Inherited<'_>, plan: &Plan) -> Result<()> {
-    if !plan.head.hooks.create_runtime.is_empty() {
+    if plan.head.hooks.before_root() {
         seqpacket::send(inherited.sync, &[word::HOOKS], &[]).at(Step::Hook, "createRuntime")?;
         wait_for_go(inherited);
     }
@@ -317,6 +291,7 @@ fn enter(inherited: &Inherited<'_>, exec: &Exec<'_>, tasks: &[PathBuf]) -> Resul
     let plan = exec.plan;
     tuning::initial_affinity(&plan.process.tuning)?;
     join_tasks(tasks)?;
+    tuning::last_affinity(&plan.process.tuning)?;
     oom_score(inherited, &plan.process)?;
     privileges::raise_limits(&plan.process.rlimits);
     let namespaces = exec.container.namespaces;
@@ -367,12 +342,17 @@ fn run(
     tuning::apply(&plan.tuning)?;
     labels::apply(inherited.host, &plan.labels)?;
     privileges::limits(&plan.rlimits)?;
-    privileges::apply(inherited, plan, &identity)?;
+    let rest = privileges::apply(plan, &identity)?;
     if changed.is_err() {
         changed = change_folder(root, &plan.cwd);
     }
     changed.at(Step::Cwd, &plan.cwd)?;
-    let program = Program::find(&plan.argv, &plan.env, &identity.home)?;
+    // A container without a process can be made, and says so when it is started.
+    let find = || Program::find(&plan.argv, &plan.env, &identity.home);
+    let program = match (plan.argv.is_empty(), inherited.options.gate) {
+        (true, Some(_)) => None,
+        _ => Some(find()?),
+    };
     umask(Mode::from_bits_truncate(plan.umask.unwrap_or(0o022)));
     fd::cloexec_from(3 + inherited.options.keep).at(Step::Streams, "descriptors")?;
     if inherited.options.bound {
@@ -382,7 +362,10 @@ fn run(
     if container.init {
         init::split(&inherited.host.single, terminal.as_ref().map(AsFd::as_fd))?;
     }
-    seqpacket::send(inherited.sync, &[word::RUNNING], &[]).at(Step::Exec, "shim")?;
+    rest.confine(inherited, plan, false)?;
+    // A plain write, which every profile allows that lets a program say anything. (A failure that follows is told too, and
+    // counts.)
+    nix::unistd::write(inherited.sync, &[word::RUNNING]).at(Step::Exec, "shim")?;
     if let Some(gate) = inherited.options.gate {
         wait_at(inherited, gate)?;
     }
@@ -395,6 +378,8 @@ fn run(
         with_signals(|| hooks::run_all(&container.start_container, &state))?;
     }
     signals::block_all(false).at(Step::Exec, "signal mask")?;
+    let program = program.map_or_else(find, Ok)?;
+    rest.confine(inherited, plan, true)?;
     program.run()
 }
 
@@ -526,6 +511,13 @@ fn pivot(root: &Root) -> Result<()> {
 fn move_root(root: &Root) -> Result<()> {
     fchdir(root.fd()).at(Step::Pivot, "/")?;
     nix::mount::mount(Some("."), "/", None::<&str>, MsFlags::MS_MOVE, None::<&str>).at(Step::Pivot, "/")?;
+    nix::unistd::chroot(".").at(Step::Pivot, "/")?;
+    nix::unistd::chdir("/").at(Step::Pivot, "/")
+}
+
+/// Makes a tree that is attached nowhere the root of the process.
+fn change_root(root: &Root) -> Result<()> {
+    fchdir(root.fd()).at(Step::Pivot, "/")?;
     nix::unistd::chroot(".").at(Step::Pivot, "/")?;
     nix::unistd::chdir("/").at(Step::Pivot, "/")
 }

@@ -122,6 +122,9 @@ pub fn add(
             let tree = match cloned {
                 None if apart => None,
                 None => clone_source(mount, maps)?,
+                // Copied once more (Linux 6.15), so that it is shown after the mounts that were made meanwhile: the list
+                // of mounts is in the order in which they were made.
+                Some(tree) if !apart => Some(mount::clone_tree_of(tree.as_fd(), true).unwrap_or(tree)),
                 tree => tree,
             };
             tree.map_or(Ok(()), |tree| add_bind(root, mount, tree))
@@ -191,6 +194,7 @@ fn add_fs(root: &Root, mount: &Mount, label: &str, apart: bool) -> Result<()> {
             return Err(failure(Step::Mount, subject, errno, fs.complaint()));
         }
     };
+    refuse_fake_proc(subject, made.as_fd(), target.as_fd())?;
     if copy {
         copy_up(target.as_fd(), made.as_fd()).at(Step::Mount, subject)?;
         if there && !data.split(',').any(|option| option.starts_with("mode=")) {
@@ -241,7 +245,7 @@ fn add_bind(root: &Root, mount: &Mount, tree: OwnedFd) -> Result<()> {
         root.file(subject)
     };
     let target = target.at(Step::Mount, subject)?;
-    refuse_inside_proc(subject, target.as_fd())?;
+    refuse_fake_proc(subject, tree.as_fd(), target.as_fd())?;
     let (set, clear) = changes(mount.flags, mount.clear);
     if set | clear != 0 {
         mount::set_attributes(tree.as_fd(), set, clear, 0, false).at(Step::Mount, subject)?;
@@ -268,8 +272,17 @@ const REPLACEABLE: [&str; 11] = [
     "/proc/sys/crypto/fips_enabled",
 ];
 
-/// A bind over a part of procfs could forge what the runtime, or a privileged process in the container, relies on.
-fn refuse_inside_proc(subject: &Path, target: BorrowedFd<'_>) -> Result<()> {
+/// Something else in the place of procfs, or over a part of it, could forge what the runtime, or a privileged process in the
+/// container, relies on; and nothing in it would be hidden (CVE-2019-16884, CVE-2025-52881).
+fn refuse_fake_proc(subject: &Path, made: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<()> {
+    if subject == Path::new("/proc") && fstatfs(made).at(Step::Mount, subject)?.filesystem_type() != PROC_SUPER_MAGIC {
+        return Err(failure(
+            Step::Mount,
+            subject,
+            Errno::EPERM,
+            "only a procfs can be mounted there",
+        ));
+    }
     let inside = fstatfs(target).at(Step::Mount, subject)?.filesystem_type() == PROC_SUPER_MAGIC;
     if !inside || REPLACEABLE.iter().any(|allowed| Path::new(allowed) == subject) {
         return Ok(());

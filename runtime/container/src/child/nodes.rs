@@ -56,7 +56,7 @@ fn bind_from_host(root: &Root, device: &Device) -> Result<()> {
             "the host's node has another number",
         ));
     }
-    let target = root.file(&device.path).at(Step::Device, subject)?;
+    let target = root.own_file(&device.path).at(Step::Device, subject)?;
     mount::attach(node.as_fd(), target.as_fd()).at(Step::Device, subject)
 }
 

@@ -1,15 +1,18 @@
 //! From the shim's rights down to those of the plan.
 
 use std::io;
+use std::os::fd::AsFd;
 
 use nix::errno::Errno;
 use runtime::plan::{Caps, ProcessPlan, Rlimit};
 use runtime::proto::Step;
 use runtime_sys::privilege::{self, Capabilities};
+use runtime_sys::{seccomp, seqpacket};
 
 use super::Inherited;
 use super::users::Identity;
 use crate::failure::{At, Result, failure};
+use crate::report::word;
 
 pub fn limits(limits: &[Rlimit]) -> Result<()> {
     for limit in limits {
@@ -63,12 +66,10 @@ fn name(resource: u32) -> String {
 }
 
 /// Takes on user, groups, capabilities and the seccomp program.
-pub fn apply(inherited: &Inherited<'_>, plan: &ProcessPlan, identity: &Identity) -> Result<()> {
-    // Loading a program without no_new_privs takes CAP_SYS_ADMIN, so then it is loaded first; otherwise last, so that
-    // it need not allow what follows.
-    if !plan.no_new_privs {
-        seccomp(inherited, plan)?;
-    }
+///
+/// The program is loaded as late as can be ([`Rest`]), so that it need not allow what is done before the container's own
+/// begins.
+pub fn apply(plan: &ProcessPlan, identity: &Identity) -> Result<Rest> {
     match privilege::set_groups(&identity.groups) {
         // A namespace of an unprivileged user has no groups to give, and none to take away.
         Err(error)
@@ -84,20 +85,69 @@ pub fn apply(inherited: &Inherited<'_>, plan: &ProcessPlan, identity: &Identity)
     privilege::set_user(identity.uid).at(Step::Identity, identity.uid.to_string())?;
     // A change of user makes the kernel fall back to its default, which an administrator may have changed.
     privilege::set_dumpable(false).at(Step::Identity, "")?;
-    capabilities(&plan.caps, held.permitted)?;
+    let mut caps = plan.caps;
+    if plan.no_new_privs && identity.uid != 0 {
+        // What `exec` takes away from a user anyway; but a file with capabilities would keep what is still there, which is
+        // not what "no new privileges" is asked for.
+        caps.permitted &= caps.ambient;
+        caps.effective &= caps.ambient;
+    }
+    let rest = Rest {
+        caps,
+        held: held.permitted,
+        filtered: !plan.seccomp.is_empty(),
+    };
     if plan.no_new_privs {
         privilege::no_new_privileges().at(Step::Seccomp, "no_new_privs")?;
-        seccomp(inherited, plan)?;
+    } else if rest.filtered {
+        // Without no_new_privs, loading a program takes this right.
+        let loading = Caps {
+            permitted: caps.permitted | SYS_ADMIN,
+            effective: caps.effective | SYS_ADMIN,
+            ambient: 0,
+            ..caps
+        };
+        capabilities(&loading, rest.held)?;
+        return Ok(rest);
     }
-    Ok(())
+    capabilities(&caps, rest.held)?;
+    Ok(rest)
 }
 
-fn seccomp(inherited: &Inherited<'_>, plan: &ProcessPlan) -> Result<()> {
-    if plan.seccomp.is_empty() {
-        return Ok(());
+const SYS_ADMIN: u64 = 1 << 21;
+
+/// What is left to do right before the program runs.
+pub struct Rest {
+    caps: Caps,
+    held: u64,
+    filtered: bool,
+}
+
+impl Rest {
+    /// Loads the seccomp program, and gives up the right to do so. One that asks an agent is loaded while whoever made us
+    /// still listens, and hands the agent its descriptor; any other when nothing is left to do but `exec`.
+    pub fn confine(&self, inherited: &Inherited<'_>, plan: &ProcessPlan, last: bool) -> Result<()> {
+        if !self.filtered || plan.listener.is_none() != last {
+            return Ok(());
+        }
+        filter(inherited, plan)?;
+        match plan.no_new_privs {
+            true => Ok(()),
+            false => capabilities(&self.caps, self.held),
+        }
     }
-    let _ = inherited;
-    privilege::load_seccomp(&plan.seccomp, plan.seccomp_flags).at(Step::Seccomp, "")
+}
+
+fn filter(inherited: &Inherited<'_>, plan: &ProcessPlan) -> Result<()> {
+    let notifies = plan.listener.is_some();
+    let listener = seccomp::load(&plan.seccomp, plan.seccomp_flags, notifies).at(Step::Seccomp, "")?;
+    match listener {
+        // From here on the agent may be asked about anything that we do: it gets the descriptor first.
+        Some(listener) => {
+            seqpacket::send(inherited.sync, &[word::LISTENER], &[listener.as_fd()]).at(Step::Listener, "socket")
+        }
+        None => Ok(()),
+    }
 }
 
 fn bounding(keep: u64) -> io::Result<()> {

@@ -8,7 +8,8 @@ use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, readlinkat};
-use nix::sys::stat::{Mode, mkdirat};
+use nix::sys::stat::{Mode, SFlag, fstat, mkdirat};
+use nix::unistd::{UnlinkatFlags, unlinkat};
 use runtime_sys::openat2::{Resolve, openat2};
 
 /// An open root folder.
@@ -103,6 +104,28 @@ impl Root {
         Ok(folder)
     }
 
+    /// The place at `path` itself, for something that is put there in place of whatever the image has: a symlink, which
+    /// would lead elsewhere (CVE-2025-31133, CVE-2025-52565), gives way to an empty file.
+    pub fn own_file(&self, path: &Path) -> io::Result<OwnedFd> {
+        let name = path.file_name().ok_or(Errno::EINVAL)?;
+        let parent = self.folder(path.parent().unwrap_or(Path::new("/")))?;
+        let place = |flags: OFlag| {
+            let flags = flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+            nix::fcntl::openat(&parent, name, flags, Mode::from_bits_truncate(0o644))
+        };
+        let make = || place(OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY);
+        match place(OFlag::O_PATH) {
+            Err(Errno::ENOENT) => drop(make()?),
+            Ok(there) if is_symlink(&there)? => {
+                unlinkat(&parent, name, UnlinkatFlags::NoRemoveDir)?;
+                drop(make()?);
+            }
+            Ok(there) => return Ok(there),
+            Err(errno) => return Err(errno.into()),
+        }
+        Ok(place(OFlag::O_PATH)?)
+    }
+
     /// The place at `path`, made as an empty file (with the folders above) when absent.
     pub fn file(&self, path: &Path) -> io::Result<OwnedFd> {
         match self.place(path) {
@@ -116,6 +139,10 @@ impl Root {
         openat2(self.fd(), relative(path), flags.bits(), 0o644, Resolve::IN_ROOT)?;
         self.place(path)
     }
+}
+
+fn is_symlink(file: &OwnedFd) -> nix::Result<bool> {
+    Ok(SFlag::from_bits_truncate(fstat(file)?.st_mode) & SFlag::S_IFMT == SFlag::S_IFLNK)
 }
 
 /// The folders in which nodes are made, one after the other and mostly in the same one.

@@ -46,7 +46,7 @@ pub fn open(root: &Root, size: &ConsoleSize) -> Result<(OwnedFd, OwnedFd)> {
 /// Shows the terminal as `/dev/console`.
 pub fn console(root: &Root, slave: &OwnedFd) -> Result<()> {
     let path = Path::new("/dev/console");
-    let target = root.file(path).at(Step::Terminal, path)?;
+    let target = root.own_file(path).at(Step::Terminal, path)?;
     let tree = mount::clone_tree_of(slave.as_fd(), false).at(Step::Terminal, path)?;
     mount::attach(tree.as_fd(), target.as_fd()).at(Step::Terminal, path)
 }

@@ -16,11 +16,18 @@ pub fn initial_affinity(plan: &Tuning) -> Result<()> {
     }
 }
 
-/// Everything, while the rights for it are there.
-pub fn apply(plan: &Tuning) -> Result<()> {
-    if let Some(affinity) = plan.affinity.as_ref().filter(|affinity| !affinity.last.is_empty()) {
-        tuning::set_affinity(&affinity.last).at(Step::Tuning, "process.execCPUAffinity.final")?;
+/// CPUs of an exec from when it is in the container's groups.
+pub fn last_affinity(plan: &Tuning) -> Result<()> {
+    match &plan.affinity {
+        Some(affinity) if !affinity.last.is_empty() => {
+            tuning::set_affinity(&affinity.last).at(Step::Tuning, "process.execCPUAffinity.final")
+        }
+        _ => Ok(()),
     }
+}
+
+/// Everything else, while the rights for it are there.
+pub fn apply(plan: &Tuning) -> Result<()> {
     if let Some(scheduler) = &plan.scheduler {
         let mut attributes = SchedAttr::default();
         attributes.policy = scheduler.policy;

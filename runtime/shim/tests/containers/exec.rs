@@ -4,6 +4,7 @@ use std::io::Write;
 use std::os::unix::net::UnixStream;
 
 use crate::rig::{Rig, attach, exec, read_frames, type_all};
+use runtime::cgroup::Resources;
 use runtime::launcher::Shim;
 use runtime::plan::{ConsoleSize, ExecPlan, Stdin, User};
 
@@ -49,6 +50,35 @@ async fn an_exec_is_in_every_namespace_and_cgroup_of_the_container() {
     assert_eq!(processes.matches("sleep 1000").count(), 2, "{processes}");
     end(shim).await;
     assert_eq!(sleeping.wait().await.code, 137, "ends with the container");
+}
+
+#[tokio::test]
+async fn an_exec_joins_the_group_that_an_update_made() {
+    let rig = crate::new_rig!();
+    let Some((cgroups, parent)) = &rig.cgroups else {
+        println!("skipped: no cgroups");
+        return;
+    };
+    let plan = rig.plan("updated", &["sleep", "1000"]);
+    let path = parent.child("updated").unwrap();
+    let late = plan.head.cgroup.late.clone();
+    let shim = rig.start(plan).await.unwrap();
+    let limits = Resources {
+        cpuset_cpus: Some("0".into()),
+        ..Resources::default()
+    };
+    cgroups.update(&path, &limits).unwrap();
+    let sleeping = shim.exec(exec(&["sleep", "1000"]), None).await.unwrap();
+    let groups = |pid: i32| std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    let line = groups(shim.pid());
+    let line = line
+        .lines()
+        .find(|line| line.split(':').nth(1).unwrap().contains("cpuset"));
+    assert!(line.is_none_or(|line| line.ends_with("/updated")), "{line:?}");
+    assert_eq!(groups(shim.pid()), groups(sleeping.pid()));
+    end(shim).await;
+    assert!(late.iter().all(|folder| !folder.exists()), "{late:?} are left");
+    assert!(!cgroups.exists(&path));
 }
 
 #[tokio::test]

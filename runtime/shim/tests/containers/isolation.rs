@@ -320,6 +320,69 @@ async fn v2_groups_are_joined_by_the_clone() {
     assert!(!own.exists());
 }
 
+/// Takes back what a test enabled in the root group of v2, which is not ours.
+struct Enabled {
+    file: std::path::PathBuf,
+    before: String,
+}
+
+impl Drop for Enabled {
+    fn drop(&mut self) {
+        for name in std::fs::read_to_string(&self.file)
+            .unwrap_or_default()
+            .split_whitespace()
+        {
+            if !self.before.split_whitespace().any(|other| other == name) {
+                let _ = std::fs::write(&self.file, format!("-{name}"));
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn where_huge_pages_are_on_v2_beside_v1_a_container_is_in_both() {
+    use runtime::plan::CgroupJoin;
+    let file = std::path::Path::new("/sys/fs/cgroup/unified/cgroup.subtree_control");
+    let Ok(before) = std::fs::read_to_string(file) else {
+        println!("skipped: no mixed layout");
+        return;
+    };
+    let _enabled = Enabled {
+        file: file.to_owned(),
+        before,
+    };
+    let rig = crate::new_rig!();
+    let resources = Resources {
+        hugepages: vec![("2MB".into(), 4 << 20)],
+        ..Resources::default()
+    };
+    let (cgroups, parent) = rig.cgroups.as_ref().unwrap();
+    let Ok(limited) = cgroups.plan(parent, "both", &resources) else {
+        println!("skipped: no huge pages here");
+        return;
+    };
+    let CgroupJoin::Both { dir, .. } = &limited.join else {
+        println!("skipped: huge pages are on v1 here");
+        return;
+    };
+    let (dir, own) = (dir.clone(), limited.own.clone());
+    let mut plan = rig.plan("both", &["sleep", "1000"]);
+    plan.head.cgroup = limited;
+    let shim = rig.start(plan).await.unwrap();
+    let exec = shim.exec(crate::rig::exec(&["sleep", "1000"]), None).await.unwrap();
+    for pid in [shim.pid(), exec.pid()] {
+        let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+        let inside = groups.lines().filter(|line| line.ends_with("/both")).count();
+        assert_eq!(inside, own.len(), "{groups}");
+    }
+    let limit = std::fs::read_to_string(dir.join("hugetlb.2MB.max")).unwrap();
+    assert_eq!(limit.trim(), (4 << 20).to_string());
+    shim.signal(libc::SIGKILL).await.unwrap();
+    shim.wait().await;
+    shim.release().await;
+    assert!(own.iter().all(|own| !own.exists()), "{own:?} are left");
+}
+
 #[tokio::test]
 async fn the_shims_protection_is_not_inherited() {
     let rig = crate::new_rig!();

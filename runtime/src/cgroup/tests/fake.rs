@@ -20,6 +20,8 @@ fn fake() -> Fake {
             ("cgroup.controllers", "cpuset cpu io memory hugetlb pids rdma\n"),
             ("cgroup.subtree_control", ""),
             ("cgroup.procs", ""),
+            ("cpu.idle", "0\n"),
+            ("cpu.max.burst", "0\n"),
         ] {
             fs::write(folder.join(file), text).unwrap();
         }
@@ -186,21 +188,21 @@ fn what_v2_cannot_hold_is_refused_by_name() {
             swappiness: Some(10),
             ..Resources::default()
         }),
-        "memory swappiness is not supported on cgroup v2"
+        "linux.resources.memory.swappiness is not supported on cgroup v2"
     );
     assert_eq!(
         refused(Resources {
             oom_kill_disable: true,
             ..Resources::default()
         }),
-        "disabling the OOM killer is not supported on cgroup v2"
+        "linux.resources.memory.disableOOMKiller is not supported on cgroup v2"
     );
     assert_eq!(
         refused(Resources {
             cpu_rt_runtime: Some(10),
             ..Resources::default()
         }),
-        "a real-time CPU limit is not supported on cgroup v2"
+        "linux.resources.cpu.realtimeRuntime is not supported on cgroup v2"
     );
 }
 
@@ -321,7 +323,8 @@ fn v2_statistics_are_read() {
         stats.pids,
         PidsStats {
             current: 4,
-            limit: Some(10)
+            limit: Some(10),
+            peak: None,
         }
     );
     let entry = |op: &str, value| IoEntry {

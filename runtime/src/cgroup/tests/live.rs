@@ -1,22 +1,24 @@
 //! The kernel's own groups, v1 or v2, as this machine has them.
 
+use crate::cgroup::detect::Place;
 use crate::cgroup::*;
 use crate::plan::CgroupJoin;
 use std::fs;
+use std::os::fd::AsFd;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 /// A group with a process in it; both are gone at the end, whatever happens.
-struct Live {
-    groups: Cgroups,
-    parent: CgroupPath,
-    path: CgroupPath,
-    child: Child,
+pub struct Live {
+    pub groups: Cgroups,
+    pub parent: CgroupPath,
+    pub path: CgroupPath,
+    pub child: Child,
 }
 
 impl Live {
     /// None where this machine lets us make no groups.
-    fn start(resources: &Resources) -> Option<Live> {
+    pub fn start(resources: &Resources) -> Option<Live> {
         let groups = Cgroups::detect().ok()?;
         let parent = CgroupPath::new(&format!(
             "iechor-test-{}-{:?}",
@@ -43,9 +45,18 @@ impl Live {
         for write in &plan.writes {
             fs::write(&write.path, &write.value).unwrap_or_else(|error| panic!("{write:?}: {error}"));
         }
+        if let CgroupJoin::Into { dir } | CgroupJoin::Both { dir, .. } = &plan.join
+            && !plan.devices.is_empty()
+        {
+            let group = fs::File::open(dir).unwrap();
+            runtime_sys::bpf::load_device_program(&plan.devices)
+                .and_then(|program| runtime_sys::bpf::attach_device_program(group.as_fd(), program.as_fd()))
+                .unwrap();
+        }
         let files: Vec<PathBuf> = match &plan.join {
             CgroupJoin::Into { dir } => vec![dir.join("cgroup.procs")],
-            CgroupJoin::Tasks { files } | CgroupJoin::Both { files, .. } => files.clone(),
+            CgroupJoin::Tasks { files } => files.clone(),
+            CgroupJoin::Both { files, dir } => files.iter().cloned().chain([dir.join("cgroup.procs")]).collect(),
             CgroupJoin::None => vec![],
         };
         let script: String = files
@@ -68,10 +79,10 @@ impl Live {
         Some(live)
     }
 
-    fn file(&self, v1: (&str, &str), v2: &str) -> String {
-        let file = match self.groups.mode() {
-            Mode::V2 => v2::folder(&self.groups.tree, &self.path).unwrap().join(v2),
-            _ => self.groups.tree.v1_group(v1.0, &self.path).unwrap().join(v1.1),
+    pub fn file(&self, v1: (&str, &str), v2: &str) -> String {
+        let file = match self.groups.tree.place(v1.0, &self.path).unwrap() {
+            Place::V1(folder) => folder.join(v1.1),
+            Place::V2(folder) => folder.join(v2),
         };
         fs::read_to_string(file).unwrap().trim().to_owned()
     }
@@ -181,9 +192,9 @@ fn an_oom_kill_is_counted() {
         ..Resources::default()
     };
     let Some(live) = Live::start(&resources) else { return };
-    let procs = match live.groups.mode() {
-        Mode::V2 => v2::folder(&live.groups.tree, &live.path).unwrap().join("cgroup.procs"),
-        _ => live.groups.tree.v1_group("memory", &live.path).unwrap().join("tasks"),
+    let procs = match live.groups.tree.place("memory", &live.path).unwrap() {
+        Place::V2(folder) => folder.join("cgroup.procs"),
+        Place::V1(folder) => folder.join("tasks"),
     };
     let script = format!(
         "echo 0 > '{}'; exec dd if=/dev/zero of=/dev/null bs=64M count=1",
@@ -209,7 +220,6 @@ fn an_oom_kill_is_counted() {
 /// either layout.
 #[test]
 fn the_kernel_accepts_and_obeys_the_device_program() {
-    use std::os::fd::AsFd;
     let Some(root) = Cgroups::detect().ok().and_then(|groups| groups.tree.v2.clone()) else {
         return;
     };
@@ -245,12 +255,36 @@ fn the_kernel_accepts_and_obeys_the_device_program() {
         run(": > /dev/full"),
         run(": < /dev/zero"),
     ];
+    // In place of the one, then of two, then none.
+    let count = || {
+        let group = fs::File::open(&folder).unwrap();
+        runtime_sys::bpf::device_programs(group.as_fd()).unwrap().len()
+    };
+    let load = |rule: &str| {
+        let rules = [DeviceRule::all(false), DeviceRule::parse(true, rule).unwrap()];
+        runtime_sys::bpf::load_device_program(&devices::program(&rules)).unwrap()
+    };
+    let replace = |program: Option<&std::os::fd::OwnedFd>| {
+        let group = fs::File::open(&folder).unwrap();
+        runtime_sys::bpf::replace_device_programs(group.as_fd(), program.map(AsFd::as_fd)).unwrap();
+        (count(), run("echo x > /dev/null"), run(": < /dev/zero"))
+    };
+    let replaced = attached.is_ok().then(|| {
+        let zero = replace(Some(&load("c 1:5 rwm")));
+        let group = fs::File::open(&folder).unwrap();
+        runtime_sys::bpf::attach_device_program(group.as_fd(), load("c 1:7 rwm").as_fd()).unwrap();
+        let two = (count(), run("echo x > /dev/null"), run(": < /dev/zero"));
+        let null = replace(Some(&load("c 1:3 rwm")));
+        [zero, two, null, replace(None)]
+    });
     let _ = fs::remove_dir(&folder);
     match attached {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => eprintln!("skipped: no bpf here"),
         other => {
             other.unwrap();
             assert_eq!(answers, [true, true, true, false, false]);
+            let expected = [(1, false, true), (2, false, false), (1, true, false), (0, true, true)];
+            assert_eq!(replaced, Some(expected));
         }
     }
 }

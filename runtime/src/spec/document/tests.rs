@@ -172,7 +172,7 @@ fn the_plan_of_a_plans_document_is_the_plan() {
     };
     let begin = config(&plan, &outside).unwrap();
     let text = finish_document(&begin, &plan.process.user, plan.process.umask).unwrap();
-    let spec = load(text.as_bytes()).unwrap();
+    let spec = load(text.as_bytes()).unwrap().0;
     let resources = spec.linux().as_ref().unwrap().resources().as_ref().unwrap();
     assert_eq!(Resources::try_from(resources).unwrap(), limits);
     let host = Host {
@@ -187,6 +187,7 @@ fn the_plan_of_a_plans_document_is_the_plan() {
         user: None,
         cgroups: &cgroups,
         cgroup_parent: &parent,
+        systemd: None,
         filter: None,
         filters: &Filters::default(),
     };
@@ -210,7 +211,7 @@ fn an_execs_process_comes_back_too() {
         terminal: None,
     };
     let text = finish_document(&process(&plan).unwrap(), &user(), Some(0o27)).unwrap();
-    let read = load_process(text.as_bytes()).unwrap();
+    let read = load_process(text.as_bytes()).unwrap().0;
     let mut again = compile_exec(&read, None, Stdin::Null, &Filter::default()).unwrap();
     again.process.tuning = plan.process.tuning.clone();
     assert_eq!(again, plan);

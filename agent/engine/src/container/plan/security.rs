@@ -160,9 +160,14 @@ impl PlanCache {
             Seccomp::Default => Profile::docker(),
             Seccomp::Profile(text) => self.profile(text)?,
         };
-        self.filters
+        let filter = self
+            .filters
             .get(&profile, caps)
-            .map_err(|error| Error::invalid(error_text(&error)))
+            .map_err(|error| Error::invalid(error_text(&error)))?;
+        if filter.notifies() {
+            return Err(Error::unsupported("a seccomp profile with SCMP_ACT_NOTIFY".to_owned()));
+        }
+        Ok(filter)
     }
 }
 
@@ -201,6 +206,20 @@ mod tests {
             assert!(sysctl(name, &host).is_err(), "{name}");
         }
         assert!(sysctl("kernel.panic", &own).is_err());
+    }
+
+    #[test]
+    fn a_profile_that_notifies_is_refused_by_name() {
+        let profile = |action: &str| {
+            let text = format!(
+                r#"{{"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/run/agent.sock",
+                    "syscalls": [{{"names": ["mkdir"], "action": "{action}"}}]}}"#
+            );
+            PlanCache::new().filter(&Seccomp::Profile(text), 0)
+        };
+        assert!(profile("SCMP_ACT_LOG").is_ok());
+        let error = profile("SCMP_ACT_NOTIFY").unwrap_err().to_string();
+        assert!(error.contains("SCMP_ACT_NOTIFY"), "{error}");
     }
 
     #[test]
