@@ -28,7 +28,7 @@ use world::World;
 
 type Runner = fn(&[String]) -> Tally;
 
-const SUITES: &[(&str, Runner)] = &[("escapes", escapes), ("oci", oci)];
+const SUITES: &[(&str, Runner)] = &[("escapes", escapes), ("oci", oci), ("systemd", systemd)];
 
 /// What a hostile container, bundle or rootfs tries, and does not get.
 fn escapes(filters: &[String]) -> Tally {
@@ -46,6 +46,21 @@ fn oci(filters: &[String]) -> Tally {
         name: "oci",
         jobs: world::jobs(),
         tests: oci::tests(),
+    };
+    suite.run(filters, World::start, World::finish)
+}
+
+/// The same, and more, with control groups that systemd makes.
+fn systemd(filters: &[String]) -> Tally {
+    if !std::path::Path::new("/run/systemd/system").is_dir() {
+        println!("suite systemd: 0 passed, 0 failed, 1 skipped (systemd is not process 1 here)");
+        return Tally::default();
+    }
+    world::with_systemd();
+    let suite = harness::Suite {
+        name: "systemd",
+        jobs: world::jobs(),
+        tests: oci::with_systemd(),
     };
     suite.run(filters, World::start, World::finish)
 }
