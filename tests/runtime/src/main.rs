@@ -20,6 +20,7 @@ mod world;
 
 mod escapes;
 mod oci;
+mod random;
 
 use std::process::ExitCode;
 
@@ -28,7 +29,7 @@ use world::World;
 
 type Runner = fn(&[String]) -> Tally;
 
-const SUITES: &[(&str, Runner)] = &[("escapes", escapes), ("oci", oci)];
+const SUITES: &[(&str, Runner)] = &[("escapes", escapes), ("oci", oci), ("random", random)];
 
 /// What a hostile container, bundle or rootfs tries, and does not get.
 fn escapes(filters: &[String]) -> Tally {
@@ -48,6 +49,16 @@ fn oci(filters: &[String]) -> Tally {
         tests: oci::tests(),
     };
     suite.run(filters, World::start, World::finish)
+}
+
+/// Whole configurations by chance, valid ones and broken ones.
+fn random(filters: &[String]) -> Tally {
+    let suite = harness::Suite {
+        name: "random",
+        jobs: world::jobs(),
+        tests: random::tests(),
+    };
+    suite.run(filters, random::start, random::finish)
 }
 
 fn main() -> ExitCode {
