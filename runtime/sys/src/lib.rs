@@ -29,4 +29,5 @@ pub mod seqpacket;
 pub mod signals;
 pub mod text;
 pub mod tuning;
+pub mod uts;
 pub mod xattr;

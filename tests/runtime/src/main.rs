@@ -20,6 +20,7 @@ mod world;
 
 mod escapes;
 mod oci;
+mod random;
 
 use std::process::ExitCode;
 
@@ -28,7 +29,12 @@ use world::World;
 
 type Runner = fn(&[String]) -> Tally;
 
-const SUITES: &[(&str, Runner)] = &[("escapes", escapes), ("oci", oci), ("systemd", systemd)];
+const SUITES: &[(&str, Runner)] = &[
+    ("escapes", escapes),
+    ("oci", oci),
+    ("random", random),
+    ("systemd", systemd),
+];
 
 /// What a hostile container, bundle or rootfs tries, and does not get.
 fn escapes(filters: &[String]) -> Tally {
@@ -63,6 +69,16 @@ fn systemd(filters: &[String]) -> Tally {
         tests: oci::with_systemd(),
     };
     suite.run(filters, World::start, World::finish)
+}
+
+/// Whole configurations by chance, valid ones and broken ones.
+fn random(filters: &[String]) -> Tally {
+    let suite = harness::Suite {
+        name: "random",
+        jobs: world::jobs(),
+        tests: random::tests(),
+    };
+    suite.run(filters, random::start, random::finish)
 }
 
 fn main() -> ExitCode {

@@ -30,10 +30,10 @@ use nix::sys::socket::{Shutdown, shutdown};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Uid, fchdir, fchown, setsid};
 use runtime::plan::{CgroupJoin, ConsoleSize, IdMap, JoinedNamespace, MountSource, OomScoreAdj, Plan, ProcessPlan};
-use runtime::proto::{Failure, Step};
+use runtime::proto::Step;
 use runtime::wire::Wire;
 use runtime_sys::clone::{Cloned, clone3_sibling, exit_now};
-use runtime_sys::{fd, mount, openat2, privilege, seqpacket, signals};
+use runtime_sys::{fd, mount, openat2, privilege, seqpacket, signals, uts};
 
 use crate::failure::{At, Result, failure};
 use crate::namespaces::{self, sent};
@@ -202,10 +202,7 @@ fn settle(inherited: &Inherited<'_>, plan: &Plan, apart: bool) -> Result<()> {
         nix::unistd::sethostname(&plan.hostname).at(Step::Hostname, &plan.hostname)?;
     }
     if !plan.domainname.is_empty() {
-        sysctl(proc, "kernel/domainname", &plan.domainname).map_err(|failure| Failure {
-            step: Step::Hostname,
-            ..failure
-        })?;
+        uts::set_domain_name(&plan.domainname).at(Step::Hostname, &plan.domainname)?;
     }
     if apart {
         // Done from outside: whoever has left the host's users behind may only be killed more easily.

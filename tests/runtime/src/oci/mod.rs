@@ -7,6 +7,7 @@ use crate::world::World;
 
 mod calls;
 mod commands;
+mod found;
 mod hooks;
 mod kernel;
 mod lifecycle;
@@ -42,5 +43,6 @@ pub fn tests() -> Vec<Test<World>> {
     tests.extend(lifecycle::tests());
     tests.extend(calls::tests());
     tests.extend(commands::tests());
+    tests.extend(found::tests());
     tests
 }
