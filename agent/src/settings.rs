@@ -17,7 +17,7 @@ use nix::sys::stat::{Mode, umask};
 use tracing::level_filters::LevelFilter;
 
 use crate::flags::{Flags, Options};
-use crate::{file, logging, runtimes, ulimit};
+use crate::{file, logging, remap, runtimes, ulimit};
 
 const DATA_ROOT: &str = "/var/lib/iechor";
 const EXEC_ROOT: &str = "/run/iechor";
@@ -195,6 +195,7 @@ fn engine(options: Options, exec_root: PathBuf, debug: bool) -> anyhow::Result<E
         default_registry,
         cgroup_parent,
         default_ulimits,
+        remap: remap::remap(options.userns_remap.as_deref())?,
         dns_search: options.dns_search.unwrap_or_default(),
         dns_options: options.dns_opts.unwrap_or_default(),
         labels,

@@ -44,6 +44,10 @@ async fn run(shim: PathBuf, archive: PathBuf, image: String, rounds: usize, netw
         cgroup_parent: format!("/iebench{tag}"),
         runtimes: BTreeMap::new(),
         default_runtime: agent_engine::config::OWN_RUNTIME.into(),
+        remap: agent_engine::config::Remap {
+            always: false,
+            map: Default::default(),
+        },
         default_ulimits: BTreeMap::new(),
         default_shm_size: 64 << 20,
         default_log_driver: "local".into(),

@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use runtime::plan::{IdMap, IdRange};
+
 use crate::container::spec::Ulimit;
 
 /// The name of our own runtime, which every engine has.
@@ -17,6 +19,15 @@ pub struct RuntimeProgram {
     pub path: PathBuf,
     /// Arguments before all others.
     pub args: Vec<String>,
+}
+
+/// User namespaces of containers.
+#[derive(Clone, Debug)]
+pub struct Remap {
+    /// Whether containers that do not say have one.
+    pub always: bool,
+    /// Who is who in them.
+    pub map: IdMap,
 }
 
 /// Settings of one engine.
@@ -40,6 +51,7 @@ pub struct EngineConfig {
     pub runtimes: BTreeMap<String, RuntimeProgram>,
     /// The runtime of containers that ask for none: [`OWN_RUNTIME`], or one of `runtimes`.
     pub default_runtime: String,
+    pub remap: Remap,
     pub default_ulimits: BTreeMap<String, Ulimit>,
     /// Bytes of `/dev/shm`; Docker's default is 64 MiB.
     pub default_shm_size: i64,

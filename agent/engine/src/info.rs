@@ -72,6 +72,8 @@ pub struct Info {
     pub runtimes: std::collections::BTreeMap<String, crate::config::RuntimeProgram>,
     pub default_runtime: String,
     pub log_driver: String,
+    /// Whether containers that do not say have a user namespace.
+    pub user_namespaces: bool,
     pub labels: Vec<String>,
     pub debug: bool,
     pub warnings: Vec<String>,
@@ -123,6 +125,7 @@ impl Engine {
             runtimes: self.config.runtimes.clone(),
             default_runtime: self.config.default_runtime.clone(),
             log_driver: self.config.default_log_driver.clone(),
+            user_namespaces: self.config.remap.always,
             labels: self.config.labels.clone(),
             debug: self.config.debug,
             warnings: self.network.info().warnings,

@@ -21,6 +21,7 @@ pub mod start;
 pub mod state;
 pub mod stop;
 pub mod update;
+mod users;
 pub mod validate;
 
 use std::collections::BTreeMap;

@@ -59,6 +59,7 @@ pub fn request(request: &CreateRequest, engine: &Engine) -> Result<Vec<String>> 
     let mut warnings = Vec::new();
     unsupported(host)?;
     runtime(host, engine)?;
+    engine.check_users(host)?;
 
     if config.hostname.len() > 63
         || config
@@ -173,7 +174,6 @@ fn no_nul(text: &str, what: &str) -> Result<()> {
 fn unsupported(host: &HostConfig) -> Result<()> {
     let refused = [
         (!host.links.is_empty(), "--link"),
-        (!matches!(host.userns_mode.as_str(), "" | "host"), "--userns"),
         (!host.storage_opt.is_empty(), "--storage-opt"),
     ];
     if let Some((_, name)) = refused.iter().find(|(asked, _)| *asked) {

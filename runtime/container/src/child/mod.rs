@@ -30,7 +30,7 @@ use nix::sys::socket::{Shutdown, shutdown};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Uid, fchdir, fchown, setsid};
 use runtime::plan::{CgroupJoin, ConsoleSize, IdMap, JoinedNamespace, MountSource, OomScoreAdj, Plan, ProcessPlan};
-use runtime::proto::{Failure, Step};
+use runtime::proto::Step;
 use runtime::wire::Wire;
 use runtime_sys::clone::{Cloned, clone3_sibling, exit_now};
 use runtime_sys::{fd, mount, openat2, privilege, seqpacket, signals};
@@ -39,7 +39,7 @@ use crate::failure::{At, Result, failure};
 use crate::namespaces::{self, sent};
 use crate::report::{order, word};
 use crate::spawn::{Exec, Options, is_apart, must_wait};
-use crate::{Host, hooks};
+use crate::{Host, hooks, host_mounts};
 use program::Program;
 use root::{Parents, Root};
 
@@ -195,17 +195,21 @@ fn settle(inherited: &Inherited<'_>, plan: &Plan, apart: bool) -> Result<()> {
         // A new network has a loopback interface, which is down.
         runtime_sys::netns::loopback_up().at(Step::NetDevice, "lo")?;
     }
-    for (key, value) in &plan.sysctls {
+    // Those of a network that other users own were set by whoever has rights over it.
+    let theirs = apart && host_mounts::joins_network(&plan.head);
+    for (key, value) in plan
+        .sysctls
+        .iter()
+        .filter(|(key, _)| !(theirs && key.starts_with("net/")))
+    {
         sysctl(proc, key, value)?;
     }
     if !plan.hostname.is_empty() {
         nix::unistd::sethostname(&plan.hostname).at(Step::Hostname, &plan.hostname)?;
     }
     if !plan.domainname.is_empty() {
-        sysctl(proc, "kernel/domainname", &plan.domainname).map_err(|failure| Failure {
-            step: Step::Hostname,
-            ..failure
-        })?;
+        // Not by its file, which belongs to the host's root.
+        privilege::set_domain_name(&plan.domainname).at(Step::Hostname, &plan.domainname)?;
     }
     if apart {
         // Done from outside: whoever has left the host's users behind may only be killed more easily.
@@ -487,7 +491,7 @@ fn open_terminal(inherited: &Inherited<'_>, root: &Root, size: Option<&ConsoleSi
 }
 
 /// Kernel parameters of our own namespaces, by the host's procfs: that of the container could be a fake.
-fn sysctl(proc: BorrowedFd<'_>, key: &str, value: &str) -> Result<()> {
+pub fn sysctl(proc: BorrowedFd<'_>, key: &str, value: &str) -> Result<()> {
     let path = Path::new("sys").join(key);
     let flags = OFlag::O_WRONLY | OFlag::O_NOCTTY;
     let file = openat2::openat2(proc, &path, flags.bits(), 0, openat2::Resolve::IN_ROOT_NO_SYMLINKS);

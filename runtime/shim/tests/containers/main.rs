@@ -9,6 +9,7 @@ mod life;
 mod mounts;
 mod rig;
 mod streams;
+mod users;
 
 macro_rules! new_rig {
     () => {

@@ -25,8 +25,8 @@ mod foreign;
 mod mounts;
 mod security;
 
-pub(crate) use devices::changed_limits;
 use devices::limits;
+pub(crate) use devices::{asked_nodes, changed_limits};
 pub(crate) use foreign::is_own_runtime;
 use mounts::root_propagation;
 pub use security::PlanCache;
