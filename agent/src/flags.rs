@@ -85,10 +85,10 @@ pub struct Options {
     #[arg(long = "label", value_name = "KEY=VALUE")]
     pub labels: Option<Vec<String>>,
 
-    /// Options of container execution, key=value (repeatable)
+    /// Options of container execution, key=value: native.cgroupdriver=cgroupfs or systemd [default: cgroupfs]
     #[arg(long = "exec-opt", value_name = "KEY=VALUE")]
     pub exec_opts: Option<Vec<String>>,
-    /// cgroup below which containers go [default: /iechor]
+    /// cgroup below which containers go [default: /iechor; with systemd a slice: system.slice]
     #[arg(long, value_name = "CGROUP")]
     pub cgroup_parent: Option<String>,
     /// Another OCI runtime that containers may ask for (repeatable); runc, crun and runsc are found by themselves

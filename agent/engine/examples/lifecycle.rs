@@ -41,6 +41,7 @@ async fn run(shim: PathBuf, archive: PathBuf, image: String, rounds: usize, netw
         },
         registry: agent_registry::ClientConfig::default(),
         default_registry: "docker.io".into(),
+        cgroup_driver: Default::default(),
         cgroup_parent: format!("/iebench{tag}"),
         runtimes: BTreeMap::new(),
         default_runtime: agent_engine::config::OWN_RUNTIME.into(),

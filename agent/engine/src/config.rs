@@ -21,6 +21,16 @@ pub struct RuntimeProgram {
     pub args: Vec<String>,
 }
 
+/// Who makes control groups.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CgroupDriver {
+    /// The shim, by writing to the kernel's file system.
+    #[default]
+    Cgroupfs,
+    /// systemd, which must be process 1.
+    Systemd,
+}
+
 /// User namespaces of containers.
 #[derive(Clone, Debug)]
 pub struct Remap {
@@ -45,7 +55,8 @@ pub struct EngineConfig {
     pub registry: agent_registry::ClientConfig,
     /// Registry of names without one; `docker.io`.
     pub default_registry: String,
-    /// cgroup below which containers go; `/iechor`.
+    pub cgroup_driver: CgroupDriver,
+    /// cgroup below which containers go; `/iechor`. For systemd a slice; `system.slice`.
     pub cgroup_parent: String,
     /// Other runtimes that containers may ask for, by name.
     pub runtimes: BTreeMap<String, RuntimeProgram>,

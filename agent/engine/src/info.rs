@@ -5,6 +5,7 @@ use std::fs;
 use agent_store::{Batch, Db};
 
 use crate::Engine;
+use crate::config::CgroupDriver;
 use crate::container::state::Phase;
 use crate::error::Result;
 use crate::ids::random_hex;
@@ -119,7 +120,10 @@ impl Engine {
             cpus: std::thread::available_parallelism().map_or(1, |n| n.get()),
             memory: memory_total(),
             cgroup_version: self.cgroups.version(),
-            cgroup_driver: "cgroupfs",
+            cgroup_driver: match self.config.cgroup_driver {
+                CgroupDriver::Cgroupfs => "cgroupfs",
+                CgroupDriver::Systemd => "systemd",
+            },
             support,
             default_registry: self.config.default_registry.clone(),
             runtimes: self.config.runtimes.clone(),

@@ -381,7 +381,7 @@ fn namespaces_of_another_container_are_shared(world: &Remapped) {
 fn host_turns_it_off(world: &Remapped) {
     let (name, process) = world.sleeper(&["--userns=host", "--privileged", "--pid=host"]);
     assert_eq!(process.namespace("user"), Process::own().namespace("user"));
-    assert_eq!(process.status("Uid"), vec!["0"; 4].join("\t"));
+    assert_eq!(process.status("Uid"), ["0"; 4].join("\t"));
     assert_eq!(world.inspect(&name)["HostConfig"]["UsernsMode"], "host");
 }
 

@@ -36,6 +36,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::error::{Error, Result};
+use crate::groups::Group;
 use crate::ids::ContainerId;
 use mounts::MountPoint;
 use spec::{Config, HostConfig};
@@ -83,6 +84,9 @@ pub(crate) struct Run {
 pub struct RunNet {
     pub endpoint: Option<EndpointRecord>,
     pub ports: Vec<PortBinding>,
+    /// Absent in records of earlier versions.
+    #[serde(default)]
+    pub group: Option<Group>,
 }
 
 pub(crate) struct Inner {

@@ -210,6 +210,7 @@ impl Engine {
             let host_network = network_share(&record.host)? == Share::Host;
             files::write(&places, record, &self.config, host_network, address, gateway)?;
         }
+        net.group = Some(self.group(record)?);
         let run = serde_json::to_vec(&*net).map_err(|source| Error::Record {
             what: "run".into(),
             source,
