@@ -52,11 +52,13 @@ qemu: build
 	@tests/setup qemu
 	@tests/qemu/run
 
-# The systemd cgroup driver against systemd as process 1 of an emulated machine.
-qemu-systemd:
+# The systemd cgroup driver, alone and in the daemon, against systemd as process 1 of an emulated machine.
+qemu-systemd: build
 	@tests/setup systemd
 	cargo build -p runtime-systemd --example systemd-live
 	@tests/qemu/systemd
+	@tests/qemu/systemd $(addprefix --with $(TARGET)/debug/,iechord iechor iechor-shim) \
+	  --with $(or $(shell command -v docker),$(TARGET)/test-tools/docker/usr/bin/docker) tests/qemu/daemon
 
 # Removes what test programs that were killed have left on the machine.
 clean-up:

@@ -85,10 +85,10 @@ pub struct Options {
     #[arg(long = "label", value_name = "KEY=VALUE")]
     pub labels: Option<Vec<String>>,
 
-    /// Options of container execution, key=value (repeatable)
+    /// Options of container execution, key=value: native.cgroupdriver=cgroupfs or systemd [default: cgroupfs]
     #[arg(long = "exec-opt", value_name = "KEY=VALUE")]
     pub exec_opts: Option<Vec<String>>,
-    /// cgroup below which containers go [default: /iechor]
+    /// cgroup below which containers go [default: /iechor; with systemd a slice: system.slice]
     #[arg(long, value_name = "CGROUP")]
     pub cgroup_parent: Option<String>,
     /// Another OCI runtime that containers may ask for (repeatable); runc, crun and runsc are found by themselves
@@ -109,6 +109,10 @@ pub struct Options {
     /// Run a small init in containers that do not say
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub init: Option<bool>,
+    /// Give containers a user namespace, whose users are those of this user's ranges in /etc/subuid and /etc/subgid;
+    /// default: the user iechor, or a fixed range
+    #[arg(long, value_name = "USER[:GROUP]")]
+    pub userns_remap: Option<String>,
     /// Deny new privileges to containers
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub no_new_privileges: Option<bool>,
@@ -186,7 +190,7 @@ pub struct Options {
 }
 
 /// Flags of dockerd that mean something we do not do. Each is refused by its name, so that nobody believes it works.
-const REFUSED: [&str; 39] = [
+const REFUSED: [&str; 38] = [
     "allow-direct-routing",
     "allow-nondistributable-artifacts",
     "api-cors-header",
@@ -225,7 +229,6 @@ const REFUSED: [&str; 39] = [
     "oom-score-adjust",
     "seccomp-profile",
     "selinux-enabled",
-    "userns-remap",
 ];
 const REFUSED_TOO: [&str; 9] = [
     "max-download-attempts",

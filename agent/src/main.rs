@@ -5,6 +5,7 @@ mod file;
 mod flags;
 mod logging;
 mod pidfile;
+mod remap;
 mod runtimes;
 mod settings;
 mod ulimit;

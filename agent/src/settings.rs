@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use agent_engine::EngineConfig;
+use agent_engine::config::CgroupDriver;
 use agent_engine::container::spec::Ulimit;
 use agent_engine::view::{AddressPool, Cidr, ClientConfig, Mirror, NetworkConfig, Proxies};
 use agent_rest::listen::{Access, Activated};
@@ -17,7 +18,7 @@ use nix::sys::stat::{Mode, umask};
 use tracing::level_filters::LevelFilter;
 
 use crate::flags::{Flags, Options};
-use crate::{file, logging, runtimes, ulimit};
+use crate::{file, logging, remap, runtimes, ulimit};
 
 const DATA_ROOT: &str = "/var/lib/iechor";
 const EXEC_ROOT: &str = "/run/iechor";
@@ -25,6 +26,7 @@ const SOCKET: &str = "/run/iechor/iechor.sock";
 const GROUP: &str = "iechor";
 const REGISTRY: &str = "docker.io";
 const CGROUP_PARENT: &str = "/iechor";
+const SLICE: &str = "system.slice"; // dockerd's default with systemd
 const TLS_FOLDER: &str = "/etc/iechor";
 /// Folders with certificates per registry, ours first.
 const CERTIFICATES: [&str; 2] = ["/etc/iechor/certs.d", "/etc/docker/certs.d"];
@@ -100,11 +102,13 @@ impl Settings {
 fn check_fixed(options: &Options) -> anyhow::Result<()> {
     for option in options.exec_opts.iter().flatten() {
         match option.split_once('=') {
-            Some(("native.cgroupdriver", "cgroupfs")) => {}
+            Some(("native.cgroupdriver", "cgroupfs" | "systemd")) => {}
             Some(("native.cgroupdriver", other)) => {
-                bail!("--exec-opt native.cgroupdriver={other} is not supported by this version of iEchor; use cgroupfs")
+                bail!(
+                    "--exec-opt native.cgroupdriver={other} is not supported by this version of iEchor; use cgroupfs or systemd"
+                )
             }
-            _ => bail!("invalid --exec-opt \"{option}\": the only option is native.cgroupdriver=cgroupfs"),
+            _ => bail!("invalid --exec-opt \"{option}\": the only option is native.cgroupdriver=cgroupfs or systemd"),
         }
     }
     if let Some(driver) = options.storage_driver.as_deref().filter(|driver| *driver != "overlay2") {
@@ -120,6 +124,14 @@ fn check_fixed(options: &Options) -> anyhow::Result<()> {
         bail!("--bridge none is not supported by this version of iEchor; give containers --network none");
     }
     Ok(())
+}
+
+/// The last of them counts; they were checked.
+fn cgroup_driver(options: &Options) -> CgroupDriver {
+    match options.exec_opts.iter().flatten().next_back().map(String::as_str) {
+        Some("native.cgroupdriver=systemd") => CgroupDriver::Systemd,
+        _ => CgroupDriver::Cgroupfs,
+    }
 }
 
 fn access(options: &Options) -> Access {
@@ -170,10 +182,19 @@ fn engine(options: Options, exec_root: PathBuf, debug: bool) -> anyhow::Result<E
             u64::try_from(seconds).with_context(|| format!("--shutdown-timeout {seconds}: not a number of seconds"))?,
         ),
     };
-    let cgroup_parent = options
-        .cgroup_parent
-        .clone()
-        .unwrap_or_else(|| CGROUP_PARENT.to_owned());
+    let cgroup_driver = cgroup_driver(&options);
+    let cgroup_parent = options.cgroup_parent.clone().unwrap_or_else(|| {
+        let parent = match cgroup_driver {
+            CgroupDriver::Cgroupfs => CGROUP_PARENT,
+            CgroupDriver::Systemd => SLICE,
+        };
+        parent.to_owned()
+    });
+    if cgroup_driver == CgroupDriver::Systemd && (!cgroup_parent.ends_with(".slice") || cgroup_parent == ".slice") {
+        bail!(
+            "--cgroup-parent {cgroup_parent}: cgroup-parent for systemd cgroup should be a valid slice named as \"xxx.slice\""
+        );
+    }
     if cgroup_parent.split('/').any(|part| part == "..") || cgroup_parent.contains('\0') {
         bail!("--cgroup-parent {cgroup_parent}: must not leave the hierarchy");
     }
@@ -193,8 +214,10 @@ fn engine(options: Options, exec_root: PathBuf, debug: bool) -> anyhow::Result<E
         exec_root,
         warm,
         default_registry,
+        cgroup_driver,
         cgroup_parent,
         default_ulimits,
+        remap: remap::remap(options.userns_remap.as_deref())?,
         dns_search: options.dns_search.unwrap_or_default(),
         dns_options: options.dns_opts.unwrap_or_default(),
         labels,
@@ -364,7 +387,15 @@ mod tests {
         assert_eq!(settings.hosts(&[]), [Address::Unix("/run/iechor/iechor.sock".into())]);
         assert_eq!(settings.engine.default_registry, "docker.io");
         assert_eq!(settings.access.group, Some(("iechor".into(), false)));
+        assert_eq!(settings.engine.cgroup_parent, "/iechor");
         assert!(settings.access.tls.is_none() && !settings.access.insecure_tcp);
+    }
+
+    #[test]
+    fn systemd_has_its_own_default_parent() {
+        let settings = settings(|o| o.exec_opts = Some(vec!["native.cgroupdriver=systemd".into()])).unwrap();
+        assert_eq!(settings.engine.cgroup_driver, CgroupDriver::Systemd);
+        assert_eq!(settings.engine.cgroup_parent, "system.slice");
     }
 
     #[test]
@@ -401,7 +432,14 @@ mod tests {
     fn what_cannot_be_is_refused_by_name() {
         let refused = |change: fn(&mut Options)| settings(change).unwrap_err();
         let list = |text: &str| Some(vec![text.to_owned()]);
-        assert!(refused(|o| o.exec_opts = Some(vec!["native.cgroupdriver=systemd".into()])).contains("systemd"));
+        assert!(refused(|o| o.exec_opts = Some(vec!["native.cgroupdriver=none".into()])).contains("=none"));
+        assert!(
+            refused(|o| {
+                o.exec_opts = Some(vec!["native.cgroupdriver=systemd".into()]);
+                o.cgroup_parent = Some("/iechor".into());
+            })
+            .contains("valid slice")
+        );
         assert!(refused(|o| o.exec_opts = Some(vec!["x=y".into()])).contains("x=y"));
         assert!(refused(|o| o.storage_driver = Some("btrfs".into())).contains("btrfs"));
         assert!(refused(|o| o.live_restore = Some(false)).contains("live-restore"));

@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use runtime::plan::{IdMap, IdRange};
+
 use crate::container::spec::Ulimit;
 
 /// The name of our own runtime, which every engine has.
@@ -17,6 +19,25 @@ pub struct RuntimeProgram {
     pub path: PathBuf,
     /// Arguments before all others.
     pub args: Vec<String>,
+}
+
+/// Who makes control groups.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CgroupDriver {
+    /// The shim, by writing to the kernel's file system.
+    #[default]
+    Cgroupfs,
+    /// systemd, which must be process 1.
+    Systemd,
+}
+
+/// User namespaces of containers.
+#[derive(Clone, Debug)]
+pub struct Remap {
+    /// Whether containers that do not say have one.
+    pub always: bool,
+    /// Who is who in them.
+    pub map: IdMap,
 }
 
 /// Settings of one engine.
@@ -34,12 +55,14 @@ pub struct EngineConfig {
     pub registry: agent_registry::ClientConfig,
     /// Registry of names without one; `docker.io`.
     pub default_registry: String,
-    /// cgroup below which containers go; `/iechor`.
+    pub cgroup_driver: CgroupDriver,
+    /// cgroup below which containers go; `/iechor`. For systemd a slice; `system.slice`.
     pub cgroup_parent: String,
     /// Other runtimes that containers may ask for, by name.
     pub runtimes: BTreeMap<String, RuntimeProgram>,
     /// The runtime of containers that ask for none: [`OWN_RUNTIME`], or one of `runtimes`.
     pub default_runtime: String,
+    pub remap: Remap,
     pub default_ulimits: BTreeMap<String, Ulimit>,
     /// Bytes of `/dev/shm`; Docker's default is 64 MiB.
     pub default_shm_size: i64,

@@ -87,6 +87,8 @@ pub enum Error {
     Ports { owner: String, source: network::Error },
     #[error(transparent)]
     Cgroup(#[from] runtime::cgroup::CgroupError),
+    #[error("the systemd cgroup driver failed")]
+    Systemd(#[from] runtime_systemd::Error),
     #[error(transparent)]
     Store(#[from] agent_store::Error),
     #[error(transparent)]
@@ -147,7 +149,7 @@ impl Error {
             Error::Store(error) => store_kind(error),
             Error::Registry(error) => registry_kind(error),
             Error::Network(error) => network_kind(error),
-            Error::Ports { .. } => Kind::Internal,
+            Error::Ports { .. } | Error::Systemd(_) => Kind::Internal,
             Error::Cgroup(error) => match error {
                 runtime::cgroup::CgroupError::Invalid { .. } => Kind::InvalidArgument,
                 _ => Kind::Internal,

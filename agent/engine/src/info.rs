@@ -5,6 +5,7 @@ use std::fs;
 use agent_store::{Batch, Db};
 
 use crate::Engine;
+use crate::config::CgroupDriver;
 use crate::container::state::Phase;
 use crate::error::Result;
 use crate::ids::random_hex;
@@ -72,6 +73,8 @@ pub struct Info {
     pub runtimes: std::collections::BTreeMap<String, crate::config::RuntimeProgram>,
     pub default_runtime: String,
     pub log_driver: String,
+    /// Whether containers that do not say have a user namespace.
+    pub user_namespaces: bool,
     pub labels: Vec<String>,
     pub debug: bool,
     pub warnings: Vec<String>,
@@ -117,12 +120,16 @@ impl Engine {
             cpus: std::thread::available_parallelism().map_or(1, |n| n.get()),
             memory: memory_total(),
             cgroup_version: self.cgroups.version(),
-            cgroup_driver: "cgroupfs",
+            cgroup_driver: match self.config.cgroup_driver {
+                CgroupDriver::Cgroupfs => "cgroupfs",
+                CgroupDriver::Systemd => "systemd",
+            },
             support,
             default_registry: self.config.default_registry.clone(),
             runtimes: self.config.runtimes.clone(),
             default_runtime: self.config.default_runtime.clone(),
             log_driver: self.config.default_log_driver.clone(),
+            user_namespaces: self.config.remap.always,
             labels: self.config.labels.clone(),
             debug: self.config.debug,
             warnings: self.network.info().warnings,

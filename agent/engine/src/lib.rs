@@ -19,6 +19,7 @@ mod disk;
 pub mod error;
 pub mod events;
 pub mod filters;
+mod groups;
 pub mod ids;
 pub mod image;
 mod index;
@@ -65,6 +66,7 @@ pub struct Shared {
     pub(crate) network: Network,
     pub(crate) launcher: Launcher,
     pub(crate) cgroups: Cgroups,
+    pub(crate) driver: groups::Driver,
     pub(crate) journal: events::Journal,
     pub(crate) index: index::Index,
     pub(crate) volumes: volumes::Volumes,
@@ -101,6 +103,7 @@ impl Engine {
     /// # Errors
     /// When the data root cannot be used, another daemon owns it, or the network cannot be set up.
     pub async fn open(config: EngineConfig) -> Result<Engine> {
+        let driver = groups::Driver::open(config.cgroup_driver)?;
         disk::prepare(&config)?;
         let store_root = config.data_root.clone();
         let opened = tokio::task::spawn_blocking({
@@ -129,6 +132,7 @@ impl Engine {
                 volumes: volumes::Volumes::load(&config.data_root, store.db())?,
                 identity: info::Identity::load(store.db())?,
                 cgroups: Cgroups::detect()?,
+                driver,
                 plans: container::plan::PlanCache::new(),
                 store,
                 network,

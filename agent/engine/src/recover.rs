@@ -107,7 +107,10 @@ impl Engine {
 
     /// It ran on while no daemon was there.
     fn take_over(&self, container: &Arc<Container>, shim: Shim, net: RunNet) -> Result<()> {
-        let cgroup = self.cgroup_path(&container.lock().record)?;
+        let cgroup = match &net.group {
+            Some(group) => runtime::cgroup::CgroupPath::new(&group.path)?,
+            None => self.cgroup_path(&container.lock().record)?,
+        };
         shim.set_exit_file(self.places(&container.id).exit_file());
         let run = {
             let mut inner = container.lock();
@@ -181,6 +184,8 @@ impl Engine {
                 self.store.discard(&entry.path())?;
             }
         }
+        // Before the run records, which tell of some.
+        self.remove_orphan_groups(&known)?;
         let runs = self.config.exec_root.join("run");
         for entry in fs::read_dir(&runs)
             .map_err(Error::io("list the run records"))?
@@ -201,25 +206,6 @@ impl Engine {
             }
         }
         self.volumes.remove_orphans()?;
-        self.remove_orphan_cgroups(&known)?;
-        Ok(())
-    }
-
-    /// Groups below our parent whose container is not known: their processes are killed.
-    fn remove_orphan_cgroups(&self, known: &BTreeSet<&str>) -> Result<()> {
-        let parent = runtime::cgroup::CgroupPath::new(&self.config.cgroup_parent)?;
-        for name in self.cgroups.children(&parent)? {
-            if known.contains(name.as_str()) {
-                continue;
-            }
-            // Only names that we give: others below the same parent are somebody else's.
-            let Some(id) = ContainerId::parse(&name) else { continue };
-            let path = parent.child(id.as_str())?;
-            self.cgroups.kill_all(&path)?;
-            if let Err(error) = self.cgroups.remove(&path) {
-                tracing::warn!(container = %id, %error, "a control group without an owner stays");
-            }
-        }
         Ok(())
     }
 }

@@ -1,6 +1,7 @@
 //! Mounts that a process in a user namespace cannot make: the root and what is bound from the host, whose folders it may
 //! not enter and whose owners it may not change. A helper with the host's rights makes them detached, in a mount
-//! namespace that goes away with it, and hands them over.
+//! namespace that goes away with it, and hands them over. It also sees to a network namespace that the process joins, and
+//! which other users own: its sysfs and its parameters.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -8,18 +9,21 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
-use runtime::plan::{MountSource, Plan, Root};
+use runtime::plan::{Head, Mount, MountSource, Plan, Root};
 use runtime::proto::Step;
 use runtime::wire::Wire;
 use runtime_sys::clone::{Cloned, clone3, exit_now, reap};
 use runtime_sys::mount::{self, Filesystem, attr};
-use runtime_sys::seqpacket;
+use runtime_sys::{privilege, seqpacket};
 
-use crate::child::{mounts, rootfs};
+use crate::child::{self, mounts, rootfs};
 use crate::failure::{At, Result};
+use crate::namespaces::{self, sent};
 use crate::report::{decode, order, word};
 use crate::spawn::Spawned;
 use crate::{Host, users};
+
+const NEWNET: u64 = libc::CLONE_NEWNET as u64;
 
 /// Sends the child its root and the sources of its mounts.
 pub fn hand_over(host: &Host, plan: &Plan, joined: &[OwnedFd], spawned: &Spawned) -> Result<()> {
@@ -40,7 +44,7 @@ pub fn hand_over(host: &Host, plan: &Plan, joined: &[OwnedFd], spawned: &Spawned
     let cloned = clone3(&host.single, libc::CLONE_NEWNS as u64, None).at(Step::Clone, "helper")?;
     let Cloned::Parent { pid, .. } = cloned else {
         drop(ours);
-        if let Err(failure) = make(plan, joined, &maps, spawned.sync.as_fd()) {
+        if let Err(failure) = make(host, plan, joined, &maps, spawned.sync.as_fd()) {
             let mut message = vec![word::FAILURE];
             failure.put(&mut message);
             let _ = seqpacket::send(theirs.as_fd(), &message, &[]);
@@ -57,7 +61,7 @@ pub fn hand_over(host: &Host, plan: &Plan, joined: &[OwnedFd], spawned: &Spawned
     }
 }
 
-fn make(plan: &Plan, joined: &[OwnedFd], maps: &[OwnedFd], child: BorrowedFd<'_>) -> Result<()> {
+fn make(host: &Host, plan: &Plan, joined: &[OwnedFd], maps: &[OwnedFd], child: BorrowedFd<'_>) -> Result<()> {
     let shared = mounts::clone_early(plan, joined, maps)?;
     mounts::detach_propagation()?;
     let root = root(plan, maps)?;
@@ -69,9 +73,35 @@ fn make(plan: &Plan, joined: &[OwnedFd], maps: &[OwnedFd], child: BorrowedFd<'_>
             _ => None,
         };
         let Some(tree) = source else { continue };
-        let mut message = vec![order::MOUNT];
-        (number as u32).put(&mut message);
-        seqpacket::send(child, &message, &[tree.as_fd()]).at(Step::Mount, &mount.target)?;
+        send(child, number, mount, &tree)?;
+    }
+    network(host, plan, joined, child)
+}
+
+fn send(child: BorrowedFd<'_>, number: usize, mount: &Mount, tree: &OwnedFd) -> Result<()> {
+    let mut message = vec![order::MOUNT];
+    (number as u32).put(&mut message);
+    seqpacket::send(child, &message, &[tree.as_fd()]).at(Step::Mount, &mount.target)
+}
+
+/// Whether a container that has left the host's users behind joins a network that it did not make.
+pub fn joins_network(head: &Head) -> bool {
+    head.namespaces.joined.iter().any(|joined| joined.kind == NEWNET)
+}
+
+/// What takes rights over the network namespace that is joined.
+fn network(host: &Host, plan: &Plan, joined: &[OwnedFd], child: BorrowedFd<'_>) -> Result<()> {
+    let Some(network) = plan.head.namespaces.joined.iter().find(|joined| joined.kind == NEWNET) else {
+        return Ok(());
+    };
+    namespaces::enter(sent(joined, network.fd)?, NEWNET).at(Step::Join, "network namespace")?;
+    for (key, value) in plan.sysctls.iter().filter(|(key, _)| key.starts_with("net/")) {
+        child::sysctl(host.proc.as_fd(), key, value)?;
+    }
+    for (number, mount) in plan.mounts.iter().enumerate() {
+        if let Some(tree) = mounts::sysfs(mount)? {
+            send(child, number, mount, &tree)?;
+        }
     }
     Ok(())
 }
@@ -116,7 +146,21 @@ fn root(plan: &Plan, maps: &[OwnedFd]) -> Result<OwnedFd> {
         work,
         volatile: *volatile,
     };
+    // Overlayfs writes as whoever has mounted it, who has to be somebody in the map: others own no files in there.
+    let ids = plan.root_id_map.and_then(|index| plan.head.id_maps.get(index as usize));
+    if let Some((user, group)) = ids.and_then(|map| Some((map.users.first()?.outside, map.groups.first()?.outside))) {
+        become_user(user, group).at(Step::IdMap, "root")?;
+    }
     rootfs::make(&made, &stage.top)
+}
+
+/// Takes on a user and a group, and keeps all rights.
+fn become_user(user: u32, group: u32) -> io::Result<()> {
+    let rights = privilege::capabilities()?;
+    privilege::keep_capabilities(true)?;
+    privilege::set_group(group)?;
+    privilege::set_user(user)?;
+    privilege::set_capabilities(rights)
 }
 
 fn place(plan: &Plan) -> &Path {

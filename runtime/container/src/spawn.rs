@@ -203,6 +203,7 @@ fn prepare(host: &Host, start: &Start<'_>, spawned: &mut Spawned, late: bool) ->
     if is_apart(head) {
         let plan =
             Plan::decode(start.plan).map_err(|error| failure(Step::Plan, "", Errno::EINVAL, error.to_string()))?;
+        users::own_streams(host, spawned.pid, &start.options.streams);
         let score = plan.process.oom_score_adj.clone().or_else(|| child::usual_score(host));
         users::grant(host, spawned.pid, &plan.process.rlimits, score.as_ref())?;
         host_mounts::hand_over(host, &plan, start.joined, spawned)?;
@@ -330,6 +331,9 @@ fn attempt(host: &Host, exec: &Exec<'_>, tasks: &[PathBuf], cgroup: Option<&Owne
         0 => Ok(()),
         _ => detour.enter(host, exec.container.init, NEWPID),
     };
+    if exec.container.namespaces & NEWUSER != 0 {
+        users::own_streams(host, exec.container.pid, &exec.options.streams);
+    }
     let outcome = entered.and_then(|()| {
         let (ours, theirs) = seqpacket::pair().at(Step::Streams, "socket")?;
         match clone3(&host.single, 0, cgroup.map(AsFd::as_fd)).at(Step::Clone, "")? {

@@ -1,9 +1,11 @@
 //! Maps of users: of the container's user namespace, and of namespaces that exist only to map mounts.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
+use nix::sys::stat::{SFlag, fstat};
+use nix::unistd::{Gid, Uid, fchown};
 use runtime::plan::{IdMap, OomScoreAdj, Rlimit};
 use runtime::proto::Step;
 use runtime_sys::clone::{Cloned, clone3, exit_now, reap};
@@ -51,6 +53,27 @@ pub fn namespace(host: &Host, map: &IdMap) -> Result<OwnedFd> {
     let _ = pidfd::signal(pidfd.as_fd(), libc::SIGKILL);
     let _ = reap(pid, true);
     opened
+}
+
+/// Gives pipes to root of a process' user namespace, so that they can be opened by name (`/dev/stdout`) in there, and given
+/// on to another user. What is not a pipe is somebody else's.
+pub fn own_streams(host: &Host, pid: i32, streams: &[Option<BorrowedFd<'_>>]) {
+    let root = |file: &str| {
+        let file = host.open_proc(&format!("{pid}/{file}"), OFlag::O_RDONLY).ok()?;
+        let text = std::io::read_to_string(std::fs::File::from(file)).ok()?;
+        text.lines().find_map(|line| {
+            let mut numbers = line.split_whitespace();
+            (numbers.next() == Some("0")).then(|| numbers.next()?.parse::<u32>().ok())?
+        })
+    };
+    let owner = (root("uid_map").map(Uid::from_raw), root("gid_map").map(Gid::from_raw));
+    for stream in streams.iter().flatten() {
+        let kind = fstat(stream).map(|about| SFlag::from_bits_truncate(about.st_mode) & SFlag::S_IFMT);
+        if kind == Ok(SFlag::S_IFIFO) {
+            // They work without; only the name does not.
+            let _ = fchown(stream, owner.0, owner.1);
+        }
+    }
 }
 
 /// What only the host's rights can give a process that has left them behind: higher limits, a lower OOM score.

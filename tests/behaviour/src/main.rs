@@ -29,6 +29,7 @@ mod runtimes;
 mod sessions;
 mod store;
 mod terminal;
+mod users;
 
 use harness::daemon::Cli;
 use harness::suite::Tally;
@@ -50,6 +51,7 @@ const SUITES: &[(&str, Runner)] = &[
     ("recovery", recovery),
     ("faults", faults),
     ("runtimes", other_runtimes),
+    ("users", users),
     ("v2", v2),
 ];
 
@@ -163,6 +165,15 @@ fn other_runtimes(filters: &[String]) -> Tally {
         total.add(suite.run(filters, || runtimes::Bench::start(runtime), runtimes::Bench::finish));
     }
     total
+}
+
+fn users(filters: &[String]) -> Tally {
+    let suite = harness::Suite {
+        name: "users",
+        jobs: world::jobs(),
+        tests: users::tests(),
+    };
+    suite.run(filters, users::Remapped::start, users::Remapped::finish)
 }
 
 /// What depends on the cgroup version or the kernel's age, for the emulated machine of `tests/qemu`.

@@ -14,7 +14,14 @@ const EDGES: &[(&str, &[&str])] = &[
     ("agent-api", &[]),
     (
         "agent-engine",
-        &["agent-registry", "agent-store", "network", "runtime", "runtime-sys"],
+        &[
+            "agent-registry",
+            "agent-store",
+            "network",
+            "runtime",
+            "runtime-sys",
+            "runtime-systemd",
+        ],
     ),
     ("agent-registry", &[]),
     ("agent-rest", &["agent-api", "agent-engine"]),

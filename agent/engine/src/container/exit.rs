@@ -122,14 +122,10 @@ impl Engine {
 
     /// A shim that was killed could not remove its container's groups.
     fn sweep_cgroup(&self, container: &Container) {
-        let path = self.cgroup_path(&container.lock().record);
-        if let Ok(path) = path
-            && self.cgroups.exists(&path)
-        {
-            let swept = self.cgroups.kill_all(&path).map_err(|error| error.to_string());
-            if let Err(error) = swept.and_then(|()| self.cgroups.remove(&path).map_err(|error| error.to_string())) {
-                tracing::warn!(container = %container.id, error, "a control group without a shim stays");
-            }
+        let group = self.group(&container.lock().record);
+        let swept = group.and_then(|group| self.clear_group(&container.id, &group));
+        if let Err(error) = swept {
+            tracing::warn!(container = %container.id, error = error.chain(), "a control group without a shim stays");
         }
     }
 

@@ -21,6 +21,7 @@ pub mod start;
 pub mod state;
 pub mod stop;
 pub mod update;
+mod users;
 pub mod validate;
 
 use std::collections::BTreeMap;
@@ -35,6 +36,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::error::{Error, Result};
+use crate::groups::Group;
 use crate::ids::ContainerId;
 use mounts::MountPoint;
 use spec::{Config, HostConfig};
@@ -82,6 +84,9 @@ pub(crate) struct Run {
 pub struct RunNet {
     pub endpoint: Option<EndpointRecord>,
     pub ports: Vec<PortBinding>,
+    /// Absent in records of earlier versions.
+    #[serde(default)]
+    pub group: Option<Group>,
 }
 
 pub(crate) struct Inner {

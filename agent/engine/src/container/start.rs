@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::events::EventKind;
 
 /// Namespace of another process, by its file below `/proc/PID/ns`.
-fn namespace_of(pid: i32, kind: &str) -> Result<OwnedFd> {
+pub(crate) fn namespace_of(pid: i32, kind: &str) -> Result<OwnedFd> {
     let path = format!("/proc/{pid}/ns/{kind}");
     let file = std::fs::File::open(&path).map_err(Error::io(format!("open {path}")))?;
     Ok(file.into())
@@ -26,10 +26,12 @@ fn namespace_of(pid: i32, kind: &str) -> Result<OwnedFd> {
 pub(crate) struct Joined {
     pub kinds: Vec<u64>,
     pub fds: Vec<OwnedFd>,
+    /// Who is who in the user namespace, if one is joined.
+    pub users: Option<runtime::plan::IdMap>,
 }
 
 impl Joined {
-    fn add(&mut self, kind: nix::sched::CloneFlags, fd: OwnedFd) {
+    pub fn add(&mut self, kind: nix::sched::CloneFlags, fd: OwnedFd) {
         self.kinds.push(kind.bits() as u64);
         self.fds.push(fd);
     }
@@ -165,6 +167,8 @@ impl Engine {
         match share {
             Share::Host => {}
             Share::Container(_) => {}
+            // Made by the shim.
+            Share::Own if self.owns_network(record) => {}
             Share::Own if record.host.network_mode == "none" || record.config.network_disabled => {
                 let netns = self.empty_netns().await?;
                 joined.add(nix::sched::CloneFlags::CLONE_NEWNET, netns);
@@ -206,6 +210,7 @@ impl Engine {
             let host_network = network_share(&record.host)? == Share::Host;
             files::write(&places, record, &self.config, host_network, address, gateway)?;
         }
+        net.group = Some(self.group(record)?);
         let run = serde_json::to_vec(&*net).map_err(|source| Error::Record {
             what: "run".into(),
             source,
@@ -213,6 +218,7 @@ impl Engine {
         disk::write_atomic(&places.run_record(), &run).map_err(Error::io("write the run record"))?;
         disk::remove_file(&places.exit_file()).map_err(Error::io("remove the last exit record"))?;
         let mut plan = self.compile(record, &joined.kinds)?;
+        self.remap(record, &mut plan, &joined)?;
         if let Some(program) = self.runtime(&record.host.runtime)? {
             self.hand_over(record, program, &mut plan, &joined.fds)?;
         }
@@ -245,6 +251,7 @@ impl Engine {
             (pid_share(&record.host)?, Ns::CLONE_NEWPID, "pid", "PID"),
             (ipc_share(&record.host)?, Ns::CLONE_NEWIPC, "ipc", "IPC"),
         ];
+        let mut others = Vec::new();
         for (share, kind, file, what) in shares {
             let Share::Container(target) = share else { continue };
             let other = self.container(&target)?;
@@ -258,13 +265,14 @@ impl Engine {
                 )));
             }
             joined.add(kind, namespace_of(pid, file)?);
+            others.push((target.clone(), pid));
             if kind == Ns::CLONE_NEWIPC {
                 // Shared memory is shared with it: /dev/shm is bound out of the other's mount namespace.
                 joined.kinds.push(super::plan::FOR_BINDS);
                 joined.fds.push(namespace_of(pid, "mnt")?);
             }
         }
-        Ok(())
+        self.join_users(record, &others, joined)
     }
 
     /// Gives back what `prepare` took from the network.

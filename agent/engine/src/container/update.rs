@@ -71,12 +71,14 @@ impl Engine {
         let (engine, container) = (self.clone(), container.clone());
         self.detached(async move {
             let _owner = container.op.lock().await;
-            let (record, cgroup) = {
+            let (record, run) = {
                 let inner = container.lock();
                 if matches!(inner.record.status.phase, Phase::Removing | Phase::Dead) {
                     return Err(Error::Removing(container.id.clone()));
                 }
-                (inner.record.clone(), inner.run.as_ref().map(|run| run.cgroup.clone()))
+                let run = inner.run.as_ref();
+                let unit = |run: &super::Run| run.net.group.as_ref().and_then(|group| group.unit.clone());
+                (inner.record.clone(), run.map(|run| (run.cgroup.clone(), unit(run))))
             };
             let mut host = record.host.clone();
             host.resources = merge(&host.resources, &request.resources)?;
@@ -85,10 +87,10 @@ impl Engine {
             }
             let mut warnings = Vec::new();
             validate::changes(&host, &mut warnings)?;
-            if let Some(cgroup) = cgroup {
+            if let Some((cgroup, unit)) = run {
                 let limits = plan::changed_limits(&record.host.resources, &host.resources)?;
                 engine
-                    .blocking(move |engine| Ok(engine.cgroups.update(&cgroup, &limits)?))
+                    .blocking(move |engine| engine.update_group(&cgroup, unit.as_deref(), &limits))
                     .await?;
             }
             container.lock().record.host = host;

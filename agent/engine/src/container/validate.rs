@@ -5,6 +5,7 @@ use super::mounts::{MountKind, PlannedMount};
 use super::spec::{CreateRequest, EndpointRequest, HostConfig, Resources, RestartName};
 use super::{files, ports};
 use crate::Engine;
+use crate::config::CgroupDriver;
 use crate::error::{Error, Result};
 
 /// Less than this and even a shell cannot start (Docker's rule and words).
@@ -59,6 +60,8 @@ pub fn request(request: &CreateRequest, engine: &Engine) -> Result<Vec<String>> 
     let mut warnings = Vec::new();
     unsupported(host)?;
     runtime(host, engine)?;
+    engine.check_users(host)?;
+    engine.check_cgroup_parent(host)?;
 
     if config.hostname.len() > 63
         || config
@@ -173,7 +176,6 @@ fn no_nul(text: &str, what: &str) -> Result<()> {
 fn unsupported(host: &HostConfig) -> Result<()> {
     let refused = [
         (!host.links.is_empty(), "--link"),
-        (!matches!(host.userns_mode.as_str(), "" | "host"), "--userns"),
         (!host.storage_opt.is_empty(), "--storage-opt"),
     ];
     if let Some((_, name)) = refused.iter().find(|(asked, _)| *asked) {
@@ -194,6 +196,10 @@ fn runtime(host: &HostConfig, engine: &Engine) -> Result<()> {
     let refused = [
         (host.init.unwrap_or(engine.config.init), "--init"),
         (matches!(ipc_share(host)?, Share::Container(_)), "--ipc container:"),
+        (
+            engine.config.cgroup_driver == CgroupDriver::Systemd,
+            "the systemd cgroup driver",
+        ),
     ];
     match refused.iter().find(|(asked, _)| *asked) {
         Some((_, what)) => Err(Error::unsupported(format!("{what} with the runtime {name}"))),

@@ -174,7 +174,7 @@ pub async fn info(State(engine): State<Engine>, version: ApiVersion) -> ApiResul
         // Containers outlive the daemon: always, not as an option.
         live_restore_enabled: true,
         init_binary: "iechor-shim".to_owned(),
-        security_options: vec!["name=seccomp,profile=builtin".to_owned()],
+        security_options: security_options(info.user_namespaces),
         firewall_backend: version.since(49).then(|| Firewall {
             driver: "nftables".to_owned(),
             info: None,
@@ -288,4 +288,12 @@ pub async fn disk_usage(State(engine): State<Engine>, version: ApiVersion, query
         usage.build_cache = old.then(Vec::new);
     }
     Ok(reply::ok(&usage))
+}
+
+fn security_options(user_namespaces: bool) -> Vec<String> {
+    let mut options = vec!["name=seccomp,profile=builtin".to_owned()];
+    if user_namespaces {
+        options.push("name=userns".to_owned());
+    }
+    options
 }

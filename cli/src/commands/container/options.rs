@@ -271,7 +271,7 @@ pub struct Options {
     /// UTS namespace: host
     #[arg(long, value_name = "MODE", help_heading = "Security")]
     pub uts: Option<String>,
-    /// User namespace: host
+    /// User namespace: host, or private where the daemon gives none
     #[arg(long, value_name = "MODE", help_heading = "Security")]
     pub userns: Option<String>,
     /// Cgroup namespace: private or host

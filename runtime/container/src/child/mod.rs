@@ -39,7 +39,7 @@ use crate::failure::{At, Result, failure};
 use crate::namespaces::{self, sent};
 use crate::report::{order, word};
 use crate::spawn::{Exec, Options, is_apart, must_wait};
-use crate::{Host, hooks};
+use crate::{Host, hooks, host_mounts};
 use program::Program;
 use root::{Parents, Root};
 
@@ -195,13 +195,20 @@ fn settle(inherited: &Inherited<'_>, plan: &Plan, apart: bool) -> Result<()> {
         // A new network has a loopback interface, which is down.
         runtime_sys::netns::loopback_up().at(Step::NetDevice, "lo")?;
     }
-    for (key, value) in &plan.sysctls {
+    // Those of a network that other users own were set by whoever has rights over it.
+    let theirs = apart && host_mounts::joins_network(&plan.head);
+    for (key, value) in plan
+        .sysctls
+        .iter()
+        .filter(|(key, _)| !(theirs && key.starts_with("net/")))
+    {
         sysctl(proc, key, value)?;
     }
     if !plan.hostname.is_empty() {
         nix::unistd::sethostname(&plan.hostname).at(Step::Hostname, &plan.hostname)?;
     }
     if !plan.domainname.is_empty() {
+        // Not by its file, which belongs to the host's root.
         uts::set_domain_name(&plan.domainname).at(Step::Hostname, &plan.domainname)?;
     }
     if apart {
@@ -486,7 +493,7 @@ fn open_terminal(inherited: &Inherited<'_>, root: &Root, size: Option<&ConsoleSi
 }
 
 /// Kernel parameters of our own namespaces, by the host's procfs: that of the container could be a fake.
-fn sysctl(proc: BorrowedFd<'_>, key: &str, value: &str) -> Result<()> {
+pub fn sysctl(proc: BorrowedFd<'_>, key: &str, value: &str) -> Result<()> {
     let path = Path::new("sys").join(key);
     let flags = OFlag::O_WRONLY | OFlag::O_NOCTTY;
     let file = openat2::openat2(proc, &path, flags.bits(), 0, openat2::Resolve::IN_ROOT_NO_SYMLINKS);

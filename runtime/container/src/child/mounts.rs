@@ -116,7 +116,10 @@ pub fn add(
     apart: bool,
 ) -> Result<()> {
     match &mount.source {
-        MountSource::Fs { .. } => add_fs(root, mount, label, apart),
+        MountSource::Fs { .. } => match cloned {
+            Some(made) => attach_kernels(root, mount, made),
+            None => add_fs(root, mount, label, apart),
+        },
         MountSource::Remount { data } => remount(root, mount, data),
         MountSource::Bind { .. } | MountSource::BindFrom { .. } => {
             let tree = match cloned {
@@ -203,6 +206,31 @@ fn add_fs(root: &Root, mount: &Mount, label: &str, apart: bool) -> Result<()> {
     }
     finish(mount, made.as_fd()).at(Step::Mount, subject)?;
     attach(mount, made.as_fd(), target.as_fd()).at(Step::Mount, subject)
+}
+
+/// A new sysfs, detached, if that is what is mounted. It shows the network namespace of the calling process.
+pub fn sysfs(mount: &Mount) -> Result<Option<OwnedFd>> {
+    match &mount.source {
+        MountSource::Fs {
+            fstype, source, data, ..
+        } if fstype == "sysfs" => {
+            let made = Filesystem::open(fstype).and_then(|fs| {
+                configure(&fs, source, data, mount.flags).and_then(|()| fs.mount(attributes(mount.flags)))
+            });
+            made.at(Step::Mount, &mount.target).map(Some)
+        }
+        _ => Ok(None),
+    }
+}
+
+/// Attaches a file system of the kernel that somebody with more rights has made.
+fn attach_kernels(root: &Root, mount: &Mount, made: OwnedFd) -> Result<()> {
+    let subject = &mount.target;
+    let target = root.folder(subject).at(Step::Mount, subject)?;
+    root.place_without_symlinks(subject).at(Step::Mount, subject)?;
+    refuse_fake_proc(subject, made.as_fd(), target.as_fd())?;
+    finish(mount, made.as_fd()).at(Step::Mount, subject)?;
+    mount::attach(made.as_fd(), target.as_fd()).at(Step::Mount, subject)
 }
 
 /// File systems whose files are the container's own; those of the kernel have labels by themselves.

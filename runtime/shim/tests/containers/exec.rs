@@ -8,7 +8,7 @@ use runtime::cgroup::Resources;
 use runtime::launcher::Shim;
 use runtime::plan::{ConsoleSize, ExecPlan, Stdin, User};
 
-async fn output(shim: &Shim, plan: ExecPlan) -> (i32, String) {
+pub async fn output(shim: &Shim, plan: ExecPlan) -> (i32, String) {
     let (ours, theirs) = UnixStream::pair().unwrap();
     let handle = shim.exec(plan, Some(attach(theirs))).await.unwrap();
     let exit = handle.wait().await;
@@ -19,7 +19,7 @@ async fn output(shim: &Shim, plan: ExecPlan) -> (i32, String) {
     )
 }
 
-async fn end(shim: Shim) {
+pub async fn end(shim: Shim) {
     shim.signal(libc::SIGKILL).await.unwrap();
     shim.wait().await;
     shim.release().await;

@@ -10,6 +10,7 @@ mod life;
 mod mounts;
 mod rig;
 mod streams;
+mod users;
 
 macro_rules! new_rig {
     () => {

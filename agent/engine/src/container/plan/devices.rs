@@ -147,6 +147,23 @@ pub(super) fn device_nodes(asked: &spec::Device) -> Result<Vec<Device>> {
     Ok(nodes)
 }
 
+/// The nodes that `--device` names: where they are on the host, and in the container.
+pub(crate) fn asked_nodes(host: &HostConfig) -> Result<Vec<(PathBuf, PathBuf)>> {
+    let mut nodes = Vec::new();
+    for asked in &host.resources.devices {
+        let (source, target) = (PathBuf::from(&asked.path_on_host), in_container(asked));
+        for node in device_nodes(asked)? {
+            let below = node.path.strip_prefix(&target).unwrap_or(&node.path);
+            let source = match below.as_os_str().is_empty() {
+                true => source.clone(),
+                false => source.join(below),
+            };
+            nodes.push((source, node.path));
+        }
+    }
+    Ok(nodes)
+}
+
 pub(super) fn device_of(meta: &std::fs::Metadata, path: PathBuf) -> Option<Device> {
     use std::os::unix::fs::{FileTypeExt, MetadataExt};
     let kind = match meta.file_type() {

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use nix::sched::CloneFlags;
-use runtime::cgroup::{CgroupPath, DeviceRule};
+use runtime::cgroup::DeviceRule;
 use runtime::plan::{
     Caps, ConsoleSize, ExecPlan, Head, JoinedNamespace, Namespaces, OomScoreAdj, Plan, ProcessPlan, Rlimit, Root,
     Stdin, Symlink, User,
@@ -25,8 +25,8 @@ mod foreign;
 mod mounts;
 mod security;
 
-pub(crate) use devices::changed_limits;
 use devices::limits;
+pub(crate) use devices::{asked_nodes, changed_limits};
 pub(crate) use foreign::is_own_runtime;
 use mounts::root_propagation;
 pub use security::PlanCache;
@@ -103,29 +103,14 @@ fn limit(name: &str, limit: &Ulimit, strict: bool) -> Result<Rlimit> {
 }
 
 impl Engine {
-    /// The control group of a container.
-    pub(crate) fn cgroup_path(&self, record: &Record) -> Result<CgroupPath> {
-        let parent = match record.host.resources.cgroup_parent.as_str() {
-            "" => &self.config.cgroup_parent,
-            own => own,
-        };
-        Ok(CgroupPath::new(parent)?.child(record.id.as_str())?)
-    }
-
     /// The plan of a container's next run; `joined` are the kinds of the namespaces whose descriptors are sent along.
     pub(crate) fn compile(&self, record: &Record, joined: &[u64]) -> Result<Plan> {
         let (config, host) = (&record.config, &record.host);
         let places = self.places(&record.id);
         let rw = self.store.snapshots().get(record.id.as_str())?;
-        let parent = match host.resources.cgroup_parent.as_str() {
-            "" => &self.config.cgroup_parent,
-            own => own,
-        };
         let devices = self.devices(host)?;
         let limits = limits(&host.resources, host.privileged, &devices)?;
-        let cgroup = self
-            .cgroups
-            .plan(&CgroupPath::new(parent)?, record.id.as_str(), &limits)?;
+        let cgroup = self.cgroup_plan(record, &limits)?;
         let terminal = config.tty.then_some(ConsoleSize {
             rows: host.console_size[0],
             cols: host.console_size[1],

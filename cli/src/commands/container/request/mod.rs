@@ -96,7 +96,7 @@ fn request(options: &Options, detached: bool, socket: Option<&str>) -> Said<Crea
         network_mode,
         pid_mode: namespace("pid", &options.pid, &["", "host"], true)?,
         uts_mode: namespace("uts", &options.uts, &["", "host"], false)?,
-        userns_mode: namespace("userns", &options.userns, &["", "host"], false)?,
+        userns_mode: namespace("userns", &options.userns, &["", "host", "private"], false)?,
         cgroupns_mode: namespace("cgroupns", &options.cgroupns, &["", "host", "private"], false)?,
         cap_add: list(&cap_add),
         cap_drop: list(&cap_drop),
