@@ -151,6 +151,7 @@ fn the_terminal_is_of_the_containers_own_devpts(world: &World) {
     let console = socket.receive();
     assert!(console.is_pty_master());
     bundle.start().ok();
+    console.expect("ptmx");
     let shown = console.settle();
     let lines: Vec<&str> = shown.lines().map(str::trim).collect();
     assert_eq!(lines, ["/dev/pts/0", "1", "0", "ptmx"], "{shown}");
