@@ -68,7 +68,7 @@ wire_enum! {
         3 => Attach { tag: u32, streams: Streams },
         /// Run a further process; with a stream socket if `attach`. A plan too large for a message comes in a sealed
         /// memory file before that socket.
-        4 => Exec { tag: u32, plan: Option<ExecPlan>, attach: Option<Streams> },
+        4 => Exec { tag: u32, plan: Option<Box<ExecPlan>>, attach: Option<Streams> },
         /// The exit is recorded: clean up and end.
         5 => Release { tag: u32 },
     }

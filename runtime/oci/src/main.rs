@@ -25,6 +25,11 @@ use clap::Parser;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    // Before anything else: what is done here is done again in the protected program.
+    if let Err(error) = own_binary::protect() {
+        eprintln!("{error}");
+        return ExitCode::FAILURE;
+    }
     let args = match args::Args::try_parse() {
         Ok(args) => args,
         Err(error) => {

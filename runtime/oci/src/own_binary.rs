@@ -14,8 +14,15 @@ use runtime_sys::mount::{self, attr};
 
 use crate::error::{Context, Result};
 
-/// Goes on in the read-only view, from the beginning; returns when we are in it already.
+/// The verbs that bring this program into the reach of a container.
+const VERBS: [&str; 3] = ["create", "run", "exec"];
+
+/// Goes on in the read-only view, from the beginning; returns when we are in it already, or when nothing is started. (A
+/// value that is called like a verb costs time and nothing else.)
 pub fn protect() -> Result<()> {
+    if !std::env::args_os().any(|argument| VERBS.iter().any(|verb| argument == *verb)) {
+        return Ok(());
+    }
     let what = "cannot protect this program from containers";
     let exe = open("/proc/self/exe", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).context(what)?;
     // What cannot be written through the very mount that we run from cannot be written by a container.

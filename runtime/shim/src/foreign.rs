@@ -32,7 +32,7 @@ use runtime_container::bundle::{mount_root, own_mounts, user_of};
 use runtime_container::failure::{At, Result, failure};
 use runtime_sys::clone::{Ended, reap};
 use runtime_sys::epoll::{Epoll, Event as Ready, READ};
-use runtime_sys::{pidfd, pty, seqpacket};
+use runtime_sys::{pidfd, pty, seqpacket, signals};
 
 use crate::process::Process;
 use crate::pump::Pump;
@@ -199,6 +199,8 @@ fn command(runtime: &Foreign, number: u32) -> Command {
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null());
+    // What a runtime has blocked, its containers have too.
+    signals::unblock_in(&mut command);
     command
 }
 
@@ -219,10 +221,25 @@ fn spawn(command: &mut Command, runtime: &Foreign, verb: &str) -> Result<(i32, O
         errno: 0,
         message: format!("cannot run {}: {error}", runtime.program.display()),
     };
-    let child = command.spawn().map_err(told)?;
+    let child = unprotected(|| command.spawn()).map_err(told)?;
     let pid = child.id() as i32;
     // Our child, not yet reaped: it is there.
     Ok((pid, pidfd::open(pid).map_err(told)?))
+}
+
+/// Does something whose children shall not inherit that this process is spared by the OOM killer: some runtimes leave the
+/// score of a container as they have it themselves.
+fn unprotected<T>(work: impl FnOnce() -> T) -> T {
+    const SCORE: &str = "/proc/self/oom_score_adj";
+    let own = fs::read_to_string(SCORE).ok().filter(|score| score.starts_with('-'));
+    if own.is_some() {
+        let _ = fs::write(SCORE, "0");
+    }
+    let done = work();
+    if let Some(own) = own {
+        let _ = fs::write(SCORE, own.trim());
+    }
+    done
 }
 
 /// Standard input, terminal, and clients of a process.

@@ -130,13 +130,13 @@ impl Server {
     fn exec(
         &mut self,
         asked_by: (u32, u32),
-        plan: Option<ExecPlan>,
+        plan: Option<Box<ExecPlan>>,
         attach: Option<Streams>,
         fds: Vec<OwnedFd>,
     ) -> Result<(), Failure> {
         let mut fds = fds.into_iter();
         let plan = match plan {
-            Some(plan) => plan,
+            Some(plan) => *plan,
             None => {
                 ExecPlan::decode(&map_plan(fds.next())?).map_err(|error| refusal(Errno::EINVAL, &error.to_string()))?
             }

@@ -132,7 +132,7 @@ impl Shim {
         } else {
             None
         };
-        let plan = file.is_none().then_some(exec);
+        let plan = file.is_none().then(|| Box::new(exec));
         let streams = attach.as_ref().map(Attach::streams);
         let fds: Vec<BorrowedFd<'_>> = file
             .iter()

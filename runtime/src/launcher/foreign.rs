@@ -33,7 +33,11 @@ fn reason(log: &str) -> String {
         .filter(|line| matches!(&*line.level, "error" | "fatal" | ""))
         .map(|line| line.msg)
         .find(|message| !message.is_empty());
-    grave.unwrap_or_else(|| lines().next().unwrap_or_default().to_owned())
+    let reason = grave.unwrap_or_else(|| lines().next().unwrap_or_default().to_owned());
+    // crun words errors as C does, and clients look for Go's words.
+    ["No such file or directory", "Permission denied", "Is a directory"]
+        .iter()
+        .fold(reason, |text, words| text.replace(words, &words.to_lowercase()))
 }
 
 #[cfg(test)]
@@ -66,6 +70,7 @@ mod tests {
         let crun = told(
             r#"{"msg":"executable file `/nope` not found: No such file or directory","level":"error","time":"t"}"#,
         );
+        assert!(crun.to_string().ends_with(": no such file or directory"));
         assert_eq!(crun.kind(), StartErrorKind::NotFound);
         let denied = told(r#"{"level":"error","msg":"exec: \"/etc/passwd\": permission denied","time":"t"}"#);
         assert_eq!(denied.kind(), StartErrorKind::NotExecutable);

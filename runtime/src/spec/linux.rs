@@ -223,7 +223,11 @@ pub(super) fn sysctls(linux: &Linux, has: &impl Fn(CloneFlags) -> bool) -> Resul
         }
         out.push((path, value.clone()));
     }
-    // A map has no order; plans of one configuration shall be equal.
-    out.sort();
+    // A map has no order; plans of one configuration shall be equal. Linux resets the settings of all interfaces whenever
+    // it is told whether to forward: that comes before what is said about single ones.
+    out.sort_by(|a, b| {
+        let of_interface = |(path, _): &(String, String)| path != "net/ipv4/ip_forward";
+        (of_interface(a), a).cmp(&(of_interface(b), b))
+    });
     Ok(out)
 }

@@ -153,15 +153,6 @@ pub fn set_name(name: &std::ffi::CStr) {
     unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
 }
 
-/// Sets the NIS domain name of the UTS namespace: `setdomainname(2)`.
-///
-/// # Errors
-/// As `setdomainname(2)`.
-pub fn set_domain_name(name: &str) -> io::Result<()> {
-    // SAFETY: the pointer and the length describe the text, which the kernel copies.
-    check(unsafe { libc::syscall(libc::SYS_setdomainname, name.as_ptr(), name.len()) }).map(drop)
-}
-
 /// Sets real, effective and saved group: `setresgid(2)`.
 ///
 /// # Errors

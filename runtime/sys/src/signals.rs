@@ -36,6 +36,14 @@ pub fn block_all(block: bool) -> io::Result<()> {
     .map(drop)
 }
 
+/// Lets a program start with no signal blocked, whatever this process blocks: the mask outlives `exec`, and the standard
+/// library leaves it as it is.
+pub fn unblock_in(command: &mut std::process::Command) {
+    use std::os::unix::process::CommandExt;
+    // SAFETY: what runs between fork and exec is sigprocmask(2) alone, which is async-signal-safe; it allocates nothing.
+    unsafe { command.pre_exec(|| block_all(false)) };
+}
+
 /// A non-blocking descriptor that is readable when a child has ended: `signalfd(2)` for `SIGCHLD`, which must be
 /// blocked.
 ///

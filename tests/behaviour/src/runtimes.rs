@@ -407,14 +407,21 @@ fn exec_ends_with_its_input(bench: &Bench) {
 
 fn signals_and_stop(bench: &Bench) {
     let (name, process) = bench.sleeps(&[]);
+    assert_eq!(
+        process.status("SigBlk"),
+        "0000000000000000",
+        "the shim's mask is its own"
+    );
     bench.run(&["kill", &name]).ok();
     assert_eq!(bench.run(&["wait", &name]).ok(), "137");
     eventually("it has ended", 5, || !process.is_alive());
     let name = bench.name("trap");
-    let line = "trap 'echo got it; exit 12' TERM; echo ready; while :; do sleep 0.05; done";
+    let line = "trap 'echo got it; exit 12' USR1; echo ready; while :; do sleep 0.05; done";
     bench
         .run(&[
             "run",
+            "--stop-signal",
+            "SIGUSR1",
             "-d",
             "--name",
             &name,

@@ -26,7 +26,7 @@ use serde_json::Value;
 use crate::config::Config;
 use crate::console::ConsoleSocket;
 use crate::invoke::Invocation;
-use crate::world::World;
+use crate::world::{World, global_flags};
 
 /// What the host keeps to itself in [`Bundle::secret`].
 pub const SECRET: &str = "only-the-host-may-read-this";
@@ -163,7 +163,7 @@ impl Bundle {
     /// A call of the runtime: `--root` and these arguments.
     pub fn call(&self, arguments: &[&str]) -> Invocation {
         let root = self.state_root.to_str().expect("an UTF-8 path");
-        self.program(&self.runtime, &[&["--root", root], arguments].concat())
+        self.program(&self.runtime, &[&["--root", root], global_flags(), arguments].concat())
     }
 
     /// A call of the runtime by a shell that first does `before`, such as opening descriptors.
@@ -171,7 +171,12 @@ impl Bundle {
         let root = self.state_root.to_str().expect("an UTF-8 path");
         let runtime = self.runtime.to_str().expect("an UTF-8 path");
         let line = format!("{before}\nexec \"$@\"");
-        let words = [&["-c", &line, "bash", runtime, "--root", root], arguments].concat();
+        let words = [
+            &["-c", &line, "bash", runtime, "--root", root],
+            global_flags(),
+            arguments,
+        ]
+        .concat();
         self.program(Path::new("bash"), &words)
     }
 
@@ -383,6 +388,7 @@ impl Drop for Bundle {
                 .arg(&self.runtime)
                 .arg("--root")
                 .arg(root)
+                .args(global_flags())
                 .args(["delete", "--force", &self.id])
                 .output();
         }

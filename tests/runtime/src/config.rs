@@ -79,7 +79,7 @@ impl Config {
                  "options": ["nosuid", "noexec", "nodev", "relatime", "ro"]},
             ],
             "linux": {
-                "cgroupsPath": format!("{cgroup}/{id}"),
+                "cgroupsPath": crate::world::cgroups_path(cgroup, id),
                 "namespaces": [
                     {"type": "pid"}, {"type": "network"}, {"type": "ipc"}, {"type": "uts"}, {"type": "mount"},
                     {"type": "cgroup"},

@@ -20,6 +20,7 @@ mod world;
 
 mod escapes;
 mod oci;
+mod random;
 
 use std::process::ExitCode;
 
@@ -28,7 +29,12 @@ use world::World;
 
 type Runner = fn(&[String]) -> Tally;
 
-const SUITES: &[(&str, Runner)] = &[("escapes", escapes), ("oci", oci)];
+const SUITES: &[(&str, Runner)] = &[
+    ("escapes", escapes),
+    ("oci", oci),
+    ("random", random),
+    ("systemd", systemd),
+];
 
 /// What a hostile container, bundle or rootfs tries, and does not get.
 fn escapes(filters: &[String]) -> Tally {
@@ -48,6 +54,31 @@ fn oci(filters: &[String]) -> Tally {
         tests: oci::tests(),
     };
     suite.run(filters, World::start, World::finish)
+}
+
+/// The same, and more, with control groups that systemd makes.
+fn systemd(filters: &[String]) -> Tally {
+    if !std::path::Path::new("/run/systemd/system").is_dir() {
+        println!("suite systemd: 0 passed, 0 failed, 1 skipped (systemd is not process 1 here)");
+        return Tally::default();
+    }
+    world::with_systemd();
+    let suite = harness::Suite {
+        name: "systemd",
+        jobs: world::jobs(),
+        tests: oci::with_systemd(),
+    };
+    suite.run(filters, World::start, World::finish)
+}
+
+/// Whole configurations by chance, valid ones and broken ones.
+fn random(filters: &[String]) -> Tally {
+    let suite = harness::Suite {
+        name: "random",
+        jobs: world::jobs(),
+        tests: random::tests(),
+    };
+    suite.run(filters, random::start, random::finish)
 }
 
 fn main() -> ExitCode {

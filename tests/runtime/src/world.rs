@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use harness::leaks::Places;
 use harness::tools::{binary, eventually, tag};
@@ -22,6 +22,29 @@ fn runtime() -> PathBuf {
     let path = path.unwrap_or_else(|| binary("iechor-runtime"));
     path.canonicalize()
         .unwrap_or_else(|error| panic!("the runtime {}: {error}", path.display()))
+}
+
+static SYSTEMD: AtomicBool = AtomicBool::new(false);
+
+/// From here on systemd makes the control groups of every container.
+pub fn with_systemd() {
+    SYSTEMD.store(true, Ordering::Relaxed);
+}
+
+/// Flags of the runtime before the verb.
+pub fn global_flags() -> &'static [&'static str] {
+    match SYSTEMD.load(Ordering::Relaxed) {
+        true => &["--systemd-cgroup"],
+        false => &[],
+    }
+}
+
+/// The place of a container's group: below the suite's own, or a scope in the slice of its name.
+pub fn cgroups_path(cgroup: &str, id: &str) -> String {
+    match SYSTEMD.load(Ordering::Relaxed) {
+        true => format!("system.slice:{}:{id}", cgroup.trim_start_matches('/').replace('/', "_")),
+        false => format!("{cgroup}/{id}"),
+    }
 }
 
 /// One test at a time per core: the tests keep the machine busy themselves, some of them with purpose.

@@ -33,7 +33,7 @@ use runtime::plan::{CgroupJoin, ConsoleSize, IdMap, JoinedNamespace, MountSource
 use runtime::proto::Step;
 use runtime::wire::Wire;
 use runtime_sys::clone::{Cloned, clone3_sibling, exit_now};
-use runtime_sys::{fd, mount, openat2, privilege, seqpacket, signals};
+use runtime_sys::{fd, mount, openat2, privilege, seqpacket, signals, uts};
 
 use crate::failure::{At, Result, failure};
 use crate::namespaces::{self, sent};
@@ -208,8 +208,7 @@ fn settle(inherited: &Inherited<'_>, plan: &Plan, apart: bool) -> Result<()> {
         nix::unistd::sethostname(&plan.hostname).at(Step::Hostname, &plan.hostname)?;
     }
     if !plan.domainname.is_empty() {
-        // Not by its file, which belongs to the host's root.
-        privilege::set_domain_name(&plan.domainname).at(Step::Hostname, &plan.domainname)?;
+        uts::set_domain_name(&plan.domainname).at(Step::Hostname, &plan.domainname)?;
     }
     if apart {
         // Done from outside: whoever has left the host's users behind may only be killed more easily.
@@ -301,8 +300,8 @@ fn enter(inherited: &Inherited<'_>, exec: &Exec<'_>, tasks: &[PathBuf]) -> Resul
     let namespaces = exec.container.namespaces;
     let folder = (namespaces & NEWNS == 0)
         .then(|| {
-            let path = format!("{}/root", exec.container.pid);
-            inherited.host.open_proc(&path, OFlag::O_PATH | OFlag::O_DIRECTORY)
+            let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
+            exec.container.open_proc(inherited.host, "root", flags)
         })
         .transpose()
         .at(Step::Join, "/")?;
@@ -363,10 +362,12 @@ fn run(
         // A process without its shim has no streams, no log and nobody to wait for it.
         privilege::signal_at_parents_end(libc::SIGKILL).at(Step::Exec, "shim")?;
     }
-    if container.init {
-        init::split(&inherited.host.single, terminal.as_ref().map(AsFd::as_fd))?;
-    }
+    // One that asks an agent is in force for process 1 as well; any other it loads by itself.
     rest.confine(inherited, plan, false)?;
+    if container.init {
+        let terminal = terminal.as_ref().map(AsFd::as_fd);
+        init::split(&inherited.host.single, terminal, || rest.confine(inherited, plan, true))?;
+    }
     // A plain write, which every profile allows that lets a program say anything. (A failure that follows is told too, and
     // counts.)
     nix::unistd::write(inherited.sync, &[word::RUNNING]).at(Step::Exec, "shim")?;

@@ -205,7 +205,7 @@ fn add_fs(root: &Root, mount: &Mount, label: &str, apart: bool) -> Result<()> {
         }
     }
     finish(mount, made.as_fd()).at(Step::Mount, subject)?;
-    mount::attach(made.as_fd(), target.as_fd()).at(Step::Mount, subject)
+    attach(mount, made.as_fd(), target.as_fd()).at(Step::Mount, subject)
 }
 
 /// A new sysfs, detached, if that is what is mounted. It shows the network namespace of the calling process.
@@ -282,7 +282,7 @@ fn add_bind(root: &Root, mount: &Mount, tree: OwnedFd) -> Result<()> {
         mount::set_attributes(tree.as_fd(), 0, 0, MsFlags::MS_PRIVATE.bits(), true).at(Step::Mount, subject)?;
     }
     finish(mount, tree.as_fd()).at(Step::Mount, subject)?;
-    mount::attach(tree.as_fd(), target.as_fd()).at(Step::Mount, subject)
+    attach(mount, tree.as_fd(), target.as_fd()).at(Step::Mount, subject)
 }
 
 /// Files of procfs that tools like lxcfs replace.
@@ -335,6 +335,29 @@ fn finish(mount: &Mount, made: BorrowedFd<'_>) -> io::Result<()> {
         mount::set_attributes(made, 0, 0, propagation, recursive)?;
     }
     Ok(())
+}
+
+/// Attaches a mount. On a shared one Linux takes nothing unbindable, and makes everything else shared as well: what was asked
+/// for comes once more afterwards.
+fn attach(mount: &Mount, made: BorrowedFd<'_>, target: BorrowedFd<'_>) -> io::Result<()> {
+    let recursive = mount.propagation & MsFlags::MS_REC.bits() != 0;
+    let propagation = mount.propagation & (MsFlags::MS_PRIVATE | MsFlags::MS_UNBINDABLE).bits();
+    let set = |propagation: u64| mount::set_attributes(made, 0, 0, propagation, recursive);
+    match mount::attach(made, target) {
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) && propagation == MsFlags::MS_UNBINDABLE.bits() => {
+            set(MsFlags::MS_PRIVATE.bits())?;
+            mount::attach(made, target)?;
+        }
+        other => other?,
+    }
+    match propagation {
+        0 => Ok(()),
+        _ => set(propagation).or_else(|error| match error.raw_os_error() {
+            // In a tree that is attached nowhere it stays as it was set.
+            Some(libc::EINVAL) => Ok(()),
+            _ => Err(error),
+        }),
+    }
 }
 
 const SIMPLE: [(MsFlags, u64); 6] = [

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::AtFlags;
-use nix::sys::stat::{Mode, SFlag, fstat, fstatat, makedev, mknodat};
+use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmodat, fstat, fstatat, makedev, mknodat};
 use nix::unistd::{Gid, Uid, fchownat, symlinkat};
 use runtime::plan::{Device, DeviceKind, Symlink};
 use runtime::proto::Step;
@@ -38,6 +38,11 @@ pub fn device(parents: &mut Parents<'_>, device: &Device) -> Result<()> {
     if (device.uid, device.gid) != (0, 0) {
         let (owner, group) = (Uid::from_raw(device.uid), Gid::from_raw(device.gid));
         fchownat(folder, name, Some(owner), Some(group), AtFlags::AT_SYMLINK_NOFOLLOW).at(Step::Device, subject)?;
+        if device.mode & 0o6000 != 0 {
+            // A new owner costs a file these bits. It is the node that was just made: nobody else is here to put a symlink
+            // into its place.
+            fchmodat(folder, name, mode, FchmodatFlags::FollowSymlink).at(Step::Device, subject)?;
+        }
     }
     Ok(())
 }

@@ -8,6 +8,7 @@ use runtime::plan::Plan;
 use runtime_container::{cgroup, outside};
 use runtime_sys::pidfd;
 
+use super::kill::has_own_pids;
 use crate::args::{Delete, Global};
 use crate::error::{Error, Result};
 use crate::launch::{CGROUP_PATIENCE, stopped};
@@ -75,7 +76,7 @@ fn kill(container: &Container) -> Result<()> {
 /// Removes the groups and the folder, and runs the hooks for the end.
 pub fn destroy(container: &Container, plan: &Plan, log: &Log) -> Result<()> {
     let groups = &plan.head.cgroup;
-    if !plan.head.namespaces.has(libc::CLONE_NEWPID as u64) {
+    if !has_own_pids(plan) {
         cgroup::kill(groups);
     }
     if !outside::remove(&plan.head, CGROUP_PATIENCE) {

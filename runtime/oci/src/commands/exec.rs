@@ -16,11 +16,9 @@ use crate::error::{Context, Error, Result, of_failure};
 use crate::foreground;
 use crate::launch::{kept, write_pid};
 use crate::log::Log;
-use crate::own_binary;
 use crate::state::{Container, Status};
 
 pub fn run(global: &Global, args: &Exec, log: &Log) -> Result<u8> {
-    own_binary::protect()?;
     let container = Container::load(&global.root, &args.id)?;
     let init = match container.process() {
         Some(process) => process,

@@ -3,6 +3,7 @@
 use std::os::fd::AsFd;
 
 use runtime::cgroup::{CgroupPath, Cgroups};
+use runtime::plan::Plan;
 use runtime_sys::pidfd;
 
 use crate::args::{Global, Kill};
@@ -18,7 +19,7 @@ pub fn run(global: &Global, args: &Kill) -> Result<u8> {
     }
     let Some(process) = container.process() else {
         // A first process that has ended may leave others behind, where it had no pid namespace.
-        if signal == libc::SIGKILL && !container.plan()?.head.namespaces.has(libc::CLONE_NEWPID as u64) {
+        if signal == libc::SIGKILL && !has_own_pids(&container.plan()?) {
             all(&container, signal)?;
             return Ok(0);
         }
@@ -52,4 +53,9 @@ pub fn all(container: &Container, signal: i32) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether the end of the first process is that of every process: the kernel sees to it in a pid namespace of its own.
+pub fn has_own_pids(plan: &Plan) -> bool {
+    plan.head.namespaces.new & libc::CLONE_NEWPID as u64 != 0
 }

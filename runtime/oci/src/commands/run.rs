@@ -11,10 +11,8 @@ use crate::error::{Context, Error, Result};
 use crate::foreground;
 use crate::launch::{Until, launch, read_bundle};
 use crate::log::Log;
-use crate::own_binary;
 
 pub fn run(global: &Global, args: &Run, log: &Log) -> Result<u8> {
-    own_binary::protect()?;
     let making = &args.making;
     let bundle = read_bundle(global, making, &args.id, log)?;
     let terminal = bundle.compiled.plan.head.terminal.is_some();

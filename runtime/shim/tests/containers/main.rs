@@ -5,6 +5,7 @@
 mod errors;
 mod exec;
 mod isolation;
+mod leftovers;
 mod life;
 mod mounts;
 mod rig;

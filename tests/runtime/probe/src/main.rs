@@ -5,6 +5,7 @@
 
 mod attacks;
 mod facts;
+mod view;
 mod watch;
 
 use std::process::ExitCode;
@@ -13,6 +14,8 @@ type Action = fn(&[String]) -> std::io::Result<()>;
 
 const ACTIONS: &[(&str, Action)] = &[
     ("fds", facts::descriptors),
+    ("see", view::see),
+    ("nothing", view::nothing),
     ("write-open", attacks::write_open),
     ("read-open", attacks::read_open),
     ("overwrite", attacks::overwrite),

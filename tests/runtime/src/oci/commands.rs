@@ -241,7 +241,7 @@ fn spec_makes_a_configuration_that_runs(world: &World) {
     config["process"]["terminal"] = json!(false);
     config["process"]["args"] = json!(["echo", "runs"]);
     // Its group's name would not carry the tag.
-    config["linux"]["cgroupsPath"] = json!(format!("{}/{}", world.cgroup(), bundle.id));
+    config["linux"]["cgroupsPath"] = json!(crate::world::cgroups_path(world.cgroup(), &bundle.id));
     std::fs::write(&path, config.to_string()).unwrap();
     assert_eq!(
         bundle.call(&["run", "--bundle", folder, &bundle.id]).output().ok(),

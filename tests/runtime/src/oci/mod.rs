@@ -7,6 +7,7 @@ use crate::world::World;
 
 mod calls;
 mod commands;
+mod found;
 mod hooks;
 mod kernel;
 mod lifecycle;
@@ -14,6 +15,23 @@ mod mounts;
 mod namespaces;
 mod process;
 mod seccomp;
+mod systemd;
+
+/// Those of all fields that hold whoever makes the control groups, and what only systemd has to show.
+pub fn with_systemd() -> Vec<Test<World>> {
+    const OF_THE_FILE_SYSTEM: [&str; 3] = [
+        "the_group_is_where_the_configuration_says",
+        "a_relative_group_is_below_the_runtimes_own",
+        "no_group_path_gives_one_of_its_own",
+    ];
+    let mut tests = systemd::tests();
+    tests.extend(
+        self::tests()
+            .into_iter()
+            .filter(|test| !OF_THE_FILE_SYSTEM.contains(&test.name)),
+    );
+    tests
+}
 
 pub fn tests() -> Vec<Test<World>> {
     let mut tests = namespaces::tests();
@@ -25,5 +43,6 @@ pub fn tests() -> Vec<Test<World>> {
     tests.extend(lifecycle::tests());
     tests.extend(calls::tests());
     tests.extend(commands::tests());
+    tests.extend(found::tests());
     tests
 }

@@ -4,7 +4,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
 
 use runtime::cgroup::Resources as Limits;
-use runtime::plan::{ExecPlan, Foreign, OomScoreAdj, Plan};
+use runtime::plan::{ExecPlan, Foreign, Plan};
 use runtime::spec::{SpecError, document};
 
 use super::devices::limits;
@@ -21,12 +21,6 @@ fn refused(error: SpecError) -> Error {
         other => Error::invalid(error_text(&other)),
     }
 }
-
-/// Processes of other runtimes inherit the shim's protection from the OOM killer where nothing else is asked for.
-const USUAL_OOM_SCORE: OomScoreAdj = OomScoreAdj {
-    value: 0,
-    strict: false,
-};
 
 /// Whether a container's runtime is ours. Records of containers from before there was a choice have no name.
 pub(crate) fn is_own_runtime(name: &str) -> bool {
@@ -67,7 +61,6 @@ impl Engine {
                 mount.propagation, mount.target, host.runtime
             )));
         }
-        plan.process.oom_score_adj.get_or_insert(USUAL_OOM_SCORE);
         let mut limits = limits(&host.resources, host.privileged, &plan.devices)?;
         self.drop_swap(&mut limits);
         let security = security(host)?;
@@ -105,7 +98,6 @@ impl Engine {
 
     /// Gives the plan of a further process to the container's runtime.
     pub(crate) fn hand_over_exec(&self, mut plan: ExecPlan) -> Result<ExecPlan> {
-        plan.process.oom_score_adj.get_or_insert(USUAL_OOM_SCORE);
         plan.process.document = document::process(&plan).map_err(refused)?;
         Ok(plan)
     }
