@@ -37,7 +37,9 @@ fn read<T: DeserializeOwned>(
             // By way of the text: a second way in, from the tree itself, would be a quarter of a megabyte of code. The first
             // error names line and column as they are in the file.
             let text = value.to_string();
-            serde_json::from_str(&text).map(|value| (value, told)).map_err(|_| error)
+            serde_json::from_str(&text)
+                .map(|value| (value, told))
+                .map_err(|_| error)
         }
         other => other.map(|value| (value, Vec::new())),
     }
