@@ -19,6 +19,7 @@ pub fn tests() -> Vec<Test<World>> {
         the_disk_of_the_host_cannot_be_opened,
         memory_and_ports_of_the_host_cannot_be_opened,
         devices_are_denied_to_processes_of_exec,
+        devices_are_denied_without_a_rule_about_them,
         calls_that_change_the_machine_are_refused,
         the_log_of_the_kernel_is_not_readable,
         keys_of_the_caller_are_not_visible,
@@ -256,6 +257,16 @@ fn devices_are_denied_to_processes_of_exec(world: &World) {
     bundle.sleeper();
     let out = bundle.inside("mknod /node c 1 1; probe read-open /node; mknod /block b 8 0; probe write-open /block");
     assert_eq!(out.lines(), ["/node: EPERM", "/block: EPERM"]);
+}
+
+/// A configuration that says nothing about devices allows none but those that every container has. These two nodes are
+/// opened by whoever the group lets: no capability is asked for.
+fn devices_are_denied_without_a_rule_about_them(world: &World) {
+    let mut bundle = world.bundle();
+    bundle.remove("/linux/resources", "devices");
+    bundle.shell("mknod /log c 1 11; probe write-open /log; mknod /fuse c 10 229; probe read-open /fuse; probe read-open /dev/zero");
+    let out = bundle.run();
+    assert_eq!(out.lines(), ["/log: EPERM", "/fuse: EPERM", "/dev/zero: opened"]);
 }
 
 fn calls_that_change_the_machine_are_refused(world: &World) {

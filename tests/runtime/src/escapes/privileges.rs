@@ -55,6 +55,13 @@ fn a_set_user_id_program_gives_nothing_with_no_new_privileges(world: &World) {
     let text = bundle.run().ok();
     assert_eq!(status(&text, "Uid"), "1000 1000 1000 1000");
     assert_eq!(status(&text, "Gid"), "1000 1000 1000 1000");
+    // busybox gives such rights up by itself; this one would use them.
+    std::fs::write(bundle.rootfs("etc/of-root"), "").unwrap();
+    mode(&bundle, "etc/of-root", 0o600);
+    mode(&bundle, "bin/probe", 0o6755);
+    let attempt = ["probe", "read-open", "/etc/of-root"];
+    bundle.args(&attempt);
+    assert_eq!(bundle.run().ok(), "/etc/of-root: EACCES");
     assert_eq!(status(&text, "NoNewPrivs"), "1");
     bundle.set("/process/user", json!({"uid": 0, "gid": 0}));
     bundle.sleeper();
@@ -62,6 +69,8 @@ fn a_set_user_id_program_gives_nothing_with_no_new_privileges(world: &World) {
         .exec_with(&["--user", "1000:1000"], &["cat", "/proc/self/status"])
         .ok();
     assert_eq!(status(&text, "Uid"), "1000 1000 1000 1000");
+    let text = bundle.exec_with(&["--user", "1000:1000"], &attempt).ok();
+    assert_eq!(text, "/etc/of-root: EACCES");
 }
 
 fn file_capabilities_give_nothing_with_no_new_privileges(world: &World) {
@@ -308,8 +317,13 @@ fn pivoting_back_is_refused(world: &World) {
         assert!(known && !mount.target.contains("old"), "an unexpected mount: {mount:?}");
     }
     let line = format!(
-        "umount -l /; cat {0} /../../{0}; probe mount / /mnt '' bind,rec; cat /mnt{0}",
+        "umount -l / && echo unmounted; cat {0} /../../{0}; probe mount / /mnt '' bind,rec; cat /mnt{0}",
         bundle.secret()
     );
-    assert!(!bundle.inside(&line).out.contains(crate::bundle::SECRET));
+    let out = bundle.inside(&line);
+    assert!(out.out.contains("unmounted"), "the attempt was not made: {out:?}");
+    assert!(!out.out.contains(crate::bundle::SECRET), "{}", out.out);
+    // Below a root that was merely put over another one is that other one, for whoever enters from now on.
+    let out = bundle.exec(&["/bin/cat", &bundle.secret()]);
+    assert!(!out.out.contains(crate::bundle::SECRET), "{}", out.out);
 }
