@@ -25,6 +25,10 @@ struct OpenHow {
     resolve: u64,
 }
 
+/// The kernel gives up a walk with `..` in it when anything is renamed or mounted anywhere on the machine meanwhile: on a
+/// busy one, where dozens of containers start at once, that is often (32 tries were not enough).
+const MOST_TRIES: u32 = 4096;
+
 /// Opens `path` as seen from `dir`: `openat2(2)`. Always close-on-exec.
 ///
 /// # Errors
@@ -50,7 +54,13 @@ pub fn openat2(dir: BorrowedFd<'_>, path: &Path, flags: i32, mode: u32, resolve:
             ))
         };
         match opened {
-            Err(error) if error.raw_os_error() == Some(libc::EAGAIN) && tries < 32 => tries += 1,
+            Err(error) if error.raw_os_error() == Some(libc::EAGAIN) && tries < MOST_TRIES => {
+                tries += 1;
+                // Whoever renames or mounts may need this very CPU to get done.
+                if tries > 16 {
+                    std::thread::yield_now();
+                }
+            }
             other => return other,
         }
     }
