@@ -14,6 +14,7 @@ pub mod inode_flags;
 pub mod inotify;
 pub mod iptables;
 pub mod keys;
+pub mod landlock;
 pub mod memory;
 pub mod mount;
 pub mod netlink;
