@@ -2,23 +2,27 @@
 //!
 //! ```text
 //! daemon                                   shim
-//!   Start + joined namespaces + attach ──►          (once, on the first socket)
+//!   Start + joined namespaces + attach ──►          (once, on the first socket; or Exec)
 //!                                       ◄── Started | Failed
-//!   Signal, Resize, Attach, Exec ──►                (each with a tag of the daemon's choice)
-//!                                       ◄── Done | ExecStarted | Failed, with that tag
+//!   Signal, Resize, Attach ──►                      (each with a tag of the daemon's choice)
+//!                                       ◄── Done, with that tag
+//!   Enter ──►                           ◄── Place | Failed, with that tag
 //!                                       ◄── Exited  (without being asked, to every connection)
 //!   Release ──►                         ◄── Done, then the end of the stream
 //! ```
+//!
+//! A shim makes one process and gives up the right to make another. An exec has a shim of its own: the daemon asks that
+//! of the container for the [`Place`] and hands it to a new one, which ends by itself when it has told of the exit.
 //!
 //! A daemon that connects to a running shim's own socket is told [`Event::State`] first.
 
 use std::ffi::OsString;
 
-use crate::plan::ExecPlan;
+use crate::plan::{CgroupPlan, ExecPlan};
 use crate::wire::{Blob, wire_enum, wire_struct};
 
 /// Raised with every change of a message or of the plan. A shim that outlived an upgrade may speak an older one.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Plans up to this size travel inside the message, larger ones in a sealed memory file. Far below the default send
 /// buffer (208 KiB), of which other messages take their part.
@@ -29,9 +33,6 @@ pub const LARGEST_MESSAGE: usize = 160 * 1024;
 
 /// Largest plan.
 pub const LARGEST_PLAN: usize = 16 * 1024 * 1024;
-
-/// The process that a request is about: the container's first one.
-pub const INIT: u32 = 0;
 
 wire_struct! {
     /// Which streams a client takes part in.
@@ -60,33 +61,44 @@ wire_enum! {
             /// Clients attached from the first byte on.
             attach: Vec<Streams>,
         },
-        /// Send a signal to a process ([`INIT`] or an exec's number).
-        1 => Signal { tag: u32, process: u32, signal: i32 },
-        /// Tell a process' terminal its size.
-        2 => Resize { tag: u32, process: u32, rows: u16, cols: u16 },
-        /// Attach the stream socket that comes along to the first process.
+        /// Send a signal to the process.
+        1 => Signal { tag: u32, signal: i32 },
+        /// Tell the process' terminal its size.
+        2 => Resize { tag: u32, rows: u16, cols: u16 },
+        /// Attach the stream socket that comes along to the process.
         3 => Attach { tag: u32, streams: Streams },
-        /// Run a further process; with a stream socket if `attach`. A plan too large for a message comes in a sealed
-        /// memory file before that socket.
-        4 => Exec { tag: u32, plan: Option<ExecPlan>, attach: Option<Streams> },
+        /// Run a process in a container that another shim keeps. Descriptors: that container's first process, then the
+        /// plan if it is not inline, then a stream socket if `attach`.
+        4 => Exec {
+            /// [`VERSION`].
+            version: u32,
+            /// `None`: in a sealed memory file.
+            plan: Option<Box<ExecPlan>>,
+            /// A client attached from the first byte on.
+            attach: Option<Streams>,
+            /// Which container.
+            place: Box<Place>,
+        },
         /// The exit is recorded: clean up and end.
         5 => Release { tag: u32 },
+        /// Tell what a process that enters the container needs to know.
+        6 => Enter { tag: u32 },
     }
 }
 
 wire_enum! {
     /// What the shim answers and reports.
     pub enum Event {
-        /// The container's first process runs its program.
+        /// The process runs its program.
         0 => Started { pid: i32, at: Time },
-        /// A start or an exec failed; nothing of it is left.
+        /// A start or an exec failed (tag 0), and nothing of it is left; or a request for the place did.
         1 => Failed { tag: u32, failure: Failure },
         /// A request was carried out (0) or refused with this errno.
         2 => Done { tag: u32, errno: i32 },
-        /// An exec runs its program; `process` is its number in further requests.
-        3 => ExecStarted { tag: u32, process: u32, pid: i32 },
-        /// A process ended, and its output has been read to the end.
-        4 => Exited { process: u32, exit: ExitStatus },
+        /// Where the container is. Descriptor: its first process.
+        3 => Place { tag: u32, place: Place },
+        /// The process ended, and its output has been read to the end.
+        4 => Exited { exit: ExitStatus },
         /// Sent first on a connection to a running shim.
         5 => State {
             /// [`VERSION`] of the shim.
@@ -100,6 +112,18 @@ wire_enum! {
             /// How it ended.
             exit: Option<ExitStatus>,
         },
+    }
+}
+
+wire_struct! {
+    /// A running container, for a process that enters it.
+    pub struct Place {
+        /// Its first process, in the pid namespace of shim and daemon.
+        pub pid: i32,
+        /// `CLONE_NEW*` of the namespaces that it does not share with the host.
+        pub namespaces: u64,
+        /// Its groups: what is needed to join them.
+        pub cgroup: CgroupPlan,
     }
 }
 

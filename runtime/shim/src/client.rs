@@ -34,8 +34,8 @@ impl Drop for Client {
 }
 
 impl Client {
-    pub fn token(&self, process: u32) -> u64 {
-        Token::Client(process, self.number).pack()
+    pub fn token(&self) -> u64 {
+        Token::Client(self.number).pack()
     }
 
     pub fn wants(&self, stream: u8) -> bool {
@@ -58,9 +58,9 @@ impl Client {
         interest
     }
 
-    pub fn update(&self, process: u32, take_input: bool, epoll: &Epoll) {
+    pub fn update(&self, take_input: bool, epoll: &Epoll) {
         if !self.gone {
-            let _ = epoll.change(self.socket.as_fd(), self.token(process), self.interest(take_input));
+            let _ = epoll.change(self.socket.as_fd(), self.token(), self.interest(take_input));
         }
     }
 

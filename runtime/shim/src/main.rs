@@ -14,9 +14,12 @@
 mod client;
 mod connection;
 mod container;
+mod filter;
+mod job;
 mod process;
 mod pump;
 mod requests;
+mod rights;
 mod serve;
 mod spawn;
 mod token;

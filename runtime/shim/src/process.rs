@@ -1,4 +1,4 @@
-//! A process that the shim started: the container's first one, or an exec.
+//! The process that the shim started: a container's first one, or an exec.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -12,36 +12,24 @@ use crate::pump::Pump;
 use crate::token::Token;
 
 pub struct Process {
-    /// Its number in the protocol; 0 is the container's first process.
-    pub number: u32,
     pub pid: i32,
     pub pidfd: OwnedFd,
     pub pump: Pump,
     /// The socket to the child while it is being set up.
     sync: Option<OwnedFd>,
-    /// Which connection and tag asked for it.
-    pub asked_by: (u32, u32),
     pub ended: bool,
 }
 
 impl Process {
     /// `sync` is watched for its end alone: what the child says meanwhile is read then, so that it wakes nobody.
-    pub fn new(
-        number: u32,
-        spawned: Spawned,
-        pump: Pump,
-        asked_by: (u32, u32),
-        epoll: &Epoll,
-    ) -> std::io::Result<Process> {
+    pub fn new(spawned: Spawned, pump: Pump, epoll: &Epoll) -> std::io::Result<Process> {
         let Spawned { pid, pidfd, sync } = spawned;
-        epoll.watch(sync.as_fd(), Token::Sync(number).pack(), 0)?;
+        epoll.watch(sync.as_fd(), Token::Sync.pack(), 0)?;
         Ok(Process {
-            number,
             pid,
             pidfd,
             pump,
             sync: Some(sync),
-            asked_by,
             ended: false,
         })
     }
@@ -63,8 +51,8 @@ impl Process {
         // A child in its set-up may still share our end, which would keep it watched.
         epoll.forget(sync.as_fd());
         let report = report(&sync, None)?;
-        if let Some(master) = report.terminal {
-            self.pump.set_terminal(master, epoll).at(Step::Terminal, "")?;
+        if let (Some(master), Some(peer)) = (report.terminal, report.peer) {
+            self.pump.set_terminal(master, peer, epoll).at(Step::Terminal, "")?;
         }
         Ok(())
     }

@@ -24,12 +24,11 @@ use crate::token::Token;
 pub struct Context<'a> {
     pub epoll: &'a Epoll,
     pub buffer: &'a mut [u8],
-    /// The log, for a container's first process.
+    /// The log, where the process is a container's first one.
     pub log: Option<&'a mut LogWriter>,
 }
 
 pub struct Pump {
-    process: u32,
     terminal: bool,
     /// Our end of the terminal's other side, so that it is not at its end whenever nobody has it open.
     held_open: Option<OwnedFd>,
@@ -56,10 +55,9 @@ pub struct Pump {
 const MOST_AFTER_END: usize = 2 * 1024 * 1024;
 
 impl Pump {
-    pub fn new(process: u32, stdin: &Stdin) -> Pump {
+    pub fn new(stdin: &Stdin) -> Pump {
         let once = matches!(stdin, Stdin::Pipe { once: true });
         Pump {
-            process,
             takes_input: matches!(stdin, Stdin::Pipe { .. }),
             terminal: false,
             held_open: None,
@@ -90,11 +88,11 @@ impl Pump {
         self.watch_outputs(epoll)
     }
 
-    /// The master of the process' terminal.
-    pub fn set_terminal(&mut self, master: OwnedFd, epoll: &Epoll) -> io::Result<()> {
+    /// The master of the process' terminal, and its other end.
+    pub fn set_terminal(&mut self, master: OwnedFd, peer: OwnedFd, epoll: &Epoll) -> io::Result<()> {
         fd::set_nonblocking(master.as_fd(), true)?;
         self.terminal = true;
-        self.held_open = Some(pty::peer(master.as_fd())?);
+        self.held_open = Some(peer);
         if self.takes_input {
             self.input = Some(master.try_clone()?);
         }
@@ -112,7 +110,7 @@ impl Pump {
     fn watch_outputs(&mut self, epoll: &Epoll) -> io::Result<()> {
         for (output, stream) in self.outputs.iter().zip([1, 2]) {
             if let Some(output) = output {
-                epoll.watch(output.as_fd(), Token::Output(self.process, stream).pack(), READ)?;
+                epoll.watch(output.as_fd(), Token::Output(stream).pack(), READ)?;
             }
         }
         Ok(())
@@ -133,7 +131,7 @@ impl Pump {
         };
         epoll.watch(
             client.socket.as_fd(),
-            client.token(self.process),
+            client.token(),
             client.interest(self.pending_input.is_empty()),
         )?;
         self.clients.push(client);
@@ -181,7 +179,7 @@ impl Pump {
             if client.wants(stream) {
                 client.send(header.as_ref().map_or(&[], |header| &header[..]), bytes);
                 if !client.pending.is_empty() {
-                    client.update(self.process, self.pending_input.is_empty(), context.epoll);
+                    client.update(self.pending_input.is_empty(), context.epoll);
                 }
             }
         }
@@ -214,7 +212,7 @@ impl Pump {
             context.epoll.forget(client.socket.as_fd());
         } else if ready & WRITE != 0 {
             client.flush();
-            client.update(self.process, self.pending_input.is_empty(), context.epoll);
+            client.update(self.pending_input.is_empty(), context.epoll);
         }
         if ready & (READ | HALF_CLOSED | GONE) != 0 {
             self.read_client(index, context);
@@ -243,7 +241,7 @@ impl Pump {
                     client.open = false;
                     self.client_input_ended(context.epoll);
                     if let Some(client) = self.clients.get(index).filter(|client| !client.gone) {
-                        client.update(self.process, true, context.epoll);
+                        client.update(true, context.epoll);
                     }
                     return;
                 }
@@ -273,10 +271,10 @@ impl Pump {
 
     fn input_blocked(&mut self, epoll: &Epoll) {
         if let Some(input) = &self.input {
-            let _ = epoll.watch(input.as_fd(), Token::Input(self.process).pack(), WRITE);
+            let _ = epoll.watch(input.as_fd(), Token::Input.pack(), WRITE);
         }
         for client in &self.clients {
-            client.update(self.process, false, epoll);
+            client.update(false, epoll);
         }
     }
 
@@ -293,7 +291,7 @@ impl Pump {
         self.end_input_if_written(context.epoll);
         for index in 0..self.clients.len() {
             let client = &self.clients[index];
-            client.update(self.process, true, context.epoll);
+            client.update(true, context.epoll);
             if client.gone {
                 self.read_client(index, context);
             }
@@ -328,7 +326,7 @@ impl Pump {
         for client in &mut self.clients {
             client.open = false;
             if !client.gone {
-                client.update(self.process, true, context.epoll);
+                client.update(true, context.epoll);
             }
         }
         self.sweep(context.epoll);

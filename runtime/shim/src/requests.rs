@@ -4,11 +4,12 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use nix::errno::Errno;
 use runtime::plan::ExecPlan;
-use runtime::proto::{Event, Failure, LARGEST_PLAN, Request, Streams, VERSION};
+use runtime::proto::{Event, Failure, LARGEST_PLAN, Place, Request, Streams, VERSION};
 use runtime::wire::Wire;
 use runtime_sys::memory::Scratch;
 
-use crate::container::{Container, refusal};
+use crate::container::refusal;
+use crate::job::Job;
 use crate::process::Process;
 use crate::serve::Server;
 
@@ -21,52 +22,50 @@ impl Server {
                 joined,
                 attach,
             } => {
-                let outcome = self.start(from, version, plan.map(|plan| plan.0), joined, &attach, fds);
-                if let Err(failure) = outcome {
-                    self.send(from, &Event::Failed { tag: 0, failure });
-                }
+                let outcome = self
+                    .expect_idle(version)
+                    .and_then(|()| self.start(plan.map(|plan| plan.0), joined, &attach, fds));
+                self.begun(from, outcome);
             }
-            Request::Signal { tag, process, signal } => {
-                let outcome = match self.process(process) {
+            Request::Exec {
+                version,
+                plan,
+                attach,
+                place,
+            } => {
+                let outcome = self
+                    .expect_idle(version)
+                    .and_then(|()| self.exec(plan, attach, &place, fds));
+                self.begun(from, outcome);
+            }
+            Request::Signal { tag, signal } => {
+                let outcome = self.process().and_then(|process| {
                     // A process in its set-up would take the signal with the shim's handlers and rights.
-                    Some(found) if found.is_starting() && signal != libc::SIGKILL => Err(libc::EAGAIN),
-                    Some(found) => found
-                        .signal(signal)
-                        .map_err(|error| error.raw_os_error().unwrap_or(libc::EIO)),
-                    None => Err(libc::ESRCH),
-                };
+                    if process.is_starting() && signal != libc::SIGKILL {
+                        return Err(libc::EAGAIN);
+                    }
+                    process.signal(signal).map_err(|error| errno(&error))
+                });
                 self.done(from, tag, outcome);
             }
-            Request::Resize {
-                tag,
-                process,
-                rows,
-                cols,
-            } => {
-                let outcome = match self.process(process) {
-                    Some(found) => found
-                        .pump
-                        .resize(rows, cols)
-                        .map_err(|error| error.raw_os_error().unwrap_or(libc::EIO)),
-                    None => Err(libc::ESRCH),
-                };
+            Request::Resize { tag, rows, cols } => {
+                let outcome = self
+                    .process()
+                    .and_then(|process| process.pump.resize(rows, cols).map_err(|error| errno(&error)));
                 self.done(from, tag, outcome);
             }
             Request::Attach { tag, streams } => {
                 let outcome = self.attach(streams, fds);
                 self.done(from, tag, outcome);
             }
-            Request::Exec { tag, plan, attach } => {
-                if let Err(failure) = self.exec((from, tag), plan, attach, fds) {
-                    self.send(from, &Event::Failed { tag, failure });
-                }
-            }
+            Request::Enter { tag } => self.send_place(from, tag),
             Request::Release { tag } => {
-                let errno = self.container.as_mut().map_or(libc::ESRCH, Container::release);
+                let errno = self.job.as_mut().map_or(libc::ESRCH, Job::release);
                 self.send(from, &Event::Done { tag, errno });
                 // A daemon that starts the container again waits for the end of the connection. Clients that are still
                 // to be served are none of its business.
-                if let Some(container) = self.container.as_mut().filter(|container| container.released) {
+                let container = self.job.as_mut().and_then(|job| job.container.as_mut());
+                if let Some(container) = container.filter(|container| container.released) {
                     container.let_mounts_go();
                     self.drop_connections();
                 }
@@ -79,29 +78,30 @@ impl Server {
         self.send(to, &Event::Done { tag, errno });
     }
 
-    /// A process that has not ended.
-    fn process(&mut self, number: u32) -> Option<&mut Process> {
-        self.container
-            .as_mut()?
-            .process(number)
-            .filter(|process| !process.ended)
+    /// The process, if it has not ended.
+    fn process(&mut self) -> Result<&mut Process, i32> {
+        let process = self.job.as_mut().map(|job| &mut job.process);
+        process.filter(|process| !process.ended).ok_or(libc::ESRCH)
     }
 
-    fn start(
-        &mut self,
-        from: u32,
-        version: u32,
-        plan: Option<Vec<u8>>,
-        joined: u32,
-        attach: &[Streams],
-        fds: Vec<OwnedFd>,
-    ) -> Result<(), Failure> {
+    fn expect_idle(&self, version: u32) -> Result<(), Failure> {
         if version != VERSION {
             return Err(refusal(Errno::EPROTO, "daemon and shim are of different versions"));
         }
-        if self.container.is_some() {
-            return Err(refusal(Errno::EBUSY, "this shim has a container already"));
+        if self.job.is_some() {
+            return Err(refusal(Errno::EBUSY, "this shim has a process already"));
         }
+        Ok(())
+    }
+
+    fn begun(&mut self, from: u32, outcome: Result<Job, Failure>) {
+        match outcome {
+            Ok(job) => self.job = Some(job),
+            Err(failure) => self.send(from, &Event::Failed { tag: 0, failure }),
+        }
+    }
+
+    fn start(&self, plan: Option<Vec<u8>>, joined: u32, attach: &[Streams], fds: Vec<OwnedFd>) -> Result<Job, Failure> {
         let mut fds = fds.into_iter();
         let mapped;
         let plan: &[u8] = match &plan {
@@ -114,56 +114,50 @@ impl Server {
         let joined: Vec<OwnedFd> = fds.by_ref().take(joined as usize).collect();
         let clients: Vec<(OwnedFd, Streams)> = fds.zip(attach.iter().cloned()).collect();
         if clients.len() != attach.len() {
-            return Err(refusal(Errno::EBADF, "descriptors are missing"));
+            return Err(missing());
         }
-        self.container = Some(Container::start(
-            &self.shim,
-            plan,
-            &joined,
-            clients,
-            (from, 0),
-            &self.epoll,
-        )?);
-        Ok(())
+        Job::start(&self.shim, plan, &joined, clients, &self.epoll)
     }
 
     fn exec(
-        &mut self,
-        asked_by: (u32, u32),
-        plan: Option<ExecPlan>,
+        &self,
+        plan: Option<Box<ExecPlan>>,
         attach: Option<Streams>,
+        place: &Place,
         fds: Vec<OwnedFd>,
-    ) -> Result<(), Failure> {
+    ) -> Result<Job, Failure> {
         let mut fds = fds.into_iter();
+        let init = fds.next().ok_or_else(missing)?;
         let plan = match plan {
             Some(plan) => plan,
-            None => {
-                ExecPlan::decode(&map_plan(fds.next())?).map_err(|error| refusal(Errno::EINVAL, &error.to_string()))?
-            }
+            None => Wire::decode(&map_plan(fds.next())?).map_err(|error| refusal(Errno::EINVAL, &error.to_string()))?,
         };
-        let client = attach.and_then(|streams| fds.next().map(|socket| (socket, streams)));
-        let container = self
-            .container
-            .as_mut()
-            .ok_or_else(|| refusal(Errno::ESRCH, "the container is not running"))?;
-        container.exec(&self.shim, &plan, client, asked_by, &self.epoll)
+        let client = match attach {
+            Some(streams) => Some((fds.next().ok_or_else(missing)?, streams)),
+            None => None,
+        };
+        Job::exec(&self.shim, &plan, place, &init, client, &self.epoll)
     }
 
     fn attach(&mut self, streams: Streams, fds: Vec<OwnedFd>) -> Result<(), i32> {
         let socket = fds.into_iter().next().ok_or(libc::EBADF)?;
-        let container = self
-            .container
-            .as_mut()
-            .filter(|container| container.exit.is_none())
-            .ok_or(libc::ESRCH)?;
-        let attached = container.init.pump.attach(socket, streams, &self.epoll);
-        attached.map_err(|error| error.raw_os_error().unwrap_or(libc::EIO))
+        let job = self.job.as_mut().filter(|job| job.exit.is_none()).ok_or(libc::ESRCH)?;
+        let attached = job.process.pump.attach(socket, streams, &self.epoll);
+        attached.map_err(|error| errno(&error))
     }
+}
+
+fn errno(error: &std::io::Error) -> i32 {
+    error.raw_os_error().unwrap_or(libc::EIO)
+}
+
+fn missing() -> Failure {
+    refusal(Errno::EBADF, "descriptors are missing")
 }
 
 /// A plan in a sealed memory file.
 fn map_plan(file: Option<OwnedFd>) -> Result<Scratch, Failure> {
-    let file = file.ok_or_else(|| refusal(Errno::EBADF, "descriptors are missing"))?;
+    let file = file.ok_or_else(missing)?;
     let length = nix::sys::stat::fstat(&file).map_or(0, |about| usize::try_from(about.st_size).unwrap_or(0));
     if length == 0 || length > LARGEST_PLAN {
         return Err(refusal(Errno::E2BIG, "the plan is empty or too large"));

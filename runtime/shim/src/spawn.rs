@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
 use runtime::plan::{ExecPlan, Head, Stdin};
-use runtime::proto::{INIT, Step};
+use runtime::proto::Step;
 use runtime_container::failure::{At, Result};
 use runtime_container::{Entered, Exec, Options, Spawned, Start};
 use runtime_sys::epoll::Epoll;
@@ -52,30 +52,16 @@ impl Pipes {
     }
 
     /// Our ends and the child become a process.
-    fn adopt(
-        self,
-        number: u32,
-        spawned: Spawned,
-        stdin: &Stdin,
-        asked_by: (u32, u32),
-        epoll: &Epoll,
-    ) -> Result<Process> {
-        let mut pump = Pump::new(number, stdin);
+    fn adopt(self, spawned: Spawned, stdin: &Stdin, epoll: &Epoll) -> Result<Process> {
+        let mut pump = Pump::new(stdin);
         pump.set_pipes(self.input, self.outputs, epoll)
             .at(Step::Streams, "pipes")?;
-        Process::new(number, spawned, pump, asked_by, epoll).at(Step::Streams, "socket")
+        Process::new(spawned, pump, epoll).at(Step::Streams, "socket")
     }
 }
 
 /// Starts the set-up of a container.
-pub fn container(
-    shim: &Shim,
-    head: &Head,
-    plan: &[u8],
-    joined: &[OwnedFd],
-    asked_by: (u32, u32),
-    epoll: &Epoll,
-) -> Result<Process> {
+pub fn container(shim: &Shim, head: &Head, plan: &[u8], joined: &[OwnedFd], epoll: &Epoll) -> Result<Process> {
     let pipes = Pipes::new(&head.stdin, head.terminal.is_some())?;
     let start = Start {
         head,
@@ -84,18 +70,11 @@ pub fn container(
         options: pipes.options(),
     };
     let spawned = runtime_container::container(&shim.host, &start)?;
-    pipes.adopt(INIT, spawned, &head.stdin, asked_by, epoll)
+    pipes.adopt(spawned, &head.stdin, epoll)
 }
 
-/// Starts the set-up of a further process in the container.
-pub fn exec(
-    shim: &Shim,
-    number: u32,
-    plan: &ExecPlan,
-    container: Entered<'_>,
-    asked_by: (u32, u32),
-    epoll: &Epoll,
-) -> Result<Process> {
+/// Starts the set-up of a further process in a container.
+pub fn exec(shim: &Shim, plan: &ExecPlan, container: Entered<'_>, epoll: &Epoll) -> Result<Process> {
     // An exec has one client at most, whose end is that of the input.
     let stdin = match &plan.stdin {
         Stdin::Null => Stdin::Null,
@@ -108,5 +87,5 @@ pub fn exec(
         options: pipes.options(),
     };
     let spawned = runtime_container::exec(&shim.host, &exec)?;
-    pipes.adopt(number, spawned, &stdin, asked_by, epoll)
+    pipes.adopt(spawned, &stdin, epoll)
 }

@@ -1,6 +1,6 @@
 //! A live shim, as the daemon sees it.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
@@ -10,11 +10,12 @@ use tokio::sync::watch;
 use tracing::debug;
 
 use super::error::ShimError;
-use super::link::{Answer, Link, Presence, Progress, ended, unseen};
+use super::link::{Answer, Connected, Link, Presence, Progress, Running, ended, unseen};
+use super::pool::Pool;
 use super::{Attach, sealed};
 use crate::exit::{Exit, read_exit};
 use crate::plan::ExecPlan;
-use crate::proto::{INIT, INLINE_PLAN, Request};
+use crate::proto::{INLINE_PLAN, Place, Request, VERSION};
 use crate::start_error::StartError;
 use crate::wire::Wire;
 
@@ -26,8 +27,29 @@ pub struct Shim {
     pub(super) shim_pid: i32,
     pub(super) started_at: SystemTime,
     pub(super) exit: watch::Receiver<Progress>,
+    /// Where the shims of execs come from.
+    pool: Arc<Pool>,
 }
+
 impl Shim {
+    pub(super) fn new(running: Running, pool: &Arc<Pool>) -> Shim {
+        let Running {
+            link,
+            shim_pid,
+            pid,
+            started_at,
+            progress,
+        } = running;
+        Shim {
+            link,
+            pid,
+            shim_pid,
+            started_at,
+            exit: progress,
+            pool: Arc::clone(pool),
+        }
+    }
+
     /// The container's first process, in the daemon's pid namespace.
     pub fn pid(&self) -> i32 {
         self.pid
@@ -80,16 +102,7 @@ impl Shim {
     /// # Errors
     /// [`ShimError::NoProcess`] when it has ended.
     pub async fn signal(&self, signal: i32) -> Result<(), ShimError> {
-        self.link
-            .done(
-                |tag| Request::Signal {
-                    tag,
-                    process: INIT,
-                    signal,
-                },
-                &[],
-            )
-            .await
+        self.link.done(|tag| Request::Signal { tag, signal }, &[]).await
     }
 
     /// Tells the container's terminal its size.
@@ -97,17 +110,7 @@ impl Shim {
     /// # Errors
     /// When it has none, or has ended.
     pub async fn resize(&self, rows: u16, cols: u16) -> Result<(), ShimError> {
-        self.link
-            .done(
-                |tag| Request::Resize {
-                    tag,
-                    process: INIT,
-                    rows,
-                    cols,
-                },
-                &[],
-            )
-            .await
+        self.link.done(|tag| Request::Resize { tag, rows, cols }, &[]).await
     }
 
     /// Attaches a further client; it sees the output from now on.
@@ -121,46 +124,50 @@ impl Shim {
             .await
     }
 
-    /// Runs a further process in the container and returns when its program runs.
+    /// Runs a further process in the container and returns when its program runs. It has a shim of its own: that of the
+    /// container has given up the rights that this takes.
     ///
     /// # Errors
     /// As [`super::Launcher::start`].
     pub async fn exec(&self, exec: ExecPlan, attach: Option<Attach>) -> Result<ExecHandle, StartError> {
+        let (place, init) = self.place().await?;
         let encoded = exec.encode();
         let file = if encoded.len() > INLINE_PLAN {
             Some(sealed(&encoded)?)
         } else {
             None
         };
-        let plan = file.is_none().then_some(exec);
-        let streams = attach.as_ref().map(Attach::streams);
-        let fds: Vec<BorrowedFd<'_>> = file
-            .iter()
+        let message = Request::Exec {
+            version: VERSION,
+            plan: file.is_none().then(|| Box::new(exec)),
+            attach: attach.as_ref().map(Attach::streams),
+            place: Box::new(place),
+        };
+        let fds: Vec<BorrowedFd<'_>> = std::iter::once(&init)
+            .chain(&file)
             .chain(attach.iter().map(|attach| &attach.socket))
             .map(AsFd::as_fd)
             .collect();
-        match self
-            .link
-            .request(
-                |tag| Request::Exec {
-                    tag,
-                    plan,
-                    attach: streams,
-                },
-                &fds,
-            )
-            .await
-        {
-            Ok(Answer::Exec { process, pid, progress }) => Ok(ExecHandle {
-                link: Arc::clone(&self.link),
-                process,
-                pid,
-                progress,
-            }),
+        let no_shim = |source| StartError::no_shim(&source);
+        let warm = self.pool.take().await.map_err(no_shim)?;
+        warm.send(&message.encode(), &fds).map_err(no_shim)?;
+        drop(fds);
+        drop(attach);
+        let running = Connected::begin(warm, None).map_err(no_shim)?.started().await;
+        self.pool.refill_later();
+        let Running {
+            link, pid, progress, ..
+        } = running?;
+        Ok(ExecHandle { link, pid, progress })
+    }
+
+    /// What a process that enters the container needs to know, and the container's first process.
+    async fn place(&self) -> Result<(Place, OwnedFd), StartError> {
+        match self.link.request(|tag| Request::Enter { tag }, &[]).await {
+            Ok(Answer::Place(place, init)) => Ok((place, init)),
             Ok(Answer::Failed(error)) => Err(error),
-            Ok(Answer::Done(_)) => Err(StartError::gone()),
             Err(ShimError::Refused(error)) => Err(StartError::no_shim(&error)),
-            Err(_) => Err(StartError::gone()),
+            Ok(Answer::Done(_)) | Err(_) => Err(StartError::gone()),
         }
     }
 
@@ -177,7 +184,6 @@ impl Shim {
 #[derive(Debug, Clone)]
 pub struct ExecHandle {
     link: Arc<Link>,
-    process: u32,
     pid: i32,
     progress: watch::Receiver<Progress>,
 }
@@ -198,10 +204,7 @@ impl ExecHandle {
     /// # Errors
     /// [`ShimError::NoProcess`] when it has ended.
     pub async fn signal(&self, signal: i32) -> Result<(), ShimError> {
-        let process = self.process;
-        self.link
-            .done(|tag| Request::Signal { tag, process, signal }, &[])
-            .await
+        self.link.done(|tag| Request::Signal { tag, signal }, &[]).await
     }
 
     /// Tells its terminal its size.
@@ -209,17 +212,6 @@ impl ExecHandle {
     /// # Errors
     /// When it has none, or has ended.
     pub async fn resize(&self, rows: u16, cols: u16) -> Result<(), ShimError> {
-        let process = self.process;
-        self.link
-            .done(
-                |tag| Request::Resize {
-                    tag,
-                    process,
-                    rows,
-                    cols,
-                },
-                &[],
-            )
-            .await
+        self.link.done(|tag| Request::Resize { tag, rows, cols }, &[]).await
     }
 }

@@ -151,8 +151,8 @@ impl Launcher {
         }
         drop(sent);
         drop(fds);
-        let connected = Connected::begin(warm, exit_file).map_err(|source| StartError::no_shim(&source))?;
-        let shim = connected.started().await;
+        let connected = Connected::begin(warm, Some(exit_file)).map_err(|source| StartError::no_shim(&source))?;
+        let shim = connected.started().await.map(|running| Shim::new(running, &self.pool));
         self.pool.refill_later();
         self.remember(&id, shim.as_ref().ok());
         shim
@@ -210,7 +210,7 @@ impl Launcher {
             }
             Err(error) => return Err(failed(error)),
         };
-        let shim = Connected::resume(socket).await.map_err(failed)?;
+        let shim = Connected::resume(socket, &self.pool).await.map_err(failed)?;
         self.remember(id, shim.as_ref());
         Ok(shim)
     }

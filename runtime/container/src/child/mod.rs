@@ -29,9 +29,7 @@ use nix::sched::CloneFlags;
 use nix::sys::socket::{Shutdown, shutdown};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Uid, fchdir, fchown, setsid};
-use runtime::plan::{
-    CgroupJoin, ConsoleSize, IdMap, JoinedNamespace, MountSource, OomScoreAdj, Plan, ProcessPlan, Root as RootSource,
-};
+use runtime::plan::{CgroupJoin, ConsoleSize, IdMap, JoinedNamespace, MountSource, OomScoreAdj, Plan, ProcessPlan};
 use runtime::proto::{Failure, Step};
 use runtime::wire::Wire;
 use runtime_sys::clone::{Cloned, clone3_sibling, exit_now};
@@ -477,7 +475,8 @@ fn open_terminal(inherited: &Inherited<'_>, root: &Root, size: Option<&ConsoleSi
         return Ok(None);
     };
     let (master, slave) = terminal::open(root, size)?;
-    seqpacket::send(inherited.sync, &[word::TERMINAL], &[master.as_fd()]).at(Step::Terminal, "shim")?;
+    let ends = [master.as_fd(), slave.as_fd()];
+    seqpacket::send(inherited.sync, &[word::TERMINAL], &ends).at(Step::Terminal, "shim")?;
     Ok(Some(slave))
 }
 
