@@ -141,4 +141,24 @@ mod tests {
             assert_eq!(read_exit(&path).unwrap_err().kind(), io::ErrorKind::InvalidData);
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn every_end_comes_back(code: i32, signal: Option<i32>, oom: bool, seconds in 0i64..1 << 40, nanos in 0u32..1_000_000_000) {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("exit");
+            let status = ExitStatus { code, signal, oom, at: Time { seconds, nanos } };
+            write_exit(&path, &status).unwrap();
+            proptest::prop_assert_eq!(read_exit(&path).unwrap().unwrap(), Exit::from(&status));
+        }
+
+        #[test]
+        fn any_file_is_a_record_or_refused(bytes: Vec<u8>, real: bool) {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("exit");
+            let start: &[u8] = if real { MAGIC } else { b"" };
+            fs::write(&path, [start, &bytes].concat()).unwrap();
+            let _ = read_exit(&path);
+        }
+    }
 }

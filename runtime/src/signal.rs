@@ -164,4 +164,22 @@ mod tests {
         assert_eq!(name(17).unwrap(), "SIGCHLD");
         assert_eq!((name(0), name(32), name(65)), (None, None, None));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_a_signal_or_refused(text in ".{0,12}|(?i:sig)?(?i:rtmin|rtmax|term)[+-]?[0-9]{0,4}|[0-9]{1,20}") {
+            if let Ok(number) = parse(&text) {
+                proptest::prop_assert!((1..=RTMAX).contains(&number));
+            }
+        }
+
+        #[test]
+        fn every_name_is_read_as_its_signal(number: i32, near in 0..70) {
+            for number in [number, near] {
+                if let Some(name) = name(number) {
+                    proptest::prop_assert_eq!(parse(&name), Ok(number));
+                }
+            }
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -57,14 +57,12 @@ pub fn folder(plan: &CgroupPlan) -> Option<Result<OwnedFd>> {
     Some(nix::fcntl::open(dir, flags, Mode::empty()).at(Step::CgroupJoin, dir))
 }
 
-/// The v2 folder in which one of our processes is, at or below the container's own.
-pub fn folder_of(plan: &CgroupPlan, proc: BorrowedFd<'_>, pid: i32) -> Result<Option<OwnedFd>> {
+/// The v2 folder in which a process is, at or below the container's own, by its list of groups.
+pub fn folder_of(plan: &CgroupPlan, groups: impl FnOnce() -> nix::Result<OwnedFd>) -> Result<Option<OwnedFd>> {
     let (CgroupJoin::Into { dir } | CgroupJoin::Both { dir, .. }) = &plan.join else {
         return Ok(None);
     };
-    let path = format!("{pid}/cgroup");
-    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
-    let file = nix::fcntl::openat(proc, path.as_str(), flags, Mode::empty()).at(Step::CgroupJoin, dir)?;
+    let file = groups().at(Step::CgroupJoin, dir)?;
     let list = io::read_to_string(fs::File::from(file)).at(Step::CgroupJoin, dir)?;
     let below = list.lines().find_map(|line| below(line.strip_prefix("0::")?, dir));
     let folder = below.map_or_else(|| dir.clone(), |below| dir.join(below));

@@ -14,7 +14,7 @@ use crate::failure::{At, failure};
 
 /// The first byte of each message from the child.
 pub mod word {
-    /// The master of the terminal and its other end come along.
+    /// The master of the terminal comes along.
     pub const TERMINAL: u8 = 1;
     /// An encoded `Failure` follows.
     pub const FAILURE: u8 = 2;
@@ -43,8 +43,6 @@ pub mod order {
 pub struct Report {
     /// The master of its terminal.
     pub terminal: Option<OwnedFd>,
-    /// The terminal's other end, as the process has it.
-    pub peer: Option<OwnedFd>,
 }
 
 /// Reads what a child said, up to the end of the socket: at that moment its program runs, or it never will. Blocks when
@@ -64,7 +62,7 @@ pub fn report(sync: &OwnedFd, agent: Option<&Agent<'_>>) -> Result<Report, Failu
             Ok((0, _)) | Err(_) => break,
             Ok((count, mut fds)) => match message.get(..count).and_then(<[u8]>::split_first) {
                 Some((&word::RUNNING, _)) => running = true,
-                Some((&word::TERMINAL, _)) => (report.peer, report.terminal) = (fds.pop(), fds.pop()),
+                Some((&word::TERMINAL, _)) => report.terminal = fds.pop(),
                 Some((&word::LISTENER, _)) => match (agent, fds.pop()) {
                     (Some(agent), Some(listener)) => agent.hand_over(&listener)?,
                     _ => return Err(failure(Step::Listener, "", Errno::EBADF, "nobody is there to take it")),

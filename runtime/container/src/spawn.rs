@@ -255,6 +255,18 @@ pub struct Entered<'a> {
     pub cgroup: &'a CgroupPlan,
 }
 
+impl Entered<'_> {
+    /// Opens a file of the first process in procfs (`root`, `cgroup`). Whoever is not its parent cannot keep the number
+    /// from becoming another process' meanwhile: asked after, by what never means another.
+    pub fn open_proc(&self, host: &Host, name: &str, flags: OFlag) -> nix::Result<OwnedFd> {
+        let file = host.open_proc(&format!("{}/{name}", self.pid), flags)?;
+        match pidfd::signal(self.init, 0) {
+            Ok(()) => Ok(file),
+            Err(_) => Err(Errno::ESRCH),
+        }
+    }
+}
+
 /// A further process.
 pub struct Exec<'a> {
     /// What runs.
@@ -277,7 +289,7 @@ pub fn exec(host: &Host, exec: &Exec<'_>) -> Result<Spawned> {
         // A v2 group whose children have controllers may hold no process itself: an init system in the container has
         // divided its group. Then the exec goes where the first process is.
         Err(failure) if failure.step == Step::Clone && failure.errno == libc::EBUSY => {
-            let below = cgroup::folder_of(groups, host.proc.as_fd(), exec.container.pid)?;
+            let below = cgroup::folder_of(groups, || exec.container.open_proc(host, "cgroup", OFlag::O_RDONLY))?;
             attempt(host, exec, tasks, below.as_ref())
         }
         other => other,

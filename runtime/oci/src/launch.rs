@@ -233,8 +233,6 @@ fn finish(making: &Making, id: &str, folder: &Path, bundle: &Bundle, spawned: &S
         init: spawned.pid,
     });
     let mut report = report(&spawned.sync, agent.as_ref()).map_err(of_failure)?;
-    // Held by the process alone, so that the master tells of its end.
-    report.peer = None;
     if let (Some(master), Some(socket)) = (&report.terminal, &making.console_socket) {
         crate::console::hand_over(socket, master)?;
         report.terminal = None;

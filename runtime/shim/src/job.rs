@@ -81,15 +81,22 @@ impl Job {
         Ok(())
     }
 
-    /// No further process is ever made here: what that takes is given up while the child sets itself up.
     fn settle(mut self, prepared: Result<()>) -> Result<Job> {
-        let head = self.container.as_ref().map(|container| &container.head);
-        match prepared.and_then(|()| rights::give_up(head)) {
+        match prepared {
             Ok(()) => Ok(self),
             Err(failure) => {
                 self.abandon();
                 Err(failure)
             }
+        }
+    }
+
+    /// The program runs, and no further process is ever made here: gives up what that takes, before a byte of the
+    /// program's is read. A process whose shim cannot do so is ended.
+    pub fn give_up_rights(&self) {
+        let head = self.container.as_ref().map(|container| &container.head);
+        if rights::give_up(head).is_err() {
+            let _ = self.process.signal(libc::SIGKILL);
         }
     }
 

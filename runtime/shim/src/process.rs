@@ -51,8 +51,8 @@ impl Process {
         // A child in its set-up may still share our end, which would keep it watched.
         epoll.forget(sync.as_fd());
         let report = report(&sync, None)?;
-        if let (Some(master), Some(peer)) = (report.terminal, report.peer) {
-            self.pump.set_terminal(master, peer, epoll).at(Step::Terminal, "")?;
+        if let Some(master) = report.terminal {
+            self.pump.set_terminal(master, epoll).at(Step::Terminal, "")?;
         }
         Ok(())
     }

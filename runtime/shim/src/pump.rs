@@ -88,11 +88,11 @@ impl Pump {
         self.watch_outputs(epoll)
     }
 
-    /// The master of the process' terminal, and its other end.
-    pub fn set_terminal(&mut self, master: OwnedFd, peer: OwnedFd, epoll: &Epoll) -> io::Result<()> {
+    /// The master of the process' terminal.
+    pub fn set_terminal(&mut self, master: OwnedFd, epoll: &Epoll) -> io::Result<()> {
         fd::set_nonblocking(master.as_fd(), true)?;
         self.terminal = true;
-        self.held_open = Some(peer);
+        self.held_open = Some(pty::peer(master.as_fd())?);
         if self.takes_input {
             self.input = Some(master.try_clone()?);
         }

@@ -302,4 +302,27 @@ mod tests {
         assert_eq!(Tree::parse(v2).unwrap().mode(), Mode::V2);
         assert!(matches!(Tree::parse("garbage\n - \n"), Err(CgroupError::NoneMounted)));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_mountinfo_is_read_or_refused(
+            text in r"([0-9]{1,3} |/|\\040|\\|rw|é| - |cgroup2? |cgroup |memory|,|\n| ){0,30}|.{0,80}",
+        ) {
+            let _ = Tree::parse(&text);
+        }
+
+        #[test]
+        fn what_the_kernel_escapes_comes_back(name: String) {
+            use std::os::unix::ffi::OsStrExt;
+            let mut escaped = String::new();
+            for letter in name.chars() {
+                match letter {
+                    ' ' | '\t' | '\n' | '\\' => escaped.push_str(&format!("\\{:03o}", letter as u32)),
+                    other => escaped.push(other),
+                }
+            }
+            let back = unescape(&escaped);
+            proptest::prop_assert_eq!(back.as_os_str().as_bytes(), name.as_bytes());
+        }
+    }
 }

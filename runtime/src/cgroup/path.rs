@@ -92,3 +92,27 @@ impl std::str::FromStr for CgroupPath {
         CgroupPath::new(text)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    proptest::proptest! {
+        /// What is a path stays below the root of the hierarchies, and is its own normal form.
+        #[test]
+        fn any_text_is_a_normal_path_or_refused(text in ".{0,40}|(/|\\.|a|\u{1}){0,12}") {
+            if let Ok(path) = CgroupPath::new(&text) {
+                let plain = |name: &str| !matches!(name, "" | "." | "..");
+                proptest::prop_assert!(path.as_str().strip_prefix('/').unwrap().split('/').all(plain));
+                proptest::prop_assert!(path.under(Path::new("/mount")).starts_with("/mount"));
+                proptest::prop_assert_eq!(&CgroupPath::new(path.as_str()).unwrap(), &path);
+                let (parent, name) = path.split();
+                if let Some(parent) = parent {
+                    proptest::prop_assert_eq!(&parent.child(name).unwrap(), &path);
+                }
+            }
+            let _ = CgroupPath::new("/a").unwrap().child(&text);
+        }
+    }
+}

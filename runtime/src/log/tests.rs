@@ -33,6 +33,10 @@ mod host {
 
     type Owned = (Stream, bool, Vec<u8>);
 
+    fn at_time() -> SystemTime {
+        at(0)
+    }
+
     fn drain(reader: &mut LogReader) -> Vec<Owned> {
         let mut all = Vec::new();
         while let Some(entry) = reader.next().unwrap() {
@@ -129,6 +133,37 @@ mod host {
                 prop_assert_eq!(&read(&target, ReadOptions::default()), &expected);
                 let from = expected.len().saturating_sub(7);
                 prop_assert_eq!(&read(&target, tail(7))[..], &expected[from..]);
+            }
+        }
+
+        #[test]
+        fn any_file_is_read_to_its_end(
+            noise in prop::collection::vec(prop_oneof![
+                any::<Vec<u8>>(),
+                Just(b"{\"log\":\"a\\n\",\"stream\":\"stdout\",\"time\":\"2024-01-01T00:00:00Z\"}\n".to_vec()),
+                Just(b"{\"log\":\"\n".to_vec()),
+            ], 0..8),
+            chunks in chunks(),
+            at in any::<prop::sample::Index>(),
+        ) {
+            let folder = tempfile::tempdir().unwrap();
+            for target in [local(folder.path(), 0, 1), json(folder.path(), 0, 1)] {
+                let (LogTarget::Local { path, .. } | LogTarget::JsonFile { path, .. }) = &target else { unreachable!() };
+                write_all(&target, &chunks);
+                let mut content = fs::read(path).unwrap();
+                let at = at.index(content.len() + 1);
+                content.splice(at..at, noise.concat());
+                fs::write(path, &content).unwrap();
+                let all = read(&target, ReadOptions::default());
+                // Nothing is read twice or made up.
+                let bytes: usize = all.iter().map(|entry| entry.2.len()).sum();
+                prop_assert!(bytes <= content.len(), "{bytes} of {}", content.len());
+                for count in [0, 1, 5] {
+                    prop_assert!(read(&target, tail(count)).len() <= all.len().max(count));
+                }
+                // A writer finds its place behind it.
+                LogWriter::open(&target).unwrap().write(Stream::Stdout, at_time(), b"again\n").unwrap();
+                prop_assert!(read(&target, ReadOptions::default()).len() <= all.len() + 1);
             }
         }
 

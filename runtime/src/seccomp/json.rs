@@ -161,3 +161,83 @@ fn condition(only: Option<Only>) -> Result<Condition, SeccompError> {
         kernel,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    use proptest::prelude::*;
+
+    fn word() -> impl Strategy<Value = String> {
+        prop_oneof![
+            ".{0,6}",
+            prop::sample::select(vec![
+                "SCMP_ACT_ERRNO",
+                "SCMP_ACT_ALLOW",
+                "SCMP_ARCH_X86_64",
+                "SCMP_CMP_MASKED_EQ",
+                "clone",
+                "5.8",
+                "CAP_SYS_ADMIN",
+            ])
+            .prop_map(str::to_owned),
+        ]
+    }
+
+    /// Profiles by form, with anything in them.
+    fn value() -> impl Strategy<Value = serde_json::Value> {
+        let leaf = prop_oneof![
+            word().prop_map(serde_json::Value::from),
+            any::<u64>().prop_map(serde_json::Value::from),
+            any::<bool>().prop_map(serde_json::Value::from),
+            Just(serde_json::Value::Null),
+        ];
+        let key = prop::sample::select(vec![
+            "defaultAction",
+            "defaultErrnoRet",
+            "architectures",
+            "archMap",
+            "architecture",
+            "subArchitectures",
+            "flags",
+            "syscalls",
+            "names",
+            "action",
+            "errnoRet",
+            "args",
+            "index",
+            "value",
+            "valueTwo",
+            "op",
+            "includes",
+            "excludes",
+            "caps",
+            "arches",
+            "minKernel",
+            "listenerPath",
+            "listenerMetadata",
+        ]);
+        leaf.prop_recursive(5, 48, 6, move |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(serde_json::Value::from),
+                prop::collection::btree_map(key.clone(), inner, 0..8)
+                    .prop_map(|map| { map.into_iter().map(|(key, value)| (key.to_owned(), value)).collect() }),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_profile_or_refused(bytes: Vec<u8>) {
+            let _ = Profile::from_json(&bytes);
+        }
+
+        #[test]
+        fn any_json_is_a_profile_or_refused(value in value(), calls in value()) {
+            let _ = Profile::from_json(value.to_string().as_bytes());
+            let real = serde_json::json!({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [calls]});
+            let _ = Profile::from_json(real.to_string().as_bytes());
+        }
+    }
+}

@@ -82,4 +82,21 @@ mod tests {
                 .contains("line 1")
         );
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_are_a_configuration_or_refused(bytes: Vec<u8>) {
+            let _ = (load(&bytes).is_ok(), load_process(&bytes).is_ok());
+        }
+
+        /// One that is damaged somewhere, and compiled when it is still one.
+        #[test]
+        fn a_damaged_configuration_never_panics(at: proptest::sample::Index, with: u8, length in 0usize..3) {
+            let mut json = serde_json::to_vec(&Spec::default()).unwrap();
+            let at = at.index(json.len());
+            let end = (at + length).min(json.len());
+            json.splice(at..end, [with]);
+            let _ = load(&json);
+        }
+    }
 }

@@ -234,3 +234,21 @@ pub(crate) const WORDS: &[&str] = &[
     "tmpcopyup",
     "unbindable",
 ];
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn any_words_are_options_or_refused(
+            words in proptest::collection::vec(r"(r?no|r)?(bind|ro|suid|exec|atime|shared|idmap)(=[0-9:,-]{0,9})?|.{0,12}", 0..6),
+        ) {
+            if let Ok(options) = Options::parse(&words, "mounts") {
+                proptest::prop_assert!(options.data.iter().all(|option| !option.contains('\0')));
+                proptest::prop_assert!((options.set & options.clear).is_empty(), "{words:?}");
+            }
+        }
+    }
+}

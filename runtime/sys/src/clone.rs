@@ -90,7 +90,8 @@ fn clone_with(flags: u64, exit_signal: u64, cgroup: Option<BorrowedFd<'_>>) -> i
     }
     // SAFETY: without CLONE_VM and without a stack this is fork(2): the child gets a copy of the memory. `args` and
     // `pidfd` live across the call. The callers' token says that there is one thread, so no lock is held by a thread that
-    // the child lacks. The C library keeps no process number of its own that would be stale.
+    // the child lacks. The C library remembers the thread's number, which is the parent's in the child; it uses it for
+    // `abort` (which then ends the process by its next means) and for kinds of locks that nobody here has.
     let pid = check(unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<CloneArgs>()) })?;
     if pid == 0 {
         return Ok(Cloned::Child);

@@ -22,13 +22,18 @@ impl Scratch {
     /// The content of a file, as a private copy. The file must not shrink meanwhile: only for sealed memory files.
     ///
     /// # Errors
-    /// As `mmap(2)`; `EPERM` when the file is not sealed against shrinking.
+    /// As `mmap(2)`; `EPERM` when the file is not sealed against shrinking, `EINVAL` when it is shorter.
     pub fn of_sealed(file: BorrowedFd<'_>, length: usize) -> io::Result<Scratch> {
         // SAFETY: takes numbers.
         let seals = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GET_SEALS) };
         let needed = libc::F_SEAL_SHRINK | libc::F_SEAL_WRITE;
         if seals < 0 || seals & needed != needed {
             return Err(io::Error::from_raw_os_error(libc::EPERM));
+        }
+        // A page past its end would be there, and a signal to whoever touches it.
+        let size = nix::sys::stat::fstat(file)?.st_size;
+        if usize::try_from(size).is_ok_and(|size| size < length) {
+            return Err(io::Error::from_raw_os_error(libc::EINVAL));
         }
         Scratch::map(length, Some(file))
     }
@@ -87,4 +92,23 @@ impl Drop for Scratch {
 pub fn trim_heap() {
     // SAFETY: touches only the allocator's own state.
     unsafe { libc::malloc_trim(0) };
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::io::Write;
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn sealed_files_are_mapped_to_their_end_and_others_not_at_all() {
+        let mut file = std::fs::File::from(crate::fd::memory_file(c"test").unwrap());
+        file.write_all(b"content").unwrap();
+        let mapped = |length| Scratch::of_sealed(file.as_fd(), length).map(|mapped| mapped.to_vec());
+        assert_eq!(mapped(7).unwrap_err().raw_os_error(), Some(libc::EPERM));
+        crate::fd::seal(file.as_fd()).unwrap();
+        assert_eq!(mapped(7).unwrap(), b"content");
+        assert_eq!(mapped(8192).unwrap_err().raw_os_error(), Some(libc::EINVAL));
+    }
 }

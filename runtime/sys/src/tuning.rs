@@ -48,9 +48,9 @@ pub fn set_io_priority(value: u32) -> io::Result<()> {
 /// Binds the calling thread to CPUs, by number: `sched_setaffinity(2)`.
 ///
 /// # Errors
-/// As `sched_setaffinity(2)`; `EINVAL` when none of them is there.
+/// As `sched_setaffinity(2)`; `EINVAL` when none of them is there, or one is past all that a kernel can have.
 pub fn set_affinity(cpus: &[u32]) -> io::Result<()> {
-    let mask = bits(cpus);
+    let mask = bits(cpus)?;
     // SAFETY: the mask lives across the call, and its length is its own.
     check(unsafe { libc::syscall(libc::SYS_sched_setaffinity, 0, size_of_val(&*mask), mask.as_ptr()) }).map(drop)
 }
@@ -58,9 +58,9 @@ pub fn set_affinity(cpus: &[u32]) -> io::Result<()> {
 /// Sets the memory policy (`MPOL_*`) of the calling thread over nodes by number: `set_mempolicy(2)`.
 ///
 /// # Errors
-/// As `set_mempolicy(2)`.
+/// As `set_mempolicy(2)`; `EINVAL` for a node past all that a kernel can have.
 pub fn set_memory_policy(mode: u32, nodes: &[u32]) -> io::Result<()> {
-    let mask = bits(nodes);
+    let mask = bits(nodes)?;
     let (pointer, length) = if nodes.is_empty() {
         (std::ptr::null(), 0)
     } else {
@@ -71,13 +71,20 @@ pub fn set_memory_policy(mode: u32, nodes: &[u32]) -> io::Result<()> {
     check(unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, pointer, length) }).map(drop)
 }
 
-fn bits(numbers: &[u32]) -> Vec<u64> {
-    let words = numbers.iter().max().map_or(1, |highest| *highest as usize / 64 + 1);
+/// More than the kernel's `NR_CPUS` and `MAX_NUMNODES` can be: a mask never grows with a number in somebody's plan.
+const MOST: u32 = 1 << 16;
+
+fn bits(numbers: &[u32]) -> io::Result<Vec<u64>> {
+    let highest = numbers.iter().max().copied().unwrap_or(0);
+    if highest >= MOST {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    }
+    let words = highest as usize / 64 + 1;
     let mut mask = vec![0u64; words];
     for number in numbers {
         mask[*number as usize / 64] |= 1 << (number % 64);
     }
-    mask
+    Ok(mask)
 }
 
 /// Sets the execution domain: `personality(2)`.
@@ -95,8 +102,9 @@ mod tests {
 
     #[test]
     fn numbers_become_bits() {
-        assert_eq!(bits(&[]), [0]);
-        assert_eq!(bits(&[0, 2, 63]), [1 << 63 | 5]);
-        assert_eq!(bits(&[64, 1]), [2, 1]);
+        assert_eq!(bits(&[]).ok(), Some(vec![0]));
+        assert_eq!(bits(&[0, 2, 63]).ok(), Some(vec![1 << 63 | 5]));
+        assert_eq!(bits(&[64, 1]).ok(), Some(vec![2, 1]));
+        assert!(bits(&[3, u32::MAX]).is_err());
     }
 }

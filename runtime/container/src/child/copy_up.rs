@@ -32,6 +32,15 @@ pub fn copy_mode(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
     Ok(())
 }
 
+/// What was a regular file when it was looked at may be a device by now, where the folder is another container's too: one
+/// that this process, with the host's rights, could read and the container could not.
+fn regular(file: OwnedFd) -> io::Result<File> {
+    match SFlag::from_bits_truncate(fstat(&file)?.st_mode) & SFlag::S_IFMT {
+        SFlag::S_IFREG => Ok(File::from(file)),
+        _ => Err(Errno::ESTALE.into()),
+    }
+}
+
 fn copy_folder(from: BorrowedFd<'_>, to: BorrowedFd<'_>, depth: u32) -> io::Result<()> {
     if depth > MAX_DEPTH {
         return Err(Errno::ELOOP.into());
@@ -62,7 +71,7 @@ fn copy_folder(from: BorrowedFd<'_>, to: BorrowedFd<'_>, depth: u32) -> io::Resu
                 copy_folder(below.0.as_fd(), below.1.as_fd(), depth + 1)?;
             }
             SFlag::S_IFREG => {
-                let mut source = File::from(open(from, OFlag::O_RDONLY | OFlag::O_NONBLOCK)?);
+                let mut source = regular(open(from, OFlag::O_RDONLY | OFlag::O_NONBLOCK)?)?;
                 let mut copy = File::from(open(to, OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL)?);
                 io::copy(&mut source, &mut copy)?;
             }
@@ -78,4 +87,23 @@ fn copy_folder(from: BorrowedFd<'_>, to: BorrowedFd<'_>, depth: u32) -> io::Resu
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn only_regular_files_are_read() {
+        let open = |path: &str| OwnedFd::from(File::open(path).unwrap());
+        assert!(regular(open("/proc/self/exe")).is_ok());
+        for path in ["/dev/zero", "/"] {
+            assert_eq!(
+                regular(open(path)).unwrap_err().raw_os_error(),
+                Some(libc::ESTALE),
+                "{path}"
+            );
+        }
+    }
 }

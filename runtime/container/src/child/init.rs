@@ -5,17 +5,26 @@ use std::os::fd::BorrowedFd;
 
 use nix::unistd::{Pid, getpid, setpgid, tcsetpgrp};
 use runtime::proto::Step;
-use runtime_sys::clone::{SingleThread, exit_now, fork, reap};
+use runtime_sys::clone::{Ended, SingleThread, exit_now, fork, reap};
 use runtime_sys::{fd, pidfd, privilege, signals};
 
 use crate::failure::{At, Result};
 
-/// Splits into process 1, which stays here for ever, and its child, which goes on.
-pub fn split(single: &SingleThread, terminal: Option<BorrowedFd<'_>>) -> Result<()> {
+/// Splits into process 1, which stays here for ever, and its child, which goes on. `confine` gives up what no process of
+/// the container may have: one with `CAP_SYS_PTRACE` could take it from process 1 otherwise.
+pub fn split(
+    single: &SingleThread,
+    terminal: Option<BorrowedFd<'_>>,
+    confine: impl FnOnce() -> Result<()>,
+) -> Result<()> {
     // Blocked before the split, so that neither side misses one; the child lets them through before it runs its program.
     signals::block_all(true).at(Step::Exec, "init")?;
     match fork(single).at(Step::Exec, "init")? {
-        Some(child) => fd::close_all_then(move || serve(child)),
+        Some(child) => {
+            privilege::set_name(c"init");
+            confine()?;
+            fd::close_all_then(move || serve(child))
+        }
         None => {
             // A group of its own, in the foreground: what is typed to interrupt must not reach process 1.
             setpgid(Pid::from_raw(0), Pid::from_raw(0)).at(Step::Exec, "init")?;
@@ -28,21 +37,29 @@ pub fn split(single: &SingleThread, terminal: Option<BorrowedFd<'_>>) -> Result<
 }
 
 fn serve(child: i32) -> Infallible {
-    privilege::set_name(c"init");
     loop {
         match signals::wait() {
             Ok(libc::SIGCHLD) => {
                 while let Ok(Some(ended)) = reap(-1, false) {
-                    if ended.pid == child {
-                        exit_now(ended.code);
-                    }
+                    end_with(child, &ended);
                 }
             }
             // Stops and continues come from the terminal as well; the child gets what process 1 got.
             Ok(signal) => {
                 let _ = pidfd::kill(child, signal);
             }
+            // A filter may refuse it. Then no signal is forwarded, but the end is still waited for.
+            Err(error) if error.raw_os_error() != Some(libc::EINTR) => match reap(-1, true) {
+                Ok(Some(ended)) => end_with(child, &ended),
+                _ => exit_now(126),
+            },
             Err(_) => {}
         }
+    }
+}
+
+fn end_with(child: i32, ended: &Ended) {
+    if ended.pid == child {
+        exit_now(ended.code);
     }
 }

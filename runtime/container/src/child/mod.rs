@@ -290,8 +290,8 @@ fn enter(inherited: &Inherited<'_>, exec: &Exec<'_>, tasks: &[PathBuf]) -> Resul
     let namespaces = exec.container.namespaces;
     let folder = (namespaces & NEWNS == 0)
         .then(|| {
-            let path = format!("{}/root", exec.container.pid);
-            inherited.host.open_proc(&path, OFlag::O_PATH | OFlag::O_DIRECTORY)
+            let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
+            exec.container.open_proc(inherited.host, "root", flags)
         })
         .transpose()
         .at(Step::Join, "/")?;
@@ -352,10 +352,12 @@ fn run(
         // A process without its shim has no streams, no log and nobody to wait for it.
         privilege::signal_at_parents_end(libc::SIGKILL).at(Step::Exec, "shim")?;
     }
-    if container.init {
-        init::split(&inherited.host.single, terminal.as_ref().map(AsFd::as_fd))?;
-    }
+    // One that asks an agent is in force for process 1 as well; any other it loads by itself.
     rest.confine(inherited, plan, false)?;
+    if container.init {
+        let terminal = terminal.as_ref().map(AsFd::as_fd);
+        init::split(&inherited.host.single, terminal, || rest.confine(inherited, plan, true))?;
+    }
     // A plain write, which every profile allows that lets a program say anything. (A failure that follows is told too, and
     // counts.)
     nix::unistd::write(inherited.sync, &[word::RUNNING]).at(Step::Exec, "shim")?;
@@ -475,8 +477,7 @@ fn open_terminal(inherited: &Inherited<'_>, root: &Root, size: Option<&ConsoleSi
         return Ok(None);
     };
     let (master, slave) = terminal::open(root, size)?;
-    let ends = [master.as_fd(), slave.as_fd()];
-    seqpacket::send(inherited.sync, &[word::TERMINAL], &ends).at(Step::Terminal, "shim")?;
+    seqpacket::send(inherited.sync, &[word::TERMINAL], &[master.as_fd()]).at(Step::Terminal, "shim")?;
     Ok(Some(slave))
 }
 

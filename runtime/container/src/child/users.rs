@@ -217,4 +217,27 @@ mod tests {
                 .starts_with("unable to find group nowhere")
         );
     }
+
+    proptest::proptest! {
+        /// Files of an image, and a user of somebody's choice: an identity in range, or a refusal.
+        #[test]
+        fn any_files_give_an_identity_or_a_refusal(
+            spec in "[a-z0-9:-]{0,6}|.{0,12}",
+            extra in proptest::collection::vec("[a-z0-9]{0,3}|.{0,6}", 0..3),
+            passwd in r"([a-z]{1,2}|[0-9]{1,11}|:|\n|#| |é){0,40}",
+            group in r"([a-z]{1,2}|[0-9]{1,11}|:|\n|,| |é){0,40}",
+            noise: Vec<u8>,
+        ) {
+            for (passwd, group) in [(passwd.as_bytes(), group.as_bytes()), (&noise[..], &noise[..])] {
+                let _ = home_of(passwd, 0);
+                if let Ok(found) = named(&spec, &extra, passwd, group) {
+                    proptest::prop_assert_eq!(found.groups.first(), Some(&found.gid));
+                    let mut once = found.groups.clone();
+                    once.sort_unstable();
+                    once.dedup();
+                    proptest::prop_assert_eq!(once.len(), found.groups.len());
+                }
+            }
+        }
+    }
 }

@@ -132,4 +132,13 @@ mod tests {
             assert!(parse_interval(text).is_err(), "{text}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_an_interval_or_refused(text in "[0-9]{0,21}(ms|s|m|h)?|.{0,8}") {
+            if let Ok(length) = parse_interval(&text) {
+                proptest::prop_assert!(!length.is_zero());
+            }
+        }
+    }
 }

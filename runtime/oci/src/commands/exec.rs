@@ -87,8 +87,6 @@ pub fn run(global: &Global, args: &Exec) -> Result<u8> {
             return Err(of_failure(failure).with_code(255));
         }
     };
-    // Held by the process alone, so that the master tells of its end.
-    report.peer = None;
     if let Some(path) = &args.pid_file {
         write_pid(path, spawned.pid).inspect_err(|_| spawned.kill())?;
     }

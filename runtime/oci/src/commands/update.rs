@@ -104,4 +104,12 @@ mod tests {
             assert!(bytes("--x", Some(text)).is_err(), "{text}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_a_size_or_refused(text in "-?[0-9]{0,20}[kmgtKMGT]?(i?[bB])?|.{0,8}", number in -(1i64 << 40)..1 << 40) {
+            let _ = bytes("--x", Some(&text));
+            proptest::prop_assert_eq!(bytes("--x", Some(&number.to_string())).ok().flatten(), Some(number));
+        }
+    }
 }

@@ -33,7 +33,9 @@ fn parent(pid: i32) -> i32 {
     field(&status(pid), "PPid").parse().unwrap()
 }
 
-fn assert_confined(pid: i32, kept: u64) {
+async fn assert_confined(pid: i32, kept: u64) {
+    // Right after it has told of the start.
+    until("the shim is confined", || field(&status(pid), "Seccomp") == "2").await;
     let status = status(pid);
     assert_eq!(field(&status, "Name"), "iechor-shim");
     for (name, want) in [
@@ -67,12 +69,12 @@ async fn end(shim: Shim) {
 async fn a_shim_keeps_next_to_nothing() {
     let rig = crate::new_rig!();
     let shim = rig.start(rig.plan("kept", &["sleep", "1000"])).await.unwrap();
-    assert_confined(shim.shim_pid(), KILL | DAC_OVERRIDE);
+    assert_confined(shim.shim_pid(), KILL | DAC_OVERRIDE).await;
     // That of an exec even less; and it goes with the exec.
     let run = shim.exec(exec(&["sleep", "1000"]), None).await.unwrap();
     let other = parent(run.pid());
     assert_ne!(other, shim.shim_pid());
-    assert_confined(other, KILL);
+    assert_confined(other, KILL).await;
     run.signal(libc::SIGKILL).await.unwrap();
     assert_eq!(run.wait().await.code, 137);
     until("the exec's shim is gone", || {
@@ -209,4 +211,38 @@ async fn a_confined_shim_serves_a_terminal() {
         seen.contains("30 40\r\n/dev/console") || seen.contains("30 40\r\n/dev/pts/0"),
         "{seen:?}"
     );
+}
+
+/// Process 1 of `--init` is the shim's own code, but it stands in the container, where a process may be allowed to take
+/// it over (`CAP_SYS_PTRACE`).
+#[tokio::test]
+async fn the_built_in_init_has_no_more_than_its_container() {
+    let rig = crate::new_rig!();
+    let instruction =
+        |code: u16, jt: u8, jf: u8, k: u32| [&code.to_ne_bytes()[..], &[jt, jf], &k.to_ne_bytes()].concat();
+    // One system call fails with EPERM, all else is allowed.
+    let refuse = |call: libc::c_long| {
+        [
+            instruction(0x20, 0, 0, 0),
+            instruction(0x15, 0, 1, call as u32),
+            instruction(0x06, 0, 0, 0x0005_0001),
+            instruction(0x06, 0, 0, 0x7fff_0000),
+        ]
+        .concat()
+    };
+    let script = "grep -E '^(CapPrm|CapEff|CapBnd|NoNewPrivs|Seccomp:)' /proc/1/status | tr -d '\\n\\t'; exit 3";
+    // Also where it cannot wait for signals: it still tells the end.
+    for (id, call) in [("plain", libc::SYS_uname), ("deaf", libc::SYS_rt_sigtimedwait)] {
+        for no_new_privs in [false, true] {
+            let mut plan = rig.plan(&format!("{id}{no_new_privs}"), &["sh", "-c", script]);
+            plan.init = true;
+            plan.process.seccomp = refuse(call).into();
+            plan.process.no_new_privs = no_new_privs;
+            let (exit, seen, _) = rig.run(plan).await;
+            let no_new_privs = u8::from(no_new_privs);
+            let want =
+                format!("CapPrm:{CAPS:016x}CapEff:{CAPS:016x}CapBnd:{CAPS:016x}NoNewPrivs:{no_new_privs}Seccomp:2");
+            assert_eq!((exit.code, seen), (3, want), "{id}");
+        }
+    }
 }

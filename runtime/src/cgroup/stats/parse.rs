@@ -61,7 +61,7 @@ pub(super) fn numa(text: &str) -> Vec<NumaStats> {
                 .collect();
             let (name, total) = match name.split_once('=') {
                 Some((name, total)) => (name, number(total)?),
-                None => (name, nodes.iter().map(|(_, value)| value).sum()),
+                None => (name, nodes.iter().fold(0, |all, (_, value)| value.saturating_add(all))),
             };
             Some(NumaStats {
                 name: name.to_owned(),
@@ -146,4 +146,32 @@ pub(super) fn page_sizes(folder: &Path, suffix: &str) -> Vec<String> {
         .collect();
     sizes.sort();
     sizes
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    proptest::proptest! {
+        /// The kernel's own files are not hostile; those of a kernel to come may still look different.
+        #[test]
+        fn any_text_is_read_as_far_as_it_is_understood(
+            text in r"(anon|N[0-9]|=|[0-9]{1,20}|18446744073709551615|max|some|full|avg10|total|hca_handle|\.| |\n|é){0,40}|.{0,60}",
+        ) {
+            let _ = (number(&text), limit(&text), table(&text), numa(&text));
+            let folder = tempfile::tempdir().unwrap();
+            for file in ["pids.current", "pids.max", "cpu.pressure", "rdma.current", "rdma.max", "memory.usage_in_bytes"] {
+                fs::write(folder.path().join(file), &text).unwrap();
+            }
+            let _ = (pids(folder.path()), pressure(folder.path(), "cpu.pressure"), rdma(folder.path()));
+            let _ = counter(folder.path(), "memory.");
+        }
+
+        #[test]
+        fn a_table_is_read_as_it_was_written(rows in proptest::collection::vec(("[a-z_]{1,8}", 0..u64::MAX), 0..6)) {
+            let text: String = rows.iter().map(|(key, value)| format!("{key} {value}\n")).collect();
+            proptest::prop_assert_eq!(table(&text), rows);
+        }
+    }
 }

@@ -127,3 +127,19 @@ fn entries(text: &str) -> Vec<IoEntry> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn any_book_of_block_io_is_read_as_far_as_it_is_understood(
+            text in r"([0-9]{1,4}|:|Read|Write|Total|18446744073709551616| |\n|é){0,40}|.{0,60}",
+        ) {
+            let found = entries(&text);
+            proptest::prop_assert!(found.len() <= text.lines().count());
+        }
+    }
+}

@@ -112,3 +112,24 @@ pub(super) fn block_io(folder: &Path) -> IoStats {
     }
     stats
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn any_statistics_are_read_as_far_as_they_are_understood(
+            text in r"([0-9]{1,4}|:|rbytes|wios|usage_usec|anon|=|18446744073709551615| |\n|é){0,40}|.{0,60}",
+        ) {
+            let folder = tempfile::tempdir().unwrap();
+            for file in ["io.stat", "cpu.stat", "memory.stat", "memory.current", "memory.max", "memory.events"] {
+                std::fs::write(folder.path().join(file), &text).unwrap();
+            }
+            let mut cpu = CpuStats::default();
+            let _ = (cpu_time(folder.path(), &mut cpu), bandwidth(folder.path(), &mut cpu));
+            let _ = (memory(folder.path()), block_io(folder.path()));
+        }
+    }
+}
