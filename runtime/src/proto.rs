@@ -2,23 +2,30 @@
 //!
 //! ```text
 //! daemon                                   shim
-//!   Start + joined namespaces + attach ──►          (once, on the first socket)
+//!   Start + joined namespaces + attach ──►          (once, on the first socket; or ExecIn)
 //!                                       ◄── Started | Failed
-//!   Signal, Resize, Attach, Exec ──►                (each with a tag of the daemon's choice)
-//!                                       ◄── Done | ExecStarted | Failed, with that tag
+//!   Signal, Resize, Attach ──►                      (each with a tag of the daemon's choice)
+//!                                       ◄── Done, with that tag
+//!   Enter ──►                           ◄── Place | Failed | Done, with that tag
+//!   Exec ──►                            ◄── ExecStarted | Failed, with that tag
 //!                                       ◄── Exited  (without being asked, to every connection)
 //!   Release ──►                         ◄── Done, then the end of the stream
 //! ```
+//!
+//! A shim makes one process and gives up the right to make another. An exec has a shim of its own: the daemon asks that
+//! of the container for the [`Place`] and hands it to a new one (`ExecIn`), which ends by itself when it has told of the
+//! exit. The shim of a container that another runtime made answers `Enter` with `ENOTSUP`: that runtime makes its execs,
+//! in the same shim (`Exec`).
 //!
 //! A daemon that connects to a running shim's own socket is told [`Event::State`] first.
 
 use std::ffi::OsString;
 
-use crate::plan::ExecPlan;
+use crate::plan::{CgroupPlan, ExecPlan};
 use crate::wire::{Blob, wire_enum, wire_struct};
 
 /// Raised with every change of a message or of the plan. A shim that outlived an upgrade may speak an older one.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// Plans up to this size travel inside the message, larger ones in a sealed memory file. Far below the default send
 /// buffer (208 KiB), of which other messages take their part.
@@ -66,11 +73,25 @@ wire_enum! {
         2 => Resize { tag: u32, process: u32, rows: u16, cols: u16 },
         /// Attach the stream socket that comes along to the first process.
         3 => Attach { tag: u32, streams: Streams },
-        /// Run a further process; with a stream socket if `attach`. A plan too large for a message comes in a sealed
-        /// memory file before that socket.
+        /// Have the runtime that made the container run a further process; with a stream socket if `attach`. A plan too
+        /// large for a message comes in a sealed memory file before that socket.
         4 => Exec { tag: u32, plan: Option<Box<ExecPlan>>, attach: Option<Streams> },
         /// The exit is recorded: clean up and end.
         5 => Release { tag: u32 },
+        /// Tell what a process that enters the container needs to know; `ENOTSUP` where only [`Request::Exec`] does.
+        6 => Enter { tag: u32 },
+        /// Run a process in a container that another shim keeps. Descriptors: that container's first process, then the
+        /// plan if it is not inline, then a stream socket if `attach`.
+        7 => ExecIn {
+            /// [`VERSION`].
+            version: u32,
+            /// `None`: in a sealed memory file.
+            plan: Option<Box<ExecPlan>>,
+            /// A client attached from the first byte on.
+            attach: Option<Streams>,
+            /// Which container.
+            place: Box<Place>,
+        },
     }
 }
 
@@ -100,6 +121,20 @@ wire_enum! {
             /// How it ended.
             exit: Option<ExitStatus>,
         },
+        /// Where the container is. Descriptor: its first process.
+        6 => Place { tag: u32, place: Box<Place> },
+    }
+}
+
+wire_struct! {
+    /// A running container, for a process that enters it.
+    pub struct Place {
+        /// Its first process, in the pid namespace of shim and daemon.
+        pub pid: i32,
+        /// `CLONE_NEW*` of the namespaces that it does not share with the host.
+        pub namespaces: u64,
+        /// Its groups: what is needed to join them.
+        pub cgroup: CgroupPlan,
     }
 }
 

@@ -34,7 +34,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 pub fn remove(head: &Head, patience: Duration) -> bool {
     if let Some(unit) = &head.cgroup.systemd {
         // A scope ends by itself when it is empty; this is for one that is not, and for slices. What systemd has no more
-        // is what was wanted.
+        // is what was wanted. A shim that has given up its rights cannot ask (docs/adr/0009).
         let _ = Manager::connect().and_then(|mut manager| manager.stop_unit(&unit.name));
     }
     let removed = cgroup::remove(&head.cgroup, patience);

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use runtime::proto::{Event, LARGEST_MESSAGE, Request};
 use runtime::wire::Wire;
@@ -21,7 +21,7 @@ const MAX_QUEUED: usize = 256;
 pub struct Connection {
     pub number: u32,
     socket: OwnedFd,
-    queue: VecDeque<Vec<u8>>,
+    queue: VecDeque<(Vec<u8>, Option<OwnedFd>)>,
 }
 
 /// What came in.
@@ -67,11 +67,11 @@ impl Connection {
         }
     }
 
-    /// Sends an event, or queues it. False: the connection is to be dropped.
-    pub fn send(&mut self, event: &Event, epoll: &Epoll) -> bool {
+    /// Sends an event, with a descriptor that belongs to it, or queues it. False: the connection is to be dropped.
+    pub fn send(&mut self, event: &Event, fd: Option<BorrowedFd<'_>>, epoll: &Epoll) -> bool {
         let message = event.encode();
         if self.queue.is_empty() {
-            match seqpacket::send(self.socket.as_fd(), &message, &[]) {
+            match seqpacket::send(self.socket.as_fd(), &message, fd.as_slice()) {
                 Ok(()) => return true,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     let token = Token::Connection(self.number).pack();
@@ -82,14 +82,23 @@ impl Connection {
                 Err(_) => return false,
             }
         }
-        self.queue.push_back(message);
+        let Ok(fd) = fd.map(|fd| fd.try_clone_to_owned()).transpose() else {
+            return false;
+        };
+        self.queue.push_back((message, fd));
         self.queue.len() <= MAX_QUEUED
+    }
+
+    /// Whether everything that was sent is on its way.
+    pub fn is_flushed(&self) -> bool {
+        self.queue.is_empty()
     }
 
     /// Sends what is queued. False: the connection is to be dropped.
     pub fn flush(&mut self, epoll: &Epoll) -> bool {
-        while let Some(message) = self.queue.front() {
-            match seqpacket::send(self.socket.as_fd(), message, &[]) {
+        while let Some((message, fd)) = self.queue.front() {
+            let fd = fd.as_ref().map(AsFd::as_fd);
+            match seqpacket::send(self.socket.as_fd(), message, fd.as_slice()) {
                 Ok(()) => drop(self.queue.pop_front()),
                 Err(error) => return error.kind() == io::ErrorKind::WouldBlock,
             }

@@ -388,11 +388,11 @@ fn made(runtime: &Foreign, number: u32, strays: &[Ended]) -> Result<(i32, Option
 impl Server {
     /// A child ended in a container of another runtime. True: that was about a set-up, and is dealt with.
     pub fn foreign_reaped(&mut self, ended: &Ended) -> bool {
-        let Some(container) = &mut self.container else {
+        let Some(job) = &mut self.job else {
             return false;
         };
         let (mut starting, mut known, mut answered) = (false, false, None);
-        for process in container.processes() {
+        for process in job.processes() {
             let (pid, number) = (process.pid, process.number);
             match process.pending() {
                 Some(pending) => {
@@ -408,7 +408,7 @@ impl Server {
             self.answered(number, ended);
             return true;
         }
-        if starting && !known {
+        if let Some(container) = job.container.as_mut().filter(|_| starting && !known) {
             container.strays.push(*ended);
         }
         starting && !known
@@ -417,10 +417,10 @@ impl Server {
     /// A command of the runtime has ended.
     fn answered(&mut self, number: u32, ended: &Ended) {
         let outcome = self.advance(number, ended);
-        let Some(container) = &mut self.container else { return };
-        let pid = container.process(number).map(|process| process.pid);
+        let Some(job) = &mut self.job else { return };
+        let pid = job.process(number).map(|process| process.pid);
         if number != INIT
-            && let Some(runtime) = &container.head.foreign
+            && let Some(runtime) = job.foreign()
         {
             remove_files(runtime, number);
         }
@@ -429,10 +429,12 @@ impl Server {
             Ok(true) => self.set_up(number, Ok(())),
             Err(failure) => self.set_up(number, Err(failure)),
         }
-        let Some(container) = &mut self.container else { return };
+        let Some(job) = &mut self.job else { return };
+        let starting = job.processes().any(|process| process.is_starting());
+        let Some(container) = &mut job.container else { return };
         let stray = container.strays.iter().position(|stray| Some(stray.pid) == pid);
         let stray = stray.map(|index| container.strays.swap_remove(index));
-        if !container.processes().any(|process| process.is_starting()) {
+        if !starting {
             container.strays = Vec::new();
         }
         if let Some(stray) = stray {
@@ -444,10 +446,11 @@ impl Server {
     fn advance(&mut self, number: u32, ended: &Ended) -> Result<bool> {
         let gone = || failure(Step::Vanished, "", Errno::UnknownErrno, "");
         let epoll = &self.epoll;
-        let container = self.container.as_mut().ok_or_else(gone)?;
+        let job = self.job.as_mut().ok_or_else(gone)?;
+        let container = job.container.as_ref().ok_or_else(gone)?;
         let runtime = container.head.foreign.clone().ok_or_else(gone)?;
         let (id, strays) = (container.head.id.clone(), container.strays.clone());
-        let process = container.process(number).ok_or_else(gone)?;
+        let process = job.process(number).ok_or_else(gone)?;
         let mut pending = process.take_pending().ok_or_else(gone)?;
         if ended.code != 0 {
             return Err(pending.failure(&runtime, number, ended));

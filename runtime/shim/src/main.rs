@@ -14,10 +14,13 @@
 mod client;
 mod connection;
 mod container;
+mod filter;
 mod foreign;
+mod job;
 mod process;
 mod pump;
 mod requests;
+mod rights;
 mod serve;
 mod spawn;
 mod token;

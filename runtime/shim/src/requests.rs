@@ -4,11 +4,12 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use nix::errno::Errno;
 use runtime::plan::ExecPlan;
-use runtime::proto::{Event, Failure, LARGEST_PLAN, Request, Streams, VERSION};
+use runtime::proto::{Event, Failure, LARGEST_PLAN, Place, Request, Streams, VERSION};
 use runtime::wire::Wire;
 use runtime_sys::memory::Scratch;
 
-use crate::container::{Container, refusal};
+use crate::container::refusal;
+use crate::job::Job;
 use crate::process::Process;
 use crate::serve::Server;
 
@@ -21,20 +22,35 @@ impl Server {
                 joined,
                 attach,
             } => {
-                let outcome = self.start(from, version, plan.map(|plan| plan.0), joined, &attach, fds);
-                if let Err(failure) = outcome {
-                    self.send(from, &Event::Failed { tag: 0, failure });
+                let outcome = self
+                    .expect_idle(version)
+                    .and_then(|()| self.start(from, plan.map(|plan| plan.0), joined, &attach, fds));
+                self.begun(from, outcome);
+            }
+            Request::ExecIn {
+                version,
+                plan,
+                attach,
+                place,
+            } => {
+                let outcome = self
+                    .expect_idle(version)
+                    .and_then(|()| self.exec_in(from, plan, attach, &place, fds));
+                self.begun(from, outcome);
+            }
+            Request::Exec { tag, plan, attach } => {
+                if let Err(failure) = self.exec((from, tag), plan, attach, fds) {
+                    self.send(from, &Event::Failed { tag, failure });
                 }
             }
             Request::Signal { tag, process, signal } => {
-                let outcome = match self.process(process) {
+                let outcome = self.process(process).and_then(|process| {
                     // A process in its set-up would take the signal with the shim's handlers and rights.
-                    Some(found) if found.is_starting() && signal != libc::SIGKILL => Err(libc::EAGAIN),
-                    Some(found) => found
-                        .signal(signal)
-                        .map_err(|error| error.raw_os_error().unwrap_or(libc::EIO)),
-                    None => Err(libc::ESRCH),
-                };
+                    if process.is_starting() && signal != libc::SIGKILL {
+                        return Err(libc::EAGAIN);
+                    }
+                    process.signal(signal).map_err(|error| errno(&error))
+                });
                 self.done(from, tag, outcome);
             }
             Request::Resize {
@@ -43,30 +59,23 @@ impl Server {
                 rows,
                 cols,
             } => {
-                let outcome = match self.process(process) {
-                    Some(found) => found
-                        .pump
-                        .resize(rows, cols)
-                        .map_err(|error| error.raw_os_error().unwrap_or(libc::EIO)),
-                    None => Err(libc::ESRCH),
-                };
+                let outcome = self
+                    .process(process)
+                    .and_then(|process| process.pump.resize(rows, cols).map_err(|error| errno(&error)));
                 self.done(from, tag, outcome);
             }
             Request::Attach { tag, streams } => {
                 let outcome = self.attach(streams, fds);
                 self.done(from, tag, outcome);
             }
-            Request::Exec { tag, plan, attach } => {
-                if let Err(failure) = self.exec((from, tag), plan, attach, fds) {
-                    self.send(from, &Event::Failed { tag, failure });
-                }
-            }
+            Request::Enter { tag } => self.send_place(from, tag),
             Request::Release { tag } => {
-                let errno = self.container.as_mut().map_or(libc::ESRCH, Container::release);
+                let errno = self.job.as_mut().map_or(libc::ESRCH, Job::release);
                 self.send(from, &Event::Done { tag, errno });
                 // A daemon that starts the container again waits for the end of the connection. Clients that are still
                 // to be served are none of its business.
-                if let Some(container) = self.container.as_mut().filter(|container| container.released) {
+                let container = self.job.as_mut().and_then(|job| job.container.as_mut());
+                if let Some(container) = container.filter(|container| container.released) {
                     container.let_mounts_go();
                     self.drop_connections();
                 }
@@ -80,28 +89,36 @@ impl Server {
     }
 
     /// A process that has not ended.
-    fn process(&mut self, number: u32) -> Option<&mut Process> {
-        self.container
-            .as_mut()?
-            .process(number)
-            .filter(|process| !process.ended)
+    fn process(&mut self, number: u32) -> Result<&mut Process, i32> {
+        let process = self.job.as_mut().and_then(|job| job.process(number));
+        process.filter(|process| !process.ended).ok_or(libc::ESRCH)
+    }
+
+    fn expect_idle(&self, version: u32) -> Result<(), Failure> {
+        if version != VERSION {
+            return Err(refusal(Errno::EPROTO, "daemon and shim are of different versions"));
+        }
+        if self.job.is_some() {
+            return Err(refusal(Errno::EBUSY, "this shim has a process already"));
+        }
+        Ok(())
+    }
+
+    fn begun(&mut self, from: u32, outcome: Result<Job, Failure>) {
+        match outcome {
+            Ok(job) => self.job = Some(job),
+            Err(failure) => self.send(from, &Event::Failed { tag: 0, failure }),
+        }
     }
 
     fn start(
-        &mut self,
+        &self,
         from: u32,
-        version: u32,
         plan: Option<Vec<u8>>,
         joined: u32,
         attach: &[Streams],
         fds: Vec<OwnedFd>,
-    ) -> Result<(), Failure> {
-        if version != VERSION {
-            return Err(refusal(Errno::EPROTO, "daemon and shim are of different versions"));
-        }
-        if self.container.is_some() {
-            return Err(refusal(Errno::EBUSY, "this shim has a container already"));
-        }
+    ) -> Result<Job, Failure> {
         let mut fds = fds.into_iter();
         let mapped;
         let plan: &[u8] = match &plan {
@@ -114,17 +131,23 @@ impl Server {
         let joined: Vec<OwnedFd> = fds.by_ref().take(joined as usize).collect();
         let clients: Vec<(OwnedFd, Streams)> = fds.zip(attach.iter().cloned()).collect();
         if clients.len() != attach.len() {
-            return Err(refusal(Errno::EBADF, "descriptors are missing"));
+            return Err(missing());
         }
-        self.container = Some(Container::start(
-            &self.shim,
-            plan,
-            &joined,
-            clients,
-            (from, 0),
-            &self.epoll,
-        )?);
-        Ok(())
+        Job::start(&self.shim, plan, &joined, clients, (from, 0), &self.epoll)
+    }
+
+    fn exec_in(
+        &self,
+        from: u32,
+        plan: Option<Box<ExecPlan>>,
+        attach: Option<Streams>,
+        place: &Place,
+        fds: Vec<OwnedFd>,
+    ) -> Result<Job, Failure> {
+        let mut fds = fds.into_iter();
+        let init = fds.next().ok_or_else(missing)?;
+        let (plan, client) = exec_parts(plan, attach, fds)?;
+        Job::exec(&self.shim, &plan, place, &init, client, (from, 0), &self.epoll)
     }
 
     fn exec(
@@ -134,36 +157,48 @@ impl Server {
         attach: Option<Streams>,
         fds: Vec<OwnedFd>,
     ) -> Result<(), Failure> {
-        let mut fds = fds.into_iter();
-        let plan = match plan {
-            Some(plan) => *plan,
-            None => {
-                ExecPlan::decode(&map_plan(fds.next())?).map_err(|error| refusal(Errno::EINVAL, &error.to_string()))?
-            }
-        };
-        let client = attach.and_then(|streams| fds.next().map(|socket| (socket, streams)));
-        let container = self
-            .container
-            .as_mut()
-            .ok_or_else(|| refusal(Errno::ESRCH, "the container is not running"))?;
-        container.exec(&self.shim, &plan, client, asked_by, &self.epoll)
+        let (plan, client) = exec_parts(plan, attach, fds.into_iter())?;
+        let job = self.job.as_mut();
+        let job = job.ok_or_else(|| refusal(Errno::ESRCH, "the container is not running"))?;
+        job.further(&plan, client, asked_by)
     }
 
     fn attach(&mut self, streams: Streams, fds: Vec<OwnedFd>) -> Result<(), i32> {
         let socket = fds.into_iter().next().ok_or(libc::EBADF)?;
-        let container = self
-            .container
-            .as_mut()
-            .filter(|container| container.exit.is_none())
-            .ok_or(libc::ESRCH)?;
-        let attached = container.init.pump.attach(socket, streams, &self.epoll);
-        attached.map_err(|error| error.raw_os_error().unwrap_or(libc::EIO))
+        let job = self.job.as_mut().filter(|job| job.exit.is_none()).ok_or(libc::ESRCH)?;
+        let attached = job.first.pump.attach(socket, streams, &self.epoll);
+        attached.map_err(|error| errno(&error))
     }
+}
+
+fn errno(error: &std::io::Error) -> i32 {
+    error.raw_os_error().unwrap_or(libc::EIO)
+}
+
+fn missing() -> Failure {
+    refusal(Errno::EBADF, "descriptors are missing")
+}
+
+/// The plan of an exec, inline or in the next descriptor, and its client.
+fn exec_parts(
+    plan: Option<Box<ExecPlan>>,
+    attach: Option<Streams>,
+    mut fds: impl Iterator<Item = OwnedFd>,
+) -> Result<(Box<ExecPlan>, Option<(OwnedFd, Streams)>), Failure> {
+    let plan = match plan {
+        Some(plan) => plan,
+        None => Wire::decode(&map_plan(fds.next())?).map_err(|error| refusal(Errno::EINVAL, &error.to_string()))?,
+    };
+    let client = match attach {
+        Some(streams) => Some((fds.next().ok_or_else(missing)?, streams)),
+        None => None,
+    };
+    Ok((plan, client))
 }
 
 /// A plan in a sealed memory file.
 fn map_plan(file: Option<OwnedFd>) -> Result<Scratch, Failure> {
-    let file = file.ok_or_else(|| refusal(Errno::EBADF, "descriptors are missing"))?;
+    let file = file.ok_or_else(missing)?;
     let length = nix::sys::stat::fstat(&file).map_or(0, |about| usize::try_from(about.st_size).unwrap_or(0));
     if length == 0 || length > LARGEST_PLAN {
         return Err(refusal(Errno::E2BIG, "the plan is empty or too large"));

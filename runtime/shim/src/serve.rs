@@ -1,6 +1,6 @@
 //! The event loop.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use runtime::proto::{Event, Failure, INIT, Time, VERSION};
 use runtime_sys::clone::{Ended, reap};
@@ -10,10 +10,12 @@ use runtime_sys::{seqpacket, signals};
 
 use crate::Shim;
 use crate::connection::{Connection, Incoming, MAX_CONNECTIONS};
-use crate::container::Container;
+use crate::job::Job;
+use crate::process::Process;
+use crate::pump::Context;
 use crate::token::Token;
 
-/// The one buffer, for streams of every process. Its pages are given back when nothing flows.
+/// The one buffer, for all streams. Its pages are given back when nothing flows.
 const BUFFER: usize = 64 * 1024;
 
 /// After how much quiet memory is given back, in milliseconds.
@@ -25,7 +27,7 @@ pub struct Server {
     buffer: Scratch,
     connections: Vec<Connection>,
     next_connection: u32,
-    pub container: Option<Container>,
+    pub job: Option<Job>,
     /// Memory was used since it was given back.
     used: bool,
 }
@@ -55,7 +57,7 @@ pub fn serve(mut shim: Shim) {
         buffer,
         connections: vec![first],
         next_connection: 1,
-        container: None,
+        job: None,
         used: true,
     };
     let mut events = [Ready::default(); 16];
@@ -70,36 +72,44 @@ pub fn serve(mut shim: Shim) {
             server.used = true;
             server.handle(Token::unpack(event.token), event.ready);
         }
-        if let Some(container) = &mut server.container {
-            container.record(false);
-            container.sweep();
+        if let Some(job) = &mut server.job {
+            job.record(false);
+            job.sweep();
         }
     }
 }
 
 impl Server {
     fn is_done(&mut self) -> bool {
-        let Some(container) = &mut self.container else {
+        let Some(job) = &mut self.job else {
             // Warm, or the start failed: of use only to the daemon at the other end.
             return self.connections.is_empty();
         };
-        if container.exit.is_none() {
+        if job.exit.is_none() {
             return false;
         }
+        let told = self.connections.iter().all(Connection::is_flushed);
         if self.connections.is_empty() {
             // Nobody will release us: what a daemon needs to know later is on disk.
-            container.record(true);
-            container.let_mounts_go();
-            container.remove_cgroups();
-            container.stop_listening();
-            return container.is_drained();
+            job.record(true);
         }
-        container.released && container.is_drained()
+        let drained = job.is_drained();
+        match &mut job.container {
+            Some(container) if self.connections.is_empty() => {
+                container.let_mounts_go();
+                container.remove_cgroups();
+                container.stop_listening();
+                drained
+            }
+            Some(container) => container.released && drained,
+            // Nothing of an exec is left that somebody would have to be asked about.
+            None => told && drained,
+        }
     }
 
     fn timeout(&self) -> i32 {
         let quiet = if self.used { QUIET } else { -1 };
-        match self.container.as_ref().and_then(Container::next_due) {
+        match self.job.as_ref().and_then(Job::next_due) {
             // Rounded up: waking early would only mean to wait again.
             Some(due) => (due.as_millis() as i32)
                 .saturating_add(1)
@@ -109,7 +119,7 @@ impl Server {
     }
 
     fn idle(&mut self) {
-        if self.used && self.container.as_ref().and_then(Container::next_due).is_none() {
+        if self.used && self.job.as_ref().and_then(Job::next_due).is_none() {
             self.used = false;
             self.buffer.release();
             trim_heap();
@@ -117,41 +127,29 @@ impl Server {
     }
 
     fn handle(&mut self, token: Token, ready: u32) {
-        let (epoll, buffer) = (&self.epoll, &mut *self.buffer);
         match token {
             Token::Children => self.children(),
             Token::Listener => self.accept(),
             Token::Connection(number) => self.connection(number, ready),
             Token::Sync(process) => self.started(process),
-            Token::Output(process, stream) => self.with_container(|container, epoll, buffer| {
-                container.with_process(process, epoll, buffer, |p, context| {
-                    p.pump.output_ready(stream, context)
-                });
-            }),
-            Token::Input(process) => {
-                if let Some(container) = &mut self.container {
-                    container.with_process(process, epoll, buffer, |p, context| p.pump.input_ready(context));
-                }
-            }
+            Token::Output(process, stream) => self.pump(process, |p, context| p.pump.output_ready(stream, context)),
+            Token::Input(process) => self.pump(process, |p, context| p.pump.input_ready(context)),
             Token::Client(process, client) => {
-                if let Some(container) = &mut self.container {
-                    container.with_process(process, epoll, buffer, |p, context| {
-                        p.pump.client_ready(client, ready, context);
-                    });
-                }
+                self.pump(process, |p, context| p.pump.client_ready(client, ready, context));
             }
         }
     }
 
-    fn with_container(&mut self, work: impl FnOnce(&mut Container, &Epoll, &mut [u8])) {
-        if let Some(container) = &mut self.container {
-            work(container, &self.epoll, &mut self.buffer);
+    fn pump(&mut self, process: u32, work: impl FnOnce(&mut Process, &mut Context<'_>)) {
+        if let Some(job) = &mut self.job {
+            job.pump(process, &self.epoll, &mut self.buffer, work);
         }
     }
 
     fn accept(&mut self) {
-        let Some(container) = &self.container else { return };
-        let Some(listener) = &container.listener else { return };
+        let Some(job) = &self.job else { return };
+        let listener = job.container.as_ref().and_then(|container| container.listener.as_ref());
+        let Some(listener) = listener else { return };
         let Ok(socket) = seqpacket::accept(listener.as_fd()) else {
             return;
         };
@@ -166,11 +164,11 @@ impl Server {
         let state = Event::State {
             version: VERSION,
             shim: std::process::id() as i32,
-            pid: container.init.pid,
-            started: container.started.clone(),
-            exit: container.exit.clone(),
+            pid: job.first.pid,
+            started: job.started.clone(),
+            exit: job.exit.clone(),
         };
-        if connection.send(&state, &self.epoll) {
+        if connection.send(&state, None, &self.epoll) {
             self.connections.push(connection);
         }
     }
@@ -220,60 +218,73 @@ impl Server {
     }
 
     pub fn send(&mut self, number: u32, event: &Event) {
-        let epoll = &self.epoll;
-        self.connections
-            .retain_mut(|connection| connection.number != number || connection.send(event, epoll));
+        send_to(&mut self.connections, number, event, None, &self.epoll);
+    }
+
+    /// Where the container is, with its first process.
+    pub fn send_place(&mut self, number: u32, tag: u32) {
+        let refused = |errno| Event::Done { tag, errno };
+        let Some(job) = &self.job else {
+            return self.send(number, &refused(libc::ESRCH));
+        };
+        if job.foreign().is_some() {
+            // Only the runtime that made it knows how to enter it: to be asked for here (`Exec`).
+            return self.send(number, &refused(libc::ENOTSUP));
+        }
+        let (event, fd) = match job.place() {
+            Ok(place) => (
+                Event::Place {
+                    tag,
+                    place: Box::new(place),
+                },
+                Some(job.first.pidfd.as_fd()),
+            ),
+            Err(failure) => (Event::Failed { tag, failure }, None),
+        };
+        send_to(&mut self.connections, number, &event, fd, &self.epoll);
     }
 
     fn send_all(&mut self, event: &Event) {
         let epoll = &self.epoll;
-        self.connections.retain_mut(|connection| connection.send(event, epoll));
+        self.connections
+            .retain_mut(|connection| connection.send(event, None, epoll));
     }
 
     /// A child's set-up is over.
     fn started(&mut self, number: u32) {
-        let Some(process) = self.container.as_mut().and_then(|container| container.process(number)) else {
+        let process = self.job.as_mut().and_then(|job| job.process(number));
+        let Some(process) = process.filter(|process| process.is_starting()) else {
             return;
         };
-        if !process.is_starting() {
-            return;
-        }
         let outcome = process.started(&self.epoll);
         self.set_up(number, outcome);
     }
 
     /// Tells how a process' set-up came out.
     pub fn set_up(&mut self, number: u32, outcome: Result<(), Failure>) {
-        let Some(process) = self.container.as_mut().and_then(|container| container.process(number)) else {
-            return;
-        };
+        let Some(job) = &mut self.job else { return };
+        let Some(process) = job.process(number) else { return };
         let (pid, (connection, tag)) = (process.pid, process.asked_by);
         match (outcome, number) {
             (Ok(()), INIT) => {
                 let at = Time::now();
-                if let Some(container) = &mut self.container {
-                    container.started = Some(at.clone());
-                }
+                job.started = Some(at.clone());
                 self.send_all(&Event::Started { pid, at });
-            }
-            (Ok(()), number) => self.send(
-                connection,
-                &Event::ExecStarted {
-                    tag,
-                    process: number,
-                    pid,
-                },
-            ),
-            (Err(failure), INIT) => {
-                if let Some(mut container) = self.container.take() {
-                    container.abandon();
+                // After the news: it takes 0.2 ms, for which nobody has to wait.
+                if let Some(job) = &self.job {
+                    job.give_up_rights();
                 }
+            }
+            (Ok(()), process) => self.send(connection, &Event::ExecStarted { tag, process, pid }),
+            (Err(failure), INIT) => {
+                job.abandon();
+                self.job = None;
                 self.send_all(&Event::Failed { tag: 0, failure });
                 // A shim is for one start: its daemon takes another.
                 self.drop_connections();
             }
             (Err(failure), number) => {
-                if let Some(container) = &mut self.container {
+                if let Some(container) = &mut job.container {
                     container.execs.retain(|exec| exec.number != number);
                 }
                 self.send(connection, &Event::Failed { tag, failure });
@@ -290,39 +301,33 @@ impl Server {
     }
 
     pub fn reaped(&mut self, ended: &Ended) {
-        let Some(container) = &mut self.container else { return };
-        if container.head.foreign.is_some() && self.foreign_reaped(ended) {
+        let foreign = self.job.as_ref().is_some_and(|job| job.foreign().is_some());
+        if foreign && self.foreign_reaped(ended) {
             return;
         }
-        let Some(container) = &mut self.container else { return };
-        let found = container.processes().find(|p| p.pid == ended.pid);
-        let Some(process) = found.filter(|process| !process.ended) else {
+        let Some(job) = &mut self.job else { return };
+        let Some(process) = job.processes().find(|p| p.pid == ended.pid && !p.ended) else {
             return;
         };
-        let number = process.number;
-        if process.is_starting() {
-            // The end of the set-up has not been seen yet. It is here: what the child had to say is in the socket.
-            process.ended = number == INIT;
-            self.started(number);
+        let (number, connection) = (process.number, process.asked_by.0);
+        // From here on its number may become somebody else's.
+        process.ended = true;
+        // The end of the set-up may not have been seen yet. It is here: what the child had to say is in the socket.
+        self.started(number);
+        let Some(job) = &mut self.job else { return };
+        let exit = job.ended(number, ended, &self.epoll, &mut self.buffer);
+        let event = Event::Exited { process: number, exit };
+        if number != INIT {
+            return self.send(connection, &event);
         }
-        let Some(container) = &mut self.container else { return };
-        if container.process(number).is_none() {
-            return;
-        }
-        let connection = container.process(number).map(|process| process.asked_by.0);
-        let status = container.ended(number, ended, &self.epoll, &mut self.buffer);
-        let event = Event::Exited {
-            process: number,
-            exit: status,
-        };
-        if number == INIT {
-            self.send_all(&event);
-            // After the news: the kernel takes its time (0.2 ms on v1).
-            if let Some(container) = &mut self.container {
-                container.remove_cgroups();
-            }
-        } else if let Some(connection) = connection {
-            self.send(connection, &event);
+        self.send_all(&event);
+        // After the news: the kernel takes its time (0.2 ms on v1).
+        if let Some(container) = self.job.as_mut().and_then(|job| job.container.as_mut()) {
+            container.remove_cgroups();
         }
     }
+}
+
+fn send_to(connections: &mut Vec<Connection>, number: u32, event: &Event, fd: Option<BorrowedFd<'_>>, epoll: &Epoll) {
+    connections.retain_mut(|connection| connection.number != number || connection.send(event, fd, epoll));
 }

@@ -1,20 +1,22 @@
 //! A live shim, as the daemon sees it.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::SystemTime;
 
+use nix::errno::Errno;
 use tokio::sync::watch;
 use tracing::debug;
 
 use super::error::ShimError;
-use super::link::{Answer, Link, Presence, Progress, ended, unseen};
+use super::link::{Answer, Connected, Link, Presence, Progress, Running, ended, unseen};
+use super::pool::Pool;
 use super::{Attach, sealed};
 use crate::exit::{Exit, read_exit};
 use crate::plan::ExecPlan;
-use crate::proto::{INIT, INLINE_PLAN, Request};
+use crate::proto::{INIT, INLINE_PLAN, Place, Request, VERSION};
 use crate::start_error::StartError;
 use crate::wire::Wire;
 
@@ -26,8 +28,29 @@ pub struct Shim {
     pub(super) shim_pid: i32,
     pub(super) started_at: SystemTime,
     pub(super) exit: watch::Receiver<Progress>,
+    /// Where the shims of execs come from.
+    pool: Arc<Pool>,
 }
+
 impl Shim {
+    pub(super) fn new(running: Running, pool: &Arc<Pool>) -> Shim {
+        let Running {
+            link,
+            shim_pid,
+            pid,
+            started_at,
+            progress,
+        } = running;
+        Shim {
+            link,
+            pid,
+            shim_pid,
+            started_at,
+            exit: progress,
+            pool: Arc::clone(pool),
+        }
+    }
+
     /// The container's first process, in the daemon's pid namespace.
     pub fn pid(&self) -> i32 {
         self.pid
@@ -121,11 +144,13 @@ impl Shim {
             .await
     }
 
-    /// Runs a further process in the container and returns when its program runs.
+    /// Runs a further process in the container and returns when its program runs. It has a shim of its own: that of the
+    /// container has given up the rights that this takes.
     ///
     /// # Errors
     /// As [`super::Launcher::start`].
     pub async fn exec(&self, exec: ExecPlan, attach: Option<Attach>) -> Result<ExecHandle, StartError> {
+        let place = self.place().await?;
         let encoded = exec.encode();
         let file = if encoded.len() > INLINE_PLAN {
             Some(sealed(&encoded)?)
@@ -133,34 +158,86 @@ impl Shim {
             None
         };
         let plan = file.is_none().then(|| Box::new(exec));
+        match place {
+            Some((place, init)) => self.exec_in(place, &init, plan, file, attach).await,
+            None => self.exec_by_runtime(plan, file, attach).await,
+        }
+    }
+
+    /// By a shim of its own.
+    async fn exec_in(
+        &self,
+        place: Box<Place>,
+        init: &OwnedFd,
+        plan: Option<Box<ExecPlan>>,
+        file: Option<OwnedFd>,
+        attach: Option<Attach>,
+    ) -> Result<ExecHandle, StartError> {
+        let message = Request::ExecIn {
+            version: VERSION,
+            plan,
+            attach: attach.as_ref().map(Attach::streams),
+            place,
+        };
+        let fds: Vec<BorrowedFd<'_>> = std::iter::once(init)
+            .chain(&file)
+            .chain(attach.iter().map(|attach| &attach.socket))
+            .map(AsFd::as_fd)
+            .collect();
+        let no_shim = |source| StartError::no_shim(&source);
+        let warm = self.pool.take().await.map_err(no_shim)?;
+        warm.send(&message.encode(), &fds).map_err(no_shim)?;
+        drop(fds);
+        drop(attach);
+        let running = Connected::begin(warm, None).map_err(no_shim)?.started().await;
+        self.pool.refill_later();
+        let Running {
+            link, pid, progress, ..
+        } = running?;
+        Ok(ExecHandle {
+            link,
+            process: INIT,
+            pid,
+            progress,
+        })
+    }
+
+    /// By the runtime that made the container, in the container's shim.
+    async fn exec_by_runtime(
+        &self,
+        plan: Option<Box<ExecPlan>>,
+        file: Option<OwnedFd>,
+        attach: Option<Attach>,
+    ) -> Result<ExecHandle, StartError> {
         let streams = attach.as_ref().map(Attach::streams);
         let fds: Vec<BorrowedFd<'_>> = file
             .iter()
             .chain(attach.iter().map(|attach| &attach.socket))
             .map(AsFd::as_fd)
             .collect();
-        match self
-            .link
-            .request(
-                |tag| Request::Exec {
-                    tag,
-                    plan,
-                    attach: streams,
-                },
-                &fds,
-            )
-            .await
-        {
+        let request = |tag| Request::Exec {
+            tag,
+            plan,
+            attach: streams,
+        };
+        match self.link.request(request, &fds).await {
             Ok(Answer::Exec { process, pid, progress }) => Ok(ExecHandle {
                 link: Arc::clone(&self.link),
                 process,
                 pid,
                 progress,
             }),
-            Ok(Answer::Failed(error)) => Err(error),
-            Ok(Answer::Done(_)) => Err(StartError::gone()),
-            Err(ShimError::Refused(error)) => Err(StartError::no_shim(&error)),
-            Err(_) => Err(StartError::gone()),
+            other => Err(refused(other)),
+        }
+    }
+
+    /// What a process that enters the container needs to know, and the container's first process. `None`: another
+    /// runtime made the container.
+    async fn place(&self) -> Result<Option<(Box<Place>, OwnedFd)>, StartError> {
+        match self.link.request(|tag| Request::Enter { tag }, &[]).await {
+            Ok(Answer::Place(place, init)) => Ok(Some((place, init))),
+            Ok(Answer::Done(errno)) if Errno::from_raw(errno) == Errno::ENOTSUP => Ok(None),
+            other => Err(refused(other)),
         }
     }
 
@@ -177,6 +254,7 @@ impl Shim {
 #[derive(Debug, Clone)]
 pub struct ExecHandle {
     link: Arc<Link>,
+    /// Its number in its shim.
     process: u32,
     pid: i32,
     progress: watch::Receiver<Progress>,
@@ -221,5 +299,14 @@ impl ExecHandle {
                 &[],
             )
             .await
+    }
+}
+
+/// Why there is no exec.
+fn refused(answer: Result<Answer, ShimError>) -> StartError {
+    match answer {
+        Ok(Answer::Failed(error)) => error,
+        Err(ShimError::Refused(error)) => StartError::no_shim(&error),
+        Ok(_) | Err(_) => StartError::gone(),
     }
 }

@@ -19,9 +19,9 @@ use runtime_sys::seqpacket;
 use super::client::Shim;
 use super::error::ShimError;
 use super::foreign;
-use super::pool::{Warm, reap};
+use super::pool::{Pool, Warm, reap};
 use crate::exit::Exit;
-use crate::proto::{Event, INIT, Request, Time, VERSION};
+use crate::proto::{Event, INIT, Place, Request, Time, VERSION};
 use crate::start_error::StartError;
 use crate::wire::Wire;
 
@@ -107,6 +107,7 @@ struct State {
 #[derive(Debug)]
 pub(super) enum Answer {
     Done(i32),
+    Place(Box<Place>, OwnedFd),
     Exec {
         process: u32,
         pid: i32,
@@ -137,14 +138,23 @@ pub(super) struct Connected {
     shim_pid: i32,
 }
 
+/// A process that runs, and whoever keeps it.
+pub(super) struct Running {
+    pub link: Arc<Link>,
+    pub shim_pid: i32,
+    pub pid: i32,
+    pub started_at: SystemTime,
+    pub progress: watch::Receiver<Progress>,
+}
+
 impl Connected {
-    pub fn begin(warm: Warm, exit_file: PathBuf) -> io::Result<Connected> {
+    pub fn begin(warm: Warm, exit_file: Option<PathBuf>) -> io::Result<Connected> {
         let shim_pid = warm.child.id() as i32;
-        Connected::new(warm.socket, Some(warm.child), shim_pid, Some(exit_file))
+        Connected::new(warm.socket, Some(warm.child), shim_pid, exit_file)
     }
 
     /// Talks to a shim that runs already. `None`: it ended while we connected.
-    pub async fn resume(socket: OwnedFd) -> io::Result<Option<Shim>> {
+    pub async fn resume(socket: OwnedFd, pool: &Arc<Pool>) -> io::Result<Option<Shim>> {
         let connected = Connected::new(socket, None, 0, None)?;
         let mut init = connected.link.shared.init.subscribe();
         let Ok(Greeting::State {
@@ -173,13 +183,14 @@ impl Connected {
                 None => return Ok(None),
             },
         };
-        Ok(Some(Shim {
+        let running = Running {
             link: connected.link,
-            pid,
             shim_pid: shim,
+            pid,
             started_at,
-            exit: init,
-        }))
+            progress: init,
+        };
+        Ok(Some(Shim::new(running, pool)))
     }
 
     fn new(socket: OwnedFd, child: Option<Child>, shim_pid: i32, exit_file: Option<PathBuf>) -> io::Result<Connected> {
@@ -207,15 +218,15 @@ impl Connected {
     }
 
     /// The outcome of the start.
-    pub async fn started(self) -> Result<Shim, StartError> {
-        let exit = self.link.shared.init.subscribe();
+    pub async fn started(self) -> Result<Running, StartError> {
+        let progress = self.link.shared.init.subscribe();
         match self.greeting.await {
-            Ok(Greeting::Started { pid, at }) => Ok(Shim {
+            Ok(Greeting::Started { pid, at }) => Ok(Running {
                 link: self.link,
-                pid,
                 shim_pid: self.shim_pid,
+                pid,
                 started_at: SystemTime::from(&at),
-                exit,
+                progress,
             }),
             Ok(Greeting::Failed(error)) => Err(error),
             Ok(Greeting::State { .. }) | Err(_) => Err(StartError::gone()),
@@ -249,20 +260,22 @@ async fn read_events(socket: Arc<AsyncFd<Socket>>, shared: Arc<Shared>, child: O
         let received = socket
             .async_io(Interest::READABLE, |socket| {
                 let Some(length) = seqpacket::next_length(socket.0.as_fd())? else {
-                    return Ok(0);
+                    return Ok((0, Vec::new()));
                 };
                 buffer.resize(length, 0);
-                seqpacket::receive(socket.0.as_fd(), &mut buffer).map(|(count, _)| count)
+                seqpacket::receive(socket.0.as_fd(), &mut buffer)
             })
             .await;
         match received {
-            Ok(count) if count > 0 => match Event::decode(buffer.get(..count).unwrap_or_default()) {
-                Ok(event) => shared.handle(event),
+            Ok((count, fds)) if count > 0 => match Event::decode(buffer.get(..count).unwrap_or_default()) {
+                Ok(event) => shared.handle(event, fds),
                 Err(error) => {
                     debug!(%error, "a shim's message is not understood");
                     break;
                 }
             },
+            // The shim of an exec ended without having read what we sent. The kernel says so once; its words come after.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {}
             _ => break,
         }
     }
@@ -273,7 +286,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn handle(&self, event: Event) {
+    fn handle(&self, event: Event, fds: Vec<OwnedFd>) {
         let mut state = self.lock();
         match event {
             Event::Started { pid, at } => greet(&mut state, Greeting::Started { pid, at }),
@@ -301,6 +314,10 @@ impl Shared {
                 if let Some(sender) = state.execs.remove(&process) {
                     sender.send_replace(Progress::Ended(Exit::from(&exit)));
                 }
+            }
+            Event::Place { tag, place } => {
+                let found = fds.into_iter().next().map(|init| Answer::Place(place, init));
+                answer(&mut state, tag, found.unwrap_or(Answer::Failed(StartError::gone())));
             }
             Event::State {
                 version,
@@ -407,7 +424,7 @@ impl Link {
         match self.request(make, fds).await? {
             Answer::Done(0) => Ok(()),
             Answer::Done(errno) => Err(ShimError::of(errno)),
-            Answer::Exec { .. } | Answer::Failed(_) => Err(ShimError::Gone),
+            Answer::Place(..) | Answer::Exec { .. } | Answer::Failed(_) => Err(ShimError::Gone),
         }
     }
 }

@@ -154,8 +154,8 @@ impl Launcher {
         let StartFds { joined, attach } = fds;
         // The shim's ends alone keep the clients' streams open.
         drop(attach);
-        let connected = Connected::begin(warm, exit_file).map_err(|source| StartError::no_shim(&source))?;
-        let shim = connected.started().await;
+        let connected = Connected::begin(warm, Some(exit_file)).map_err(|source| StartError::no_shim(&source))?;
+        let shim = connected.started().await.map(|running| Shim::new(running, &self.pool));
         // Another runtime opens namespaces by path, out of this process' descriptors.
         drop(joined);
         self.pool.refill_later();
@@ -215,7 +215,7 @@ impl Launcher {
             }
             Err(error) => return Err(failed(error)),
         };
-        let shim = Connected::resume(socket).await.map_err(failed)?;
+        let shim = Connected::resume(socket, &self.pool).await.map_err(failed)?;
         self.remember(id, shim.as_ref());
         Ok(shim)
     }

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 use super::*;
-use crate::proto::{Event, Request, VERSION};
+use crate::proto::{Event, Place, Request, Streams, VERSION};
 use proptest::prelude::*;
 
 fn path() -> impl Strategy<Value = PathBuf> {
@@ -299,6 +299,49 @@ proptest! {
         bytes[at] = with;
         let _ = Plan::decode(&bytes);
         let _ = Head::of_plan(&bytes);
+    }
+
+    #[test]
+    fn messages_are_read_as_they_were_written_and_damage_never_panics(
+        process in process(),
+        numbers in any::<[u32; 3]>(),
+        flag in any::<bool>(),
+        path in path(),
+        at in any::<prop::sample::Index>(),
+        with in any::<u8>(),
+    ) {
+        let streams = Streams { stdin: flag, stdout: true, stderr: !flag };
+        let place = Box::new(Place {
+            pid: numbers[0] as i32,
+            namespaces: u64::from(numbers[1]) << 8,
+            cgroup: CgroupPlan { own: vec![path.clone()], join: CgroupJoin::Into { dir: path }, ..CgroupPlan::none() },
+        });
+        let plan = ExecPlan { process, stdin: Stdin::Pipe { once: flag }, terminal: None };
+        let requests = [
+            Request::Exec { tag: numbers[2], plan: flag.then(|| Box::new(plan.clone())), attach: None },
+            Request::ExecIn {
+                version: VERSION,
+                plan: flag.then(|| Box::new(plan)),
+                attach: Some(streams),
+                place: place.clone(),
+            },
+            Request::Signal { tag: numbers[0], process: numbers[1], signal: numbers[2] as i32 },
+            Request::Enter { tag: numbers[1] },
+        ];
+        for request in requests {
+            let mut bytes = request.encode();
+            prop_assert_eq!(&Request::decode(&bytes).unwrap(), &request);
+            let at = at.index(bytes.len());
+            prop_assert!(Request::decode(&bytes[..at]).is_err());
+            bytes[at] = with;
+            let _ = Request::decode(&bytes);
+        }
+        let event = Event::Place { tag: numbers[2], place };
+        let mut bytes = event.encode();
+        prop_assert_eq!(&Event::decode(&bytes).unwrap(), &event);
+        let at = at.index(bytes.len());
+        bytes[at] = with;
+        let _ = Event::decode(&bytes);
     }
 
     #[test]

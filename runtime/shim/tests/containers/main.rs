@@ -4,6 +4,7 @@
 
 mod errors;
 mod exec;
+mod hardening;
 mod isolation;
 mod leftovers;
 mod life;
