@@ -16,6 +16,7 @@ pub fn tests() -> Vec<Test<World>> {
         ids_that_leave_the_state_folder_are_refused,
         ids_that_are_no_names_are_refused,
         a_cgroup_path_with_dots_stays_below_the_mount,
+        the_place_of_the_containers_group_is_not_visible,
         the_state_folder_is_not_reachable,
         hooks_of_the_rootfs_are_not_run_on_the_host,
         a_start_container_hook_runs_inside,
@@ -129,6 +130,21 @@ fn a_cgroup_path_with_dots_stays_below_the_mount(world: &World) {
         assert!(!std::path::Path::new(&format!("/sys/fs/cgroup/escaped-{}", bundle.id)).exists());
     }
     assert_eq!(harness::kernel::cgroups_with("escaped").len(), before);
+}
+
+/// A control group namespace shows the container's own group as the root of all.
+fn the_place_of_the_containers_group_is_not_visible(world: &World) {
+    let mut bundle = world.bundle();
+    bundle.shell("cat /proc/1/cgroup");
+    let out = bundle.run().ok();
+    let known: Vec<&str> = out.lines().filter(|line| !line.ends_with(":/")).collect();
+    assert!(
+        !out.is_empty() && known.is_empty(),
+        "the host's groups are known: {known:?}"
+    );
+    bundle.sleeper();
+    let out = bundle.inside("cat /proc/self/cgroup").ok();
+    assert!(!out.contains(&bundle.id), "the host's groups are known: {out}");
 }
 
 fn the_state_folder_is_not_reachable(world: &World) {

@@ -14,6 +14,7 @@ pub fn tests() -> Vec<Test<World>> {
     tests![
         a_set_user_id_program_gives_nothing_with_no_new_privileges,
         file_capabilities_give_nothing_with_no_new_privileges,
+        file_capabilities_do_not_keep_a_users_with_no_new_privileges,
         nothing_is_inheritable_or_ambient_that_was_not_asked_for,
         a_user_has_no_capabilities_in_force,
         processes_of_exec_are_as_confined_as_the_container,
@@ -73,18 +74,34 @@ fn a_set_user_id_program_gives_nothing_with_no_new_privileges(world: &World) {
     assert_eq!(text, "/etc/of-root: EACCES");
 }
 
-fn file_capabilities_give_nothing_with_no_new_privileges(world: &World) {
+fn with_file_capabilities(world: &World) -> Bundle {
     let mut bundle = world.bundle();
     // `vfs_cap_data` of revision 2: what the bounding set has, permitted and in force. More would not be executed.
     let value = b"\x01\0\0\x02\xfb\x25\x04\xa8\0\0\0\0\0\0\0\0\0\0\0\0";
     let program = std::fs::File::open(bundle.rootfs("bin/busybox")).unwrap();
     runtime_sys::xattr::set(program.as_fd(), b"security.capability", value).unwrap();
     bundle.user(1000, 1000).args(&["cat", "/proc/self/status"]);
+    bundle
+}
+
+#[track_caller]
+fn has_none(text: &str) {
+    assert_eq!(status(text, "CapEff"), "0000000000000000");
+    assert_eq!(status(text, "CapPrm"), "0000000000000000");
+}
+
+fn file_capabilities_give_nothing_with_no_new_privileges(world: &World) {
+    let mut bundle = with_file_capabilities(world);
     // In the bounding set alone: what was permitted before the exec would be so after it, too.
     bundle.set("/process/capabilities", json!({"bounding": DOCKER_CAPABILITIES}));
-    let text = bundle.run().ok();
-    assert_eq!(status(&text, "CapEff"), "0000000000000000");
-    assert_eq!(status(&text, "CapPrm"), "0000000000000000");
+    has_none(&bundle.run().ok());
+}
+
+/// The kernel's rule lets such a program keep what its caller was permitted, which is all that the configuration names:
+/// runc leaves it at that. A user's other programs have none of it, and this one is to gain nothing.
+fn file_capabilities_do_not_keep_a_users_with_no_new_privileges(world: &World) {
+    let bundle = with_file_capabilities(world);
+    has_none(&bundle.run().ok());
 }
 
 /// CVE-2022-29162, CVE-2022-24769: a full inheritable set lets programs with inheritable file capabilities gain.
