@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use runtime::plan::Hook;
 use runtime::proto::Step;
-use runtime_sys::{fd, pidfd};
+use runtime_sys::{fd, pidfd, signals};
 
 use crate::failure::{At, Result, failure};
 
@@ -56,6 +56,8 @@ fn run(hook: &Hook, state: &str) -> Result<()> {
     command.stderr(said().at(Step::Hook, subject)?);
     // In a group of its own, so that what it started goes with it when it takes too long.
     command.process_group(0);
+    // Whoever runs it may block every signal: a shim does, and a child in its set-up.
+    signals::unblock_in(&mut command);
     let child = command.spawn().at(Step::Hook, subject)?;
     let limit = (hook.timeout > 0).then(|| Duration::from_millis(hook.timeout));
     match wait(child, limit).at(Step::Hook, subject)? {

@@ -228,15 +228,7 @@ fn outside_hooks(inherited: &Inherited<'_>, plan: &Plan) -> Result<()> {
         return Ok(());
     }
     let state = plan.head.hooks.state.json("creating", nix::unistd::getpid().as_raw());
-    with_signals(|| hooks::run_all(&plan.create_container, &state))
-}
-
-/// Hooks are run with the signals that any program has.
-fn with_signals(work: impl FnOnce() -> Result<()>) -> Result<()> {
-    signals::block_all(false).at(Step::Hook, "signal mask")?;
-    let outcome = work();
-    signals::block_all(true).at(Step::Hook, "signal mask")?;
-    outcome
+    hooks::run_all(&plan.create_container, &state)
 }
 
 /// What was mounted with the host's rights.
@@ -381,7 +373,7 @@ fn run(
             .hooks
             .state
             .json("created", nix::unistd::getpid().as_raw());
-        with_signals(|| hooks::run_all(&container.start_container, &state))?;
+        hooks::run_all(&container.start_container, &state)?;
     }
     signals::block_all(false).at(Step::Exec, "signal mask")?;
     let program = program.map_or_else(find, Ok)?;

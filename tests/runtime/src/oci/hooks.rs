@@ -10,6 +10,7 @@ pub fn tests() -> Vec<Test<World>> {
     tests![
         all_kinds_run_in_their_order,
         hooks_of_one_kind_run_in_the_order_of_the_list,
+        hooks_start_with_no_signal_blocked,
         the_state_is_on_standard_input,
         arguments_and_environment_of_a_hook,
         namespaces_of_the_hooks,
@@ -96,6 +97,22 @@ fn hooks_of_one_kind_run_in_the_order_of_the_list(world: &World) {
             .filter(|line| line.starts_with(kind))
             .collect();
         assert_eq!(own, [format!("{kind}1"), format!("{kind}2"), format!("{kind}3")]);
+    }
+}
+
+fn hooks_start_with_no_signal_blocked(world: &World) {
+    let mut bundle = hooked(world);
+    for kind in KINDS {
+        let hook = logging(&bundle, kind, "$(grep SigBlk /proc/self/status)");
+        bundle.push(&format!("/hooks/{kind}"), hook);
+    }
+    bundle.shell("true");
+    bundle.run().ok();
+    // One line each, and a shell's own child is not in its way: what it blocks it has from the hook.
+    let lines = logged(&bundle);
+    assert_eq!(lines.len(), KINDS.len(), "{lines:?}");
+    for line in lines {
+        assert!(line.ends_with("0000000000000000"), "{line}");
     }
 }
 
