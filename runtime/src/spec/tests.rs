@@ -187,8 +187,9 @@ fn changes_arrive_in_the_plan() {
         )
         .sysctls,
         [
-            ("kernel/shmmax".into(), "5".into()),
-            ("net/ipv4/ip_forward".into(), "1".into())
+            // First, since the kernel resets settings of single interfaces with it.
+            ("net/ipv4/ip_forward".into(), "1".into()),
+            ("kernel/shmmax".into(), "5".into())
         ]
     );
     assert_eq!(
