@@ -173,3 +173,14 @@ impl fmt::Display for StartError {
         }
     }
 }
+
+/// An error and all that lies below it, in one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use runtime::plan::Head;
 use runtime::proto::Step;
+use runtime::start_error::chain;
 use runtime_systemd::Manager;
 
 use crate::failure::{Result, failure};
@@ -18,16 +19,6 @@ pub fn start_unit(head: &Head, pid: i32) -> Result<()> {
     let started = Manager::connect().and_then(|mut manager| manager.start_unit(unit, &[pid]));
     started.map_err(|error| failure(Step::Cgroup, &unit.name, Errno::UnknownErrno, chain(&error)))?;
     cgroup::make(&head.cgroup)
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 /// Removes everything; groups may stay busy with dying processes for as long as `patience`. False: something is left.

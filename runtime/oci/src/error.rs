@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use runtime::start_error::chain;
+
 /// A message with the exit code that goes with it. The chain of sources is part of the message: callers (containerd,
 /// conmon) read it from the log and show it as it is.
 #[derive(Debug)]
@@ -39,16 +41,6 @@ impl<E: std::error::Error> From<E> for Error {
     fn from(error: E) -> Error {
         Error::new(chain(&error))
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 /// Says what was being done when an error came up.

@@ -104,10 +104,7 @@ impl Container {
         let (namespaces, cgroup) = (&self.head.namespaces, &self.head.cgroup);
         Place {
             pid,
-            namespaces: namespaces
-                .joined
-                .iter()
-                .fold(namespaces.new, |all, joined| all | joined.kind),
+            namespaces: namespaces.kinds(),
             // Where they are; how they are made is nobody's matter any more.
             cgroup: CgroupPlan {
                 own: cgroup.own.clone(),

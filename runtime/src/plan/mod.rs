@@ -416,10 +416,15 @@ impl Default for Head {
 }
 
 impl Namespaces {
+    /// The kinds (`CLONE_NEW*` flags) that are not the host's.
+    pub fn kinds(&self) -> u64 {
+        self.joined.iter().fold(self.new, |all, joined| all | joined.kind)
+    }
+
     /// Whether the container has a namespace of this kind (a `CLONE_NEW*` flag) that is not the host's: a new one, or
     /// one that is joined.
     pub fn has(&self, kind: u64) -> bool {
-        self.new & kind != 0 || self.joined.iter().any(|joined| joined.kind == kind)
+        self.kinds() & kind != 0
     }
 }
 

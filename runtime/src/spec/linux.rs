@@ -1,9 +1,9 @@
 //! The `linux` part of a configuration: namespaces, devices, settings.
 
+use super::options::propagation;
 use super::{Result, SpecError, check_path, invalid};
 use crate::defaults;
 use crate::plan::{Device, DeviceKind, JoinedNamespace, Namespaces, NetDevice, TimeOffset};
-use nix::mount::MsFlags;
 use nix::sched::CloneFlags;
 use oci_spec::runtime::{Linux, LinuxDevice, LinuxDeviceType, LinuxNamespaceType};
 use std::path::PathBuf;
@@ -108,20 +108,13 @@ pub(super) fn net_devices(linux: &Linux, namespaces: &Namespaces) -> Result<Vec<
 }
 
 pub(super) fn root_propagation(word: Option<&str>) -> Result<u64> {
-    let rec = MsFlags::MS_REC;
-    let flags = match word.unwrap_or_default() {
-        "" => return Ok(0),
-        "private" => MsFlags::MS_PRIVATE,
-        "rprivate" => MsFlags::MS_PRIVATE | rec,
-        "slave" => MsFlags::MS_SLAVE,
-        "rslave" => MsFlags::MS_SLAVE | rec,
-        "shared" => MsFlags::MS_SHARED,
-        "rshared" => MsFlags::MS_SHARED | rec,
-        "unbindable" => MsFlags::MS_UNBINDABLE,
-        "runbindable" => MsFlags::MS_UNBINDABLE | rec,
-        other => return invalid("linux.rootfsPropagation", format!("{other:?}")),
-    };
-    Ok(flags.bits())
+    match word.unwrap_or_default() {
+        "" => Ok(0),
+        word => match propagation(word) {
+            Some(flags) => Ok(flags.bits()),
+            None => invalid("linux.rootfsPropagation", format!("{word:?}")),
+        },
+    }
 }
 
 /// The configuration's nodes, and those that every container has unless the configuration has another at its place.

@@ -100,19 +100,7 @@ impl Options {
     }
 
     fn other(&mut self, word: &str) -> Result<()> {
-        let rec = MsFlags::MS_REC;
-        let propagation = match word {
-            "private" => MsFlags::MS_PRIVATE,
-            "rprivate" => MsFlags::MS_PRIVATE | rec,
-            "slave" => MsFlags::MS_SLAVE,
-            "rslave" => MsFlags::MS_SLAVE | rec,
-            "shared" => MsFlags::MS_SHARED,
-            "rshared" => MsFlags::MS_SHARED | rec,
-            "unbindable" => MsFlags::MS_UNBINDABLE,
-            "runbindable" => MsFlags::MS_UNBINDABLE | rec,
-            _ => MsFlags::empty(),
-        };
-        if !propagation.is_empty() {
+        if let Some(propagation) = propagation(word) {
             self.propagation = propagation;
             return Ok(());
         }
@@ -167,6 +155,22 @@ impl Options {
         self.recursive_clear = self.recursive_clear & !recursive.0 | recursive.1;
         Ok(())
     }
+}
+
+/// Propagation by its word, of a mount and of the root alike.
+pub(super) fn propagation(word: &str) -> Option<MsFlags> {
+    let rec = MsFlags::MS_REC;
+    Some(match word {
+        "private" => MsFlags::MS_PRIVATE,
+        "rprivate" => MsFlags::MS_PRIVATE | rec,
+        "slave" => MsFlags::MS_SLAVE,
+        "rslave" => MsFlags::MS_SLAVE | rec,
+        "shared" => MsFlags::MS_SHARED,
+        "rshared" => MsFlags::MS_SHARED | rec,
+        "unbindable" => MsFlags::MS_UNBINDABLE,
+        "runbindable" => MsFlags::MS_UNBINDABLE | rec,
+        _ => return None,
+    })
 }
 
 /// Every word that means something here by itself, for the `features` document; others are options of the file system.

@@ -58,10 +58,7 @@ pub fn run(global: &Global, args: &Exec, log: &Log) -> Result<u8> {
             container: Entered {
                 init: init.as_fd(),
                 pid: container.record.pid,
-                namespaces: namespaces
-                    .joined
-                    .iter()
-                    .fold(namespaces.new, |all, joined| all | joined.kind),
+                namespaces: namespaces.kinds(),
                 cgroup: &made.head.cgroup,
             },
             options: Options {
