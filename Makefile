@@ -26,7 +26,7 @@ release: shim
 shim:
 	@tests/setup build
 	$(STATIC) cargo build -p iechor-shim -p runtime-probe --target $(SHIM_TARGET) --profile shim
-	$(STATIC) cargo rustc -p iechor-runtime --bin iechor-runtime --target $(SHIM_TARGET) --profile shim -- -C relocation-model=static -C force-unwind-tables=no
+	$(STATIC) cargo rustc -p iechor-runtime --bin iechor-runtime --target $(SHIM_TARGET) --profile shim -- -C relocation-model=static -C force-unwind-tables=no $(OCI_FLAGS)
 
 demo:
 	@tests/setup demo

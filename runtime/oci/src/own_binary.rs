@@ -4,6 +4,9 @@
 //! having itself run as `#!/proc/self/exe`. Opened for writing once nobody runs it, the program of the host would be
 //! theirs. So this program runs from a read-only view of itself that belongs to no mount namespace: through it nothing can
 //! be written, and once it is closed nobody can change it. That costs one more `exec`, and no copy.
+//!
+//! The static program has done it before it comes here (`runtime_sys::entry`); what is here then finds it done, or says why
+//! it cannot be.
 
 use std::os::fd::AsFd;
 

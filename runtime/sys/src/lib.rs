@@ -7,6 +7,7 @@ pub mod allocator;
 pub mod bpf;
 pub mod clone;
 mod cvt;
+pub mod entry;
 pub mod epoll;
 pub mod fd;
 pub mod handles;

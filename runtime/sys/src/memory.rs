@@ -41,21 +41,7 @@ impl Scratch {
     fn map(length: usize, file: Option<BorrowedFd<'_>>) -> io::Result<Scratch> {
         let flags = libc::MAP_PRIVATE | if file.is_some() { 0 } else { libc::MAP_ANONYMOUS };
         let fd = file.map_or(-1, |file| file.as_raw_fd());
-        // SAFETY: a new private mapping at a place of the kernel's choice.
-        let start = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                length,
-                libc::PROT_READ | libc::PROT_WRITE,
-                flags,
-                fd,
-                0,
-            )
-        };
-        if start == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        let start = std::ptr::NonNull::new(start.cast()).ok_or_else(|| io::Error::other("mapped at zero"))?;
+        let start = map(length, flags, fd)?;
         Ok(Scratch { start, length })
     }
 
@@ -88,6 +74,55 @@ impl Drop for Scratch {
     }
 }
 
+/// A mark that one process sets and another, forked after it was made, sees, without a system call that a filter could
+/// refuse to either.
+#[derive(Debug)]
+pub struct Mark(std::ptr::NonNull<std::sync::atomic::AtomicBool>);
+
+impl Mark {
+    /// One that is not set: a shared page, `mmap(2)`.
+    ///
+    /// # Errors
+    /// As `mmap(2)`.
+    pub fn new() -> io::Result<Mark> {
+        let page = map(1, libc::MAP_SHARED | libc::MAP_ANONYMOUS, -1)?;
+        Ok(Mark(page.cast()))
+    }
+
+    /// Sets it.
+    pub fn set(&self) {
+        self.flag().store(true, std::sync::atomic::Ordering::Release);
+    }
+
+    /// Whether it has been set.
+    pub fn is_set(&self) -> bool {
+        self.flag().load(std::sync::atomic::Ordering::Acquire)
+    }
+
+    fn flag(&self) -> &std::sync::atomic::AtomicBool {
+        // SAFETY: a mapping of our own with at least this byte in it, which began as zero and is unmapped with us alone.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl Drop for Mark {
+    fn drop(&mut self) {
+        // SAFETY: our own mapping, which nobody can use any more; another process' is another.
+        unsafe { libc::munmap(self.0.as_ptr().cast(), 1) };
+    }
+}
+
+/// A new mapping to read and write, at a place of the kernel's choice.
+fn map(length: usize, flags: libc::c_int, fd: libc::c_int) -> io::Result<std::ptr::NonNull<u8>> {
+    let access = libc::PROT_READ | libc::PROT_WRITE;
+    // SAFETY: where nothing was mapped, nobody's memory changes.
+    let start = unsafe { libc::mmap(std::ptr::null_mut(), length, access, flags, fd, 0) };
+    if start == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    std::ptr::NonNull::new(start.cast()).ok_or_else(|| io::Error::other("mapped at zero"))
+}
+
 /// Gives free heap memory back to the kernel: `malloc_trim(3)`.
 pub fn trim_heap() {
     // SAFETY: touches only the allocator's own state.
@@ -100,6 +135,21 @@ mod tests {
     use super::*;
     use std::io::Write;
     use std::os::fd::AsFd;
+
+    #[test]
+    fn a_mark_is_seen_across_a_fork() {
+        let mark = Mark::new().unwrap();
+        assert!(!mark.is_set());
+        // SAFETY: the child does nothing but set the mark and end.
+        match unsafe { nix::unistd::fork() }.unwrap() {
+            nix::unistd::ForkResult::Child => {
+                mark.set();
+                crate::clone::exit_now(0)
+            }
+            nix::unistd::ForkResult::Parent { child } => nix::sys::wait::waitpid(child, None).unwrap(),
+        };
+        assert!(mark.is_set());
+    }
 
     #[test]
     fn sealed_files_are_mapped_to_their_end_and_others_not_at_all() {

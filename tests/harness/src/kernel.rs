@@ -78,11 +78,13 @@ impl Process {
         link.to_string_lossy().into_owned()
     }
 
-    /// The mount at `target` in its namespace.
+    /// The mount on top at `target` in its namespace.
     pub fn mount(self, target: &str) -> Option<Mount> {
-        mounts(&self.read("mountinfo"))
-            .into_iter()
-            .rfind(|mount| mount.target == target)
+        let mut here: Vec<Mount> = self.mounts();
+        here.retain(|mount| mount.target == target);
+        // Not the last: since Linux 6.8 they come in the order in which they were made, not in which they were put there.
+        let covered: Vec<u64> = here.iter().map(|mount| mount.parent).collect();
+        here.into_iter().rfind(|mount| !covered.contains(&mount.id))
     }
 
     pub fn mounts(self) -> Vec<Mount> {
@@ -132,6 +134,9 @@ impl Process {
 /// One line of mountinfo.
 #[derive(Debug, Clone)]
 pub struct Mount {
+    pub id: u64,
+    /// The mount that this one is on; one at the same path, if they are stacked.
+    pub parent: u64,
     pub root: String,
     pub target: String,
     pub options: String,
@@ -157,6 +162,8 @@ fn mounts(text: &str) -> Vec<Mount> {
             let head: Vec<&str> = head.split(' ').collect();
             let tail: Vec<&str> = tail.split(' ').collect();
             Some(Mount {
+                id: head.first()?.parse().ok()?,
+                parent: head.get(1)?.parse().ok()?,
                 root: (*head.get(3)?).to_owned(),
                 target: (*head.get(4)?).to_owned(),
                 options: (*head.get(5)?).to_owned(),

@@ -2,16 +2,23 @@
 
 use std::convert::Infallible;
 use std::os::fd::BorrowedFd;
+use std::time::Duration;
 
-use nix::unistd::{Pid, getpid, setpgid, tcsetpgrp};
+use nix::unistd::{Pid, getpid, getppid, setpgid, tcsetpgrp};
 use runtime::proto::Step;
 use runtime_sys::clone::{Ended, SingleThread, exit_now, fork, reap};
+use runtime_sys::memory::Mark;
 use runtime_sys::{fd, pidfd, privilege, signals};
 
 use crate::failure::{At, Result};
 
+/// How soon the child asks again whether process 1 has confined itself, which takes a tenth of a millisecond. (Process 1
+/// could not wake it up: a filter may refuse that.)
+const LOOK_AGAIN: Duration = Duration::from_micros(10);
+
 /// Splits into process 1, which stays here for ever, and its child, which goes on. `confine` gives up what no process of
-/// the container may have: one with `CAP_SYS_PTRACE` could take it from process 1 otherwise.
+/// the container may have: one with `CAP_SYS_PTRACE` could take it from process 1 otherwise. So the child goes on only when
+/// that is done.
 pub fn split(
     single: &SingleThread,
     terminal: Option<BorrowedFd<'_>>,
@@ -19,10 +26,13 @@ pub fn split(
 ) -> Result<()> {
     // Blocked before the split, so that neither side misses one; the child lets them through before it runs its program.
     signals::block_all(true).at(Step::Exec, "init")?;
+    let confined = Mark::new().at(Step::Exec, "init")?;
+    let parent = getpid();
     match fork(single).at(Step::Exec, "init")? {
         Some(child) => {
             privilege::set_name(c"init");
             confine()?;
+            confined.set();
             fd::close_all_then(move || serve(child))
         }
         None => {
@@ -30,6 +40,13 @@ pub fn split(
             setpgid(Pid::from_raw(0), Pid::from_raw(0)).at(Step::Exec, "init")?;
             if let Some(terminal) = terminal {
                 tcsetpgrp(terminal, getpid()).at(Step::Terminal, "foreground")?;
+            }
+            while !confined.is_set() {
+                // It has told why.
+                if getppid() != parent {
+                    exit_now(126);
+                }
+                std::thread::sleep(LOOK_AGAIN);
             }
             Ok(())
         }

@@ -10,6 +10,7 @@ pub fn tests() -> Vec<Test<World>> {
         run_returns_the_exit_code,
         run_detached_goes_on,
         run_passes_signals_on,
+        a_call_is_small,
         run_passes_standard_streams_on,
         the_version_of_the_configuration_is_checked,
         a_configuration_that_is_none_is_refused,
@@ -61,6 +62,21 @@ fn run_passes_signals_on(world: &World) {
     .unwrap();
     let out = call.finish();
     assert!(out.code == 3 && out.out.ends_with("got it"), "{out:?}");
+}
+
+/// What its pages come to while it waits: less than crun's 3.1 MiB at its smallest.
+fn a_call_is_small(world: &World) {
+    let mut bundle = world.bundle();
+    bundle.shell("echo ready; sleep 1000");
+    let call = bundle.run_call(&[]).spawn();
+    bundle.expect("ready");
+    let status = std::fs::read_to_string(format!("/proc/{}/status", call.pid())).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let kibibytes: u32 = peak.trim().trim_end_matches(" kB").parse().unwrap();
+    assert!(
+        kibibytes < 2700,
+        "its peak is {kibibytes} KiB: is runtime/oci/layout.ld old? tests/bench/layout writes it"
+    );
 }
 
 fn run_passes_standard_streams_on(world: &World) {

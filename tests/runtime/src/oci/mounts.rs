@@ -37,8 +37,7 @@ pub fn tests() -> Vec<Test<World>> {
 }
 
 fn at(bundle: &Bundle, target: &str) -> Mount {
-    let mounts = bundle.init().mounts();
-    let found = mounts.into_iter().rfind(|mount| mount.target == target);
+    let found = bundle.init().mount(target);
     found.unwrap_or_else(|| panic!("nothing is mounted on {target}"))
 }
 
