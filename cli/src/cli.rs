@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use client::{ApiVersion, Client, Endpoint, Options, TlsOptions};
 
-use crate::config::Config;
+use crate::config::{self, Config};
+use crate::contexts::{self, Contexts};
 use crate::failure::{Failure, Result, fail};
 
 /// Where the daemon of this machine listens.
@@ -18,7 +19,7 @@ pub struct Globals {
     /// Folder of the client's config file (default: ~/.iechor)
     #[arg(long, value_name = "FOLDER")]
     pub config: Option<PathBuf>,
-    /// Context to use; only "default" exists
+    /// Context to use, instead of the current one and of IECHOR_HOST
     #[arg(short, long, value_name = "NAME")]
     pub context: Option<String>,
     /// Show the calls made to the daemon
@@ -51,7 +52,16 @@ pub struct Globals {
 pub struct Cli {
     globals: Globals,
     config: OnceCell<Config>,
+    contexts: OnceCell<Contexts>,
     client: OnceCell<Client>,
+}
+
+/// What says which daemon is meant.
+enum Target {
+    /// `-H` or the variable of this name.
+    Host(String),
+    /// `--context`, the variable, or the configuration.
+    Context(String),
 }
 
 /// An environment variable that says something; ours first, then docker's of the same name.
@@ -79,6 +89,7 @@ impl Cli {
         Ok(Cli {
             globals,
             config: OnceCell::new(),
+            contexts: OnceCell::new(),
             client: OnceCell::new(),
         })
     }
@@ -107,14 +118,51 @@ impl Cli {
         })
     }
 
-    /// The name of the context, for `version` and `info`.
-    pub fn context(&self) -> &'static str {
-        "default"
+    /// The contexts in the configuration folder.
+    pub fn contexts(&self) -> Result<&Contexts> {
+        if let Some(contexts) = self.contexts.get() {
+            return Ok(contexts);
+        }
+        let Some(folder) = config::folder(self.globals.config.as_deref()) else {
+            fail!("there is no folder for contexts: set HOME, or name one with --config");
+        };
+        Ok(self.contexts.get_or_init(|| Contexts::new(folder)))
+    }
+
+    /// The name of the context that is used.
+    pub fn context(&self) -> Result<String> {
+        Ok(match self.target()? {
+            Target::Host(_) => contexts::DEFAULT.to_owned(),
+            Target::Context(name) => name,
+        })
+    }
+
+    /// What the default context stands for: flags and environment, else this machine's daemon.
+    pub fn default_host(&self) -> Result<String> {
+        let host = self.globals.host.first().cloned().or_else(|| env("HOST"));
+        Ok(host.unwrap_or_else(|| DEFAULT_HOST.to_owned()))
+    }
+
+    /// The variable that names a host, if one is set and `--context` is not.
+    pub fn host_variable(&self) -> Option<&'static str> {
+        let is_set = |name: &&str| std::env::var(name).is_ok_and(|value| !value.is_empty());
+        ["IECHOR_HOST", "DOCKER_HOST"]
+            .into_iter()
+            .find(is_set)
+            .filter(|_| self.globals.context.is_none())
     }
 
     fn connect(&self) -> Result<Client> {
-        let host = self.host()?;
-        let tls = self.tls();
+        let (host, tls) = match self.target()? {
+            Target::Context(name) if name != contexts::DEFAULT => {
+                let contexts = self.contexts()?;
+                let context = contexts.get(&name)?;
+                let tls = contexts.tls(&context);
+                (context.endpoints.docker.host, tls)
+            }
+            Target::Context(_) => (DEFAULT_HOST.to_owned(), self.tls()),
+            Target::Host(host) => (host, self.tls()),
+        };
         let endpoint = Endpoint::parse(&host, tls.is_some())?;
         let headers = self.config()?.http_headers.clone().into_iter().collect();
         let version = match env("API_VERSION") {
@@ -133,31 +181,26 @@ impl Cli {
         )?)
     }
 
-    fn host(&self) -> Result<String> {
-        if self.globals.host.len() > 1 {
+    fn target(&self) -> Result<Target> {
+        let globals = &self.globals;
+        if globals.host.len() > 1 {
             fail!("specify only one -H");
         }
-        if let (Some(_), Some(_)) = (self.globals.host.first(), &self.globals.context) {
-            fail!("conflicting options: cannot specify both --host and --context");
+        match (globals.host.first(), &globals.context) {
+            (Some(_), Some(_)) => fail!("conflicting options: cannot specify both --host and --context"),
+            (Some(host), None) => return Ok(Target::Host(host.clone())),
+            (None, Some(context)) => return Ok(Target::Context(context.clone())),
+            (None, None) => {}
         }
-        if let Some(host) = self.globals.host.first() {
-            return Ok(host.clone());
+        if let Some(host) = env("HOST") {
+            return Ok(Target::Host(host));
         }
-        let context = match &self.globals.context {
-            Some(context) => Some(context.clone()),
-            None => match env("HOST") {
-                Some(host) => return Ok(host),
-                None => env("CONTEXT").or(self.config()?.current_context.clone()),
-            },
-        };
-        match context.as_deref() {
-            None | Some("" | "default") => Ok(DEFAULT_HOST.to_owned()),
-            Some(other) => {
-                fail!(
-                    "the context {other:?} cannot be used: only \"default\" is supported; name the daemon with -H or IECHOR_HOST"
-                )
-            }
-        }
+        let named = env("CONTEXT").or(self.config()?.current_context.clone());
+        Ok(Target::Context(
+            named
+                .filter(|name| !name.is_empty())
+                .unwrap_or_else(|| contexts::DEFAULT.to_owned()),
+        ))
     }
 
     fn tls(&self) -> Option<TlsOptions> {
@@ -168,8 +211,8 @@ impl Cli {
         }
         let folder = env("CERT_PATH")
             .map(PathBuf::from)
-            .or_else(|| globals.config.clone())
-            .unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".iechor"));
+            .or_else(|| config::folder(globals.config.as_deref()))
+            .unwrap_or_default();
         // A default that does not exist is not an error: not every daemon asks for a certificate.
         let file = |given: &Option<PathBuf>, name: &str| {
             given

@@ -1,5 +1,5 @@
 //! `config.json`: ours in `~/.iechor`, docker's read for what ours does not say. Only the keys that mean something here
-//! are read; the file is never written.
+//! are read; only `context use` writes to ours.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -56,6 +56,19 @@ impl std::fmt::Debug for Auth {
     }
 }
 
+/// Where our configuration is: as told, else by the environment, else in the home folder, if there is one.
+pub fn folder(told: Option<&Path>) -> Option<PathBuf> {
+    told.map(Path::to_owned)
+        .or_else(|| variable("IECHOR_CONFIG"))
+        .or_else(|| variable("HOME").map(|home| home.join(".iechor")))
+}
+
+fn variable(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name)
+        .filter(|value| !value.is_empty())
+        .map(PathBuf::from)
+}
+
 impl Config {
     /// The proxy variables that new containers get, in both spellings, for the daemon at `host`.
     pub fn proxy_environment(&self, host: &str) -> Vec<(String, String)> {
@@ -77,21 +90,11 @@ impl Config {
 
     /// Reads the file in `folder` (or in `~/.iechor`), and adds what docker's own file says about credentials.
     pub fn load(folder: Option<&Path>) -> Result<Config> {
-        let home = std::env::var_os("HOME").map(PathBuf::from);
-        let env = |name: &str| {
-            std::env::var_os(name)
-                .filter(|value| !value.is_empty())
-                .map(PathBuf::from)
-        };
-        let own = folder
-            .map(Path::to_owned)
-            .or_else(|| env("IECHOR_CONFIG"))
-            .or_else(|| home.as_ref().map(|home| home.join(".iechor")));
-        let mut config = match own {
+        let mut config = match self::folder(folder) {
             Some(folder) => Config::read(&folder.join("config.json"))?.unwrap_or_default(),
             None => Config::default(),
         };
-        let docker = env("DOCKER_CONFIG").or_else(|| home.map(|home| home.join(".docker")));
+        let docker = variable("DOCKER_CONFIG").or_else(|| variable("HOME").map(|home| home.join(".docker")));
         if let Some(docker) = docker.and_then(|folder| Config::read(&folder.join("config.json")).transpose()) {
             let docker = docker?;
             for (host, auth) in docker.auths {

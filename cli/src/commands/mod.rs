@@ -5,6 +5,7 @@
 
 pub mod completion;
 pub mod container;
+pub mod context;
 pub mod image;
 pub mod inspect;
 pub mod network;
@@ -40,6 +41,7 @@ pub struct Entry {
 /// Groups and what they are about.
 pub const GROUPS: &[(&str, &str)] = &[
     ("container", "Manage containers"),
+    ("context", "Manage contexts: daemons by name"),
     ("image", "Manage images"),
     ("network", "Manage networks"),
     ("system", "Manage the daemon and its disk"),
@@ -98,6 +100,15 @@ commands! {
     container::top "container" "top" [] Some("top"), false "Display the processes of a container";
     container::unpause "container" "unpause" [] Some("unpause"), false "Unpause all processes within containers";
     container::wait "container" "wait" [] Some("wait"), false "Wait until containers stop, then print their exit codes";
+    context::create "context" "create" [] None, false "Create a context";
+    context::export "context" "export" [] None, false "Write a context to an archive";
+    context::import "context" "import" [] None, false "Make a context from an archive";
+    context::inspect "context" "inspect" [] None, false "Display detailed information on contexts";
+    context::ls "context" "ls" ["list"] None, false "List contexts";
+    context::rm "context" "rm" ["remove"] None, false "Remove contexts";
+    context::show "context" "show" [] None, false "Print the name of the current context";
+    context::update "context" "update" [] None, false "Change a context";
+    context::use_ "context" "use" [] None, false "Make a context the current one";
     image::history "image" "history" [] Some("history"), false "Show the history of an image";
     image::import "image" "import" [] Some("import"), false "Make an image from the contents of a tarball";
     image::inspect "image" "inspect" [] None, false "Display detailed information on images";
@@ -108,6 +119,7 @@ commands! {
     image::tag "image" "tag" [] Some("tag"), false "Give an image another name";
     network::inspect "network" "inspect" [] None, false "Display detailed information on networks";
     network::ls "network" "ls" ["list"] None, false "List networks";
+    system::certs "system" "certs" [] None, false "Make certificates for a daemon on TCP and its clients";
     system::df "system" "df" [] None, false "Show disk usage";
     system::dial_stdio "system" "dial-stdio" [] None, false "Connect stdin and stdout to the daemon";
     system::events "system" "events" [] Some("events"), false "Show events as they happen";

@@ -29,7 +29,7 @@ pub async fn run(cli: &Cli, args: Args) -> Result {
         "Os": std::env::consts::OS,
         "Arch": architecture(),
         "BuildTime": "",
-        "Context": cli.context(),
+        "Context": cli.context()?,
     });
     let theirs = match &server {
         Ok(version) => serde_json::to_value(version)?,

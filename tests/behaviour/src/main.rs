@@ -14,6 +14,7 @@ mod world;
 
 mod bad_input;
 mod client;
+mod contexts;
 mod daemon;
 mod faults;
 mod images;
@@ -108,10 +109,12 @@ fn pull(filters: &[String]) -> Tally {
 }
 
 fn client(filters: &[String]) -> Tally {
+    let mut tests = client::tests();
+    tests.extend(contexts::tests());
     let suite = harness::Suite {
         name: "client",
         jobs: world::jobs(),
-        tests: client::tests(),
+        tests,
     };
     suite.run(filters, || World::start(Cli::Iechor), World::finish)
 }

@@ -23,7 +23,7 @@ pub async fn run(cli: &Cli, args: Args) -> Result {
     if let Some(format) = args.format.as_deref().filter(|format| !format.is_empty()) {
         let mut value: Value = serde_json::from_slice(&raw?)?;
         value["ClientInfo"] =
-            json!({ "Context": cli.context(), "Version": env!("CARGO_PKG_VERSION"), "Os": std::env::consts::OS });
+            json!({ "Context": cli.context()?, "Version": env!("CARGO_PKG_VERSION"), "Os": std::env::consts::OS });
         output::line(match format {
             "json" => value.to_string(),
             format => Template::parse(format)?.render(&value, &Inspected)?,
@@ -33,7 +33,7 @@ pub async fn run(cli: &Cli, args: Args) -> Result {
     output::print(&format!(
         "Client: iEchor\n Version:    {}\n Context:    {}\n\nServer:\n",
         env!("CARGO_PKG_VERSION"),
-        cli.context()
+        cli.context()?
     ));
     let raw = raw.map_err(Failure::from)?;
     let info: Info = client::api::json::from_slice(&raw)?;

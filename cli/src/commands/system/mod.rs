@@ -1,5 +1,6 @@
 //! `iechor system …`, one file per command.
 
+pub mod certs;
 pub mod df;
 pub mod dial_stdio;
 pub mod events;
