@@ -4,13 +4,13 @@ use std::path::PathBuf;
 
 use anyhow::bail;
 use clap::Parser;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::runtimes::Runtime;
 use crate::{file, runtimes};
 
 /// The iEchor container daemon.
-#[derive(Debug, Parser)]
+#[derive(Clone, Debug, Parser)]
 #[command(name = "iechord", version, about, long_about = None, max_term_width = 120)]
 pub struct Flags {
     /// Configuration file: TOML, or dockerd's JSON where the name ends in .json [default: /etc/iechor/daemon.toml]
@@ -25,7 +25,7 @@ pub struct Flags {
 
 /// Everything that may stand on the command line or in the file, but not in both. Lists are strings in the form of the
 /// command line, whatever form they have in the file.
-#[derive(Clone, Debug, Default, PartialEq, clap::Args, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, clap::Args, Deserialize, Serialize)]
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Options {
     /// Where to serve the API: unix:///PATH, tcp://HOST:PORT, fd:// (repeatable) [default: unix:///run/iechor/iechor.sock]
@@ -72,6 +72,9 @@ pub struct Options {
     #[arg(long, value_name = "SECONDS")]
     pub shutdown_timeout: Option<i64>,
 
+    /// Where to serve metrics for Prometheus, HOST:PORT on loopback [default: nowhere]
+    #[arg(long, value_name = "ADDRESS")]
+    pub metrics_addr: Option<String>,
     /// Debug log
     #[arg(short = 'D', long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub debug: Option<bool>,
@@ -190,7 +193,7 @@ pub struct Options {
 }
 
 /// Flags of dockerd that mean something we do not do. Each is refused by its name, so that nobody believes it works.
-const REFUSED: [&str; 38] = [
+const REFUSED: [&str; 37] = [
     "allow-direct-routing",
     "allow-nondistributable-artifacts",
     "api-cors-header",
@@ -224,7 +227,6 @@ const REFUSED: [&str; 38] = [
     "iptables",
     "ipv6",
     "max-concurrent-uploads",
-    "metrics-addr",
     "node-generic-resource",
     "oom-score-adjust",
     "seccomp-profile",

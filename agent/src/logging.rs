@@ -4,6 +4,9 @@ use std::io;
 
 use anyhow::bail;
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, reload};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
@@ -33,13 +36,25 @@ pub fn level(text: &str) -> anyhow::Result<LevelFilter> {
     })
 }
 
-pub fn start(level: LevelFilter, format: Format) {
-    let builder = tracing_subscriber::fmt()
-        .with_max_level(level)
+/// The level of the log that was started; it can be changed.
+pub struct Level(Box<dyn Fn(LevelFilter) + Send + Sync>);
+
+impl Level {
+    pub fn set(&self, level: LevelFilter) {
+        (self.0)(level);
+    }
+}
+
+pub fn start(level: LevelFilter, format: Format) -> Level {
+    let (filter, handle) = reload::Layer::new(level);
+    let writer = tracing_subscriber::fmt::layer()
         .with_writer(io::stderr)
         .with_target(false);
-    match format {
-        Format::Text => builder.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).init(),
-        Format::Json => builder.json().flatten_event(true).init(),
-    }
+    let writer = match format {
+        Format::Text => writer.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).boxed(),
+        Format::Json => writer.json().flatten_event(true).boxed(),
+    };
+    tracing_subscriber::registry().with(filter).with(writer).init();
+    // The subscriber lives as long as the process: changing its level cannot fail.
+    Level(Box::new(move |level| drop(handle.reload(level))))
 }

@@ -5,6 +5,7 @@ mod file;
 mod flags;
 mod logging;
 mod pidfile;
+mod reload;
 mod remap;
 mod runtimes;
 mod settings;
@@ -14,12 +15,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use agent_engine::Engine;
-use agent_rest::{Listeners, Server};
+use agent_rest::{Listeners, Metrics, Server};
 use anyhow::Context;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 
+use reload::Reload;
 use settings::Settings;
 
 /// The engine mostly waits; what takes the processor runs on the blocking pool or in shims.
@@ -48,13 +50,13 @@ fn main() -> ExitCode {
 
 fn run() -> anyhow::Result<()> {
     let flags = flags::parse()?;
-    let validate = flags.validate;
-    let settings = Settings::load(flags)?;
-    if validate {
+    let settings = Settings::load(&flags)?;
+    if flags.validate {
         println!("configuration OK");
         return Ok(());
     }
-    logging::start(settings.log_level, settings.log_format);
+    let level = logging::start(settings.log_level, settings.log_format);
+    let reload = Reload::new(flags, level)?;
     settings::prepare_process();
     let _pidfile = pidfile::claim(&settings.pidfile)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -64,7 +66,7 @@ fn run() -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start the threads of the daemon")?;
-    let result = runtime.block_on(serve(settings));
+    let result = runtime.block_on(serve(settings, &reload));
     // Whatever still blocks is not waited for: operations had their grace.
     runtime.shutdown_background();
     result
@@ -76,9 +78,13 @@ fn give_back() {
     runtime_sys::text::release();
 }
 
-async fn serve(settings: Settings) -> anyhow::Result<()> {
+async fn serve(settings: Settings, reload: &Reload) -> anyhow::Result<()> {
     let activated = settings::activated()?;
     let listeners = Listeners::open(&settings.hosts(&activated), &settings.access, activated).await?;
+    let metrics = match &settings.metrics {
+        Some(place) => Some(Metrics::open(place).await?),
+        None => None,
+    };
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let mut hangup = signal(SignalKind::hangup())?;
 
@@ -86,6 +92,9 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let engine = Engine::open(settings.engine).await.context("cannot open the engine")?;
     for address in listeners.addresses() {
         info!(address, "API");
+    }
+    if let Some(metrics) = metrics {
+        tokio::spawn(metrics.serve(engine.clone()));
     }
     let server = Server::start(engine.clone(), listeners);
     // Without a service manager there is nobody to tell.
@@ -103,7 +112,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
             }
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = hangup.recv() => warn!("SIGHUP: reloading is not supported; restart the daemon, containers run on"),
+            _ = hangup.recv() => reload.now(&engine),
         }
     }
     info!("stopping; containers run on");

@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use agent_engine::config::{OWN_RUNTIME, RuntimeProgram};
 use anyhow::{Context, bail};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::flags::Options;
 
@@ -16,7 +16,7 @@ use crate::flags::Options;
 const USUAL: [&str; 3] = ["runc", "crun", "runsc"];
 
 /// `NAME=PATH`, or an entry of the file, which may have arguments too.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Runtime {
     name: String,
     path: PathBuf,

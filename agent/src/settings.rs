@@ -45,17 +45,23 @@ pub struct Settings {
     pub pidfile: PathBuf,
     pub log_level: LevelFilter,
     pub log_format: logging::Format,
+    /// Where metrics are served.
+    pub metrics: Option<String>,
     hosts: Vec<Address>,
 }
 
 impl Settings {
     /// Flags and file together, checked.
-    pub fn load(flags: Flags) -> anyhow::Result<Settings> {
-        let from_file = file::read(flags.config_file.as_deref())?;
-        Settings::new(file::merge(flags.options, from_file)?)
+    pub fn load(flags: &Flags) -> anyhow::Result<Settings> {
+        Settings::new(Settings::options(flags)?)
     }
 
-    fn new(options: Options) -> anyhow::Result<Settings> {
+    /// What flags and file say together, as it is written there.
+    pub fn options(flags: &Flags) -> anyhow::Result<Options> {
+        file::merge(flags.options.clone(), file::read(flags.config_file.as_deref())?)
+    }
+
+    pub fn new(options: Options) -> anyhow::Result<Settings> {
         check_fixed(&options)?;
         let debug = options.debug.unwrap_or(false);
         let log_level = match (&options.log_level, debug) {
@@ -84,6 +90,7 @@ impl Settings {
             log_level,
             log_format: logging::Format::parse(options.log_format.as_deref().unwrap_or("text"))?,
             hosts,
+            metrics: options.metrics_addr.clone().filter(|place| !place.is_empty()),
             engine: engine(options, exec_root, debug)?,
         })
     }

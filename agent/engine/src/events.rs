@@ -25,7 +25,7 @@ pub struct Event {
     pub attributes: BTreeMap<String, String>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum EventKind {
     Container,
     Image,
@@ -60,6 +60,8 @@ struct Inner {
 struct Ring {
     events: VecDeque<Arc<Event>>,
     last: u64,
+    /// How many there were of each kind and action.
+    counts: BTreeMap<(EventKind, String), u64>,
 }
 
 impl Default for Journal {
@@ -92,6 +94,10 @@ impl Journal {
             actor: actor.to_owned(),
             attributes,
         };
+        // `exec_create: /bin/sh` is an action with a detail; details are as many as users like.
+        let (action, _) = event.action.split_once(':').unwrap_or((&event.action, ""));
+        let key = (kind, action.to_owned());
+        *ring.counts.entry(key).or_default() += 1;
         if ring.events.len() == RING {
             ring.events.pop_front();
         }
@@ -99,6 +105,12 @@ impl Journal {
         let last = ring.last;
         drop(ring);
         self.inner.newest.send_replace(last);
+    }
+
+    /// How many events there were since the daemon began, by kind and action.
+    pub fn counts(&self) -> Vec<((EventKind, String), u64)> {
+        let ring = self.inner.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        ring.counts.iter().map(|(key, count)| (key.clone(), *count)).collect()
     }
 
     /// A reader that first yields what is kept from `since` on, then what comes; without `since` only what comes.

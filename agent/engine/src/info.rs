@@ -95,6 +95,7 @@ impl Engine {
         let uname = nix::sys::utsname::uname().ok();
         let (os, os_version) = os_release();
         let support = self.cgroups.support();
+        let live = self.live();
         Info {
             id: self.identity.id.clone(),
             containers: self.index.len(),
@@ -126,12 +127,12 @@ impl Engine {
             },
             support,
             default_registry: self.config.default_registry.clone(),
-            runtimes: self.config.runtimes.clone(),
-            default_runtime: self.config.default_runtime.clone(),
+            runtimes: live.runtimes.clone(),
+            default_runtime: live.default_runtime.clone(),
             log_driver: self.config.default_log_driver.clone(),
             user_namespaces: self.config.remap.always,
-            labels: self.config.labels.clone(),
-            debug: self.config.debug,
+            labels: live.labels.clone(),
+            debug: live.debug,
             warnings: self.network.info().warnings,
             file_descriptors: fs::read_dir("/proc/self/fd").map_or(0, Iterator::count),
             ipv4_forwarding: fs::read_to_string("/proc/sys/net/ipv4/ip_forward").is_ok_and(|text| text.trim() == "1"),

@@ -24,15 +24,16 @@ pub mod ids;
 pub mod image;
 mod index;
 pub mod info;
+mod live;
+mod metrics;
 mod recover;
 pub mod view;
 pub mod volumes;
 
 use std::future::Future;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, RwLock};
 
-use agent_registry::Client;
 use agent_store::Store;
 use network::Network;
 use runtime::cgroup::Cgroups;
@@ -62,7 +63,8 @@ pub struct Engine {
 pub struct Shared {
     pub(crate) config: EngineConfig,
     pub(crate) store: Store,
-    pub(crate) registry: Client,
+    /// What may change while we run.
+    live: RwLock<Arc<live::Live>>,
     pub(crate) network: Network,
     pub(crate) launcher: Launcher,
     pub(crate) cgroups: Cgroups,
@@ -72,7 +74,6 @@ pub struct Shared {
     pub(crate) volumes: volumes::Volumes,
     pub(crate) execs: container::exec::Execs,
     pub(crate) plans: container::plan::PlanCache,
-    pub(crate) pulls: image::pull::Pulls,
     pub(crate) starts: Semaphore,
     pub(crate) tasks: TaskTracker,
     pub(crate) shutdown: CancellationToken,
@@ -128,7 +129,7 @@ impl Engine {
         })?;
         let engine = Engine {
             shared: Arc::new(Shared {
-                registry: Client::new(config.registry.clone())?,
+                live: RwLock::new(Arc::new(live::Live::new(&config)?)),
                 volumes: volumes::Volumes::load(&config.data_root, store.db())?,
                 identity: info::Identity::load(store.db())?,
                 cgroups: Cgroups::detect()?,
@@ -140,7 +141,6 @@ impl Engine {
                 journal: events::Journal::default(),
                 index: index::Index::default(),
                 execs: container::exec::Execs::default(),
-                pulls: image::pull::Pulls::new(config.max_concurrent_downloads),
                 starts: Semaphore::new(STARTS_IN_FLIGHT),
                 tasks: TaskTracker::new(),
                 shutdown: CancellationToken::new(),
@@ -156,7 +156,7 @@ impl Engine {
     pub async fn shutdown(&self) {
         self.shutdown.cancel();
         self.tasks.close();
-        let grace = self.config.shutdown_timeout;
+        let grace = self.live().shutdown_timeout;
         if tokio::time::timeout(grace, self.tasks.wait()).await.is_err() {
             let left = self.operations.load(Ordering::Relaxed);
             warn!(?grace, left, "operations cut off");

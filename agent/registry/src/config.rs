@@ -12,7 +12,7 @@ use crate::proxy::Proxies;
 use crate::reference::is_registry;
 
 /// Settings of a [`Client`](crate::Client). The defaults are those of Docker where it has such a setting.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ClientConfig {
     /// Sent to every registry.
     pub user_agent: String,
@@ -68,7 +68,7 @@ impl Default for ClientConfig {
 }
 
 /// Another place that has a registry's images.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mirror {
     /// Whose images; `*` for every registry that has no mirror of its own.
     pub registry: String,

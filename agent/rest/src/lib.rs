@@ -16,6 +16,7 @@ mod detach;
 pub mod error;
 mod hijack;
 pub mod listen;
+mod metrics;
 mod peer;
 mod reply;
 mod request;
@@ -27,5 +28,6 @@ mod transfer;
 pub mod version;
 
 pub use listen::{Address, Listener, Listeners};
+pub use metrics::Metrics;
 pub use serve::Server;
 pub use tls::TlsFiles;

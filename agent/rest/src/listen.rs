@@ -93,6 +93,12 @@ pub enum Error {
     NoAddress(Address),
     #[error("fd:// was asked for, but the service manager handed over no such socket")]
     NotActivated,
+    #[error("cannot serve metrics on {place}")]
+    Metrics { place: String, source: io::Error },
+    #[error(
+        "refusing to serve metrics on {0}: whoever can connect could read them; use a loopback address, and let a proxy ask who is asking"
+    )]
+    OpenMetrics(String),
     #[error(transparent)]
     Tls(#[from] tls::Error),
 }

@@ -45,6 +45,7 @@ impl Api {
     async fn answer(mut self, request: Request<Incoming>) -> Response {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(self.peer.clone());
+        tracing::debug!(method = %request.method(), path = request.uri().path(), "request");
         let routed = match route(&mut request) {
             Err(error) => error.into_response(),
             Ok(()) if request.method() == Method::OPTIONS => reply::empty(StatusCode::OK),

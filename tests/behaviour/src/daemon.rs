@@ -10,6 +10,7 @@ use harness::http::Server;
 use harness::process::Run;
 use harness::tools::{Folder, binary, eventually, patience};
 use harness::{Test, tests};
+use serde_json::json;
 
 pub struct Nothing;
 
@@ -32,6 +33,8 @@ pub fn tests() -> Vec<Test<Nothing>> {
         validate_checks_and_starts_nothing,
         unwritable_root_is_said,
         terminate_and_interrupt_end_it,
+        sighup_reads_the_file_again,
+        metrics_are_served_on_loopback,
         idle_daemon_is_small_and_quiet,
         no_descriptors_and_threads_pile_up,
     ]
@@ -394,6 +397,145 @@ fn terminate_and_interrupt_end_it(_: &Nothing) {
     daemon.kill9();
     daemon.launch();
     daemon.finish();
+}
+
+fn sighup_reads_the_file_again(_: &Nothing) {
+    let (folder, daemon) = with_file("daemon.json", r#"{"labels": ["a=1"], "mtu": 1400}"#);
+    let info = || daemon.server.get("/info").expect(200).json();
+    assert_eq!((&info()["Labels"], &info()["Debug"]), (&json!(["a=1"]), &json!(false)));
+    daemon.load(&harness::image::Image::busybox(), "busybox:latest");
+    let sleeper = daemon.sleeper("stays", &[]);
+    let write = |text: &str| {
+        std::fs::write(folder.at("daemon.json"), text).unwrap();
+        let pid = nix::unistd::Pid::from_raw(daemon.pid());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGHUP).unwrap();
+    };
+    let seconds = || std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let since = seconds();
+    write(
+        r#"{"labels": ["b=2"], "debug": true, "mtu": 1300, "runtimes": {"other": {"path": "/bin/sh"}},
+            "insecure-registries": ["reg.test:5000"], "registry-mirrors": ["https://mirror.test"], "shutdown-timeout": 3}"#,
+    );
+    eventually("the file is read again", 10, || info()["Labels"] == json!(["b=2"]));
+    let now = info();
+    assert_eq!(now["Debug"], true);
+    assert!(
+        now["Runtimes"].as_object().unwrap().contains_key("other"),
+        "{}",
+        now["Runtimes"]
+    );
+    eventually("what waits for a restart is said", 5, || {
+        let log = daemon.log_tail();
+        log.contains("take effect when the daemon is restarted") && log.contains("mtu") && !log.contains("\"labels")
+    });
+    // The debug log is on: requests are in it.
+    eventually("the level of the log has changed", 5, || {
+        info();
+        daemon.log_tail().contains("DEBUG")
+    });
+    let filters = "%7B%22type%22%3A%5B%22daemon%22%5D%7D";
+    let events = daemon
+        .server
+        .get(&format!(
+            "/events?since={since}&until={}&filters={filters}",
+            seconds() + 1
+        ))
+        .expect(200);
+    let event: serde_json::Value = serde_json::from_str(events.text().lines().next().expect("an event")).unwrap();
+    assert_eq!(event["Action"], "reload");
+    assert_eq!(event["Actor"]["ID"], now["ID"]);
+    assert_eq!(
+        event["Actor"]["Attributes"]["insecure-registries"],
+        r#"["reg.test:5000"]"#
+    );
+    assert_eq!(event["Actor"]["Attributes"]["shutdown-timeout"], "3");
+    // What cannot be used changes nothing.
+    for broken in [
+        "{",
+        r#"{"labels": ["b"]}"#,
+        r#"{"no-such-key": 1}"#,
+        r#"{"default-runtime": "nowhere"}"#,
+    ] {
+        write(broken);
+        eventually("a broken file is said", 5, || {
+            daemon.log_tail().contains("is not reloaded")
+        });
+        assert_eq!(info()["Labels"], json!(["b=2"]), "{broken}");
+    }
+    assert!(sleeper.is_alive());
+    daemon.remove("stays");
+    daemon.finish();
+}
+
+fn metrics_are_served_on_loopback(_: &Nothing) {
+    let folder = Folder::new("metrics");
+    let output = iechord(&[
+        "--data-root",
+        &folder.at("r"),
+        "--exec-root",
+        &folder.at("e"),
+        "--metrics-addr",
+        "0.0.0.0:0",
+    ])
+    .output();
+    assert!(
+        output.code != 0 && output.err.contains("metrics on 0.0.0.0:0"),
+        "{}",
+        output.err
+    );
+
+    let port = std::net::TcpListener::bind(("127.0.0.1", 0))
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let place = format!("127.0.0.1:{port}");
+    let daemon = start(&["--metrics-addr", &place]);
+    let page = || {
+        let reply = Server::Tcp(place.clone()).get("/metrics").expect(200);
+        assert!(reply.header("content-type").unwrap().contains("openmetrics-text"));
+        reply.text()
+    };
+    let value = |name: &str| {
+        let page = page();
+        let line = page.lines().find_map(|line| line.strip_prefix(name));
+        let line = line.unwrap_or_else(|| panic!("{name} is not in\n{page}"));
+        line.trim().parse::<u64>().unwrap()
+    };
+    let state = |state: &str| {
+        value(&format!(
+            "engine_daemon_container_states_containers{{state=\"{state}\"}} "
+        ))
+    };
+    assert_eq!((state("running"), state("exited"), state("dead")), (0, 0, 0));
+    daemon.load(&harness::image::Image::busybox(), "busybox:latest");
+    daemon.sleeper("measured", &[]);
+    assert_eq!(state("running"), 1);
+    assert_eq!(
+        value("engine_daemon_events_total{type=\"container\",action=\"start\"} "),
+        1
+    );
+    daemon.run(&["kill", "measured"]).ok();
+    eventually("it is counted as ended", 5, || {
+        state("exited") == 1 && state("running") == 0
+    });
+    let rss = daemon_memory(&daemon);
+    let told = value("engine_daemon_process_resident_memory_bytes ");
+    assert!(
+        told.abs_diff(rss) < 16 << 20 && told > 1 << 20,
+        "{told} told, {rss} by the kernel"
+    );
+    assert!(page().trim_end().ends_with("# EOF"));
+    // Nothing else is there.
+    Server::Tcp(place.clone()).get("/info").expect(404);
+    daemon.remove("measured");
+    daemon.finish();
+}
+
+/// Resident bytes, by the kernel.
+fn daemon_memory(daemon: &Daemon) -> u64 {
+    let statm = std::fs::read_to_string(format!("/proc/{}/statm", daemon.pid())).unwrap();
+    statm.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
 }
 
 fn idle_daemon_is_small_and_quiet(_: &Nothing) {

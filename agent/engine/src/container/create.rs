@@ -278,7 +278,7 @@ impl Engine {
             host.cgroupns_mode = "private".into();
         }
         if host.runtime.is_empty() {
-            host.runtime.clone_from(&self.config.default_runtime);
+            host.runtime.clone_from(&self.live().default_runtime);
         }
     }
 }

@@ -219,7 +219,7 @@ impl Engine {
         disk::remove_file(&places.exit_file()).map_err(Error::io("remove the last exit record"))?;
         let mut plan = self.compile(record, &joined.kinds)?;
         self.remap(record, &mut plan, &joined)?;
-        if let Some(program) = self.runtime(&record.host.runtime)? {
+        if let Some(program) = &self.runtime(&record.host.runtime)? {
             self.hand_over(record, program, &mut plan, &joined.fds)?;
         }
         Ok((plan, joined))

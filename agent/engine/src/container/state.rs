@@ -30,6 +30,16 @@ pub enum Phase {
 }
 
 impl Phase {
+    pub const ALL: [Phase; 7] = [
+        Phase::Created,
+        Phase::Running,
+        Phase::Paused,
+        Phase::Restarting,
+        Phase::Exited,
+        Phase::Removing,
+        Phase::Dead,
+    ];
+
     /// Docker's word.
     pub fn as_str(self) -> &'static str {
         match self {

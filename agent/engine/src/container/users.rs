@@ -70,8 +70,9 @@ impl Engine {
         if let Some((_, words)) = conflicts.iter().find(|(so, _)| *so) {
             return Err(Error::invalid(*words));
         }
+        let live = self.live();
         let runtime = match host.runtime.as_str() {
-            "" => &self.config.default_runtime,
+            "" => &live.default_runtime,
             own => own,
         };
         if !is_own_runtime(runtime) {

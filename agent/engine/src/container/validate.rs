@@ -186,8 +186,9 @@ fn unsupported(host: &HostConfig) -> Result<()> {
 
 /// The runtime exists, and can do what is ours otherwise.
 fn runtime(host: &HostConfig, engine: &Engine) -> Result<()> {
+    let live = engine.live();
     let name = match host.runtime.as_str() {
-        "" => &engine.config.default_runtime,
+        "" => &live.default_runtime,
         name => name,
     };
     if engine.runtime(name)?.is_none() {

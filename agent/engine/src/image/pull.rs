@@ -61,14 +61,15 @@ pub struct Pulled {
 }
 
 /// Turns of layers over all pulls of the node.
+#[derive(Clone)]
 pub struct Pulls {
-    turns: Semaphore,
+    turns: Arc<Semaphore>,
 }
 
 impl Default for Pulls {
     fn default() -> Self {
         Pulls {
-            turns: Semaphore::new(3),
+            turns: Arc::new(Semaphore::new(3)),
         }
     }
 }
@@ -77,7 +78,7 @@ impl Pulls {
     /// `downloads` layers at once.
     pub fn new(downloads: usize) -> Pulls {
         Pulls {
-            turns: Semaphore::new(downloads.max(1)),
+            turns: Arc::new(Semaphore::new(downloads.max(1))),
         }
     }
 }
@@ -124,6 +125,7 @@ impl Pull {
     async fn run(&self) -> Result<Pulled> {
         let resolved = self
             .engine
+            .live()
             .registry
             .resolve(&self.reference, &self.platform, self.credentials.as_ref())
             .await?;
@@ -197,13 +199,8 @@ impl Pull {
 
     /// Download and unpack, overlapped.
     async fn fetch(&self, layer: &LayerDesc, writer: agent_store::LayerWriter) -> Result<()> {
-        let _turn = self
-            .engine
-            .pulls
-            .turns
-            .acquire()
-            .await
-            .map_err(|_| Error::ShuttingDown)?;
+        let live = self.engine.live();
+        let _turn = live.pulls.turns.acquire().await.map_err(|_| Error::ShuttingDown)?;
         let expected = Some((Digest::parse(layer.digest.as_str())?, layer.size));
         let (feed, reader) = feed(FEED_DEPTH);
         let engine = self.engine.clone();
@@ -261,10 +258,8 @@ impl Pull {
     }
 
     async fn download(&self, layer: &LayerDesc, feed: agent_store::Feed, received: &AtomicU64) -> Result<()> {
-        let mut blob = self
-            .engine
-            .registry
-            .blob(&self.reference, layer, self.credentials.as_ref());
+        let live = self.engine.live();
+        let mut blob = live.registry.blob(&self.reference, layer, self.credentials.as_ref());
         while let Some(chunk) = blob.next().await {
             match chunk {
                 Ok(chunk) => {

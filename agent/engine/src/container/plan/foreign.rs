@@ -32,12 +32,12 @@ impl Engine {
     ///
     /// # Errors
     /// In Docker's words, for a name that nobody has configured.
-    pub(crate) fn runtime(&self, name: &str) -> Result<Option<&RuntimeProgram>> {
+    pub(crate) fn runtime(&self, name: &str) -> Result<Option<RuntimeProgram>> {
         if is_own_runtime(name) {
             return Ok(None);
         }
-        match self.config.runtimes.get(name) {
-            Some(program) => Ok(Some(program)),
+        match self.live().runtimes.get(name) {
+            Some(program) => Ok(Some(program.clone())),
             None => Err(Error::invalid(format!("unknown or invalid runtime name: {name}"))),
         }
     }
