@@ -10,6 +10,7 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command};
 
 use crate::cli::Globals;
 use crate::commands::{self, Entry};
+use crate::complete;
 use crate::failure::{Failure, REFUSED, Result};
 use crate::help;
 
@@ -42,6 +43,9 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Asked> {
     let rest: Vec<OsString> = rest.get_many::<OsString>("").into_iter().flatten().cloned().collect();
     let mut words = vec![name];
     words.extend(rest.iter().map_while(|word| word.to_str()));
+    if name == complete::COMMAND {
+        return Ok(Asked::Say(complete::answer(rest)));
+    }
     if name == "help" {
         return help::of(&words[1..]).map(Asked::Say);
     }

@@ -1,51 +1,89 @@
-//! `completion`: scripts for bash, zsh and fish.
+//! `completion`: scripts for bash, zsh and fish. They know nothing: for each word they ask `iechor __complete`.
 
-use clap::Command;
-use clap_complete::Shell;
-
-use super::{COMMANDS, GROUPS};
 use crate::cli::Cli;
+use crate::complete::{COMMAND, FILES};
 use crate::failure::{Result, fail};
 use crate::output;
-use crate::parse;
 
 /// Print the completion script for a shell.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "  # For this shell
-  source <(iechor completion bash)")]
+  source <(iechor completion bash)
+
+  # For every shell to come
+  iechor completion bash > /etc/bash_completion.d/iechor
+  iechor completion zsh > \"${fpath[1]}/_iechor\"
+  iechor completion fish > ~/.config/fish/completions/iechor.fish")]
 pub struct Args {
     /// bash, zsh or fish
     #[arg(value_name = "SHELL", required = true)]
     shell: String,
 }
 
+const BASH: &str = r#"# bash completion for iechor
+_iechor() {
+    local IFS=$'\n' line word="${COMP_WORDS[COMP_CWORD]}"
+    local -a words=()
+    # bash takes names apart at colons and equal signs: they are put together again from the line itself.
+    read -r -d '' -a words < <(printf '%s' "${COMP_LINE:0:COMP_POINT}" | xargs -n 1 2>/dev/null)
+    [[ "${COMP_LINE:0:COMP_POINT}" == *[[:space:]] ]] && words+=("")
+    local whole="${words[${#words[@]}-1]}"
+    COMPREPLY=()
+    while read -r line; do
+        line="${line%%$'\t'*}"
+        if [[ "$line" == "@FILES@" ]]; then
+            compopt -o filenames 2>/dev/null
+            COMPREPLY+=($(compgen -f -- "$word"))
+        else
+            # Only what follows what bash takes for the word.
+            COMPREPLY+=("${line#"${whole%"$word"}"}")
+        fi
+    done < <("${words[0]}" @COMMAND@ "${words[@]:1}" 2>/dev/null)
+    [[ ${#COMPREPLY[@]} == 1 && "${COMPREPLY[0]}" == --*= ]] && compopt -o nospace 2>/dev/null
+    return 0
+}
+complete -F _iechor iechor
+"#;
+
+const ZSH: &str = r#"#compdef iechor
+_iechor() {
+    local line
+    local -a found about
+    for line in "${(@f)$(_call_program iechor ${words[1]} @COMMAND@ "${(@Q)words[2,CURRENT]}" 2>/dev/null)}"; do
+        [[ -z "$line" ]] && continue
+        if [[ "$line" == "@FILES@" ]]; then
+            _files
+            continue
+        fi
+        found+=("${line%%$'\t'*}")
+        about+=("${line/$'\t'/ -- }")
+    done
+    (( ${#found} )) && compadd -l -d about -a found
+}
+if [[ "$funcstack[1]" == "_iechor" ]]; then _iechor "$@"; else compdef _iechor iechor; fi
+"#;
+
+const FISH: &str = r#"# fish completion for iechor
+function __iechor_complete
+    set -l words (commandline -opc) (commandline -ct)
+    for line in ($words[1] @COMMAND@ $words[2..-1] 2>/dev/null)
+        if test "$line" = "@FILES@"
+            __fish_complete_path (commandline -ct)
+        else
+            echo $line
+        end
+    end
+end
+complete -c iechor -f -a '(__iechor_complete)'
+"#;
+
 pub async fn run(_: &Cli, args: Args) -> Result {
-    let shell = match args.shell.as_str() {
-        "bash" => Shell::Bash,
-        "zsh" => Shell::Zsh,
-        "fish" => Shell::Fish,
+    let script = match args.shell.as_str() {
+        "bash" => BASH,
+        "zsh" => ZSH,
+        "fish" => FISH,
         other => fail!("there are no completions for {other:?}: use bash, zsh or fish"),
     };
-    let mut script = Vec::new();
-    clap_complete::generate(shell, &mut tree(), "iechor", &mut script);
-    output::print_bytes(&script);
+    output::print(&script.replace("@COMMAND@", COMMAND).replace("@FILES@", FILES));
     Ok(())
-}
-
-/// The whole command tree, which is built for this purpose only.
-fn tree() -> Command {
-    let plain = |command: Command| command.disable_help_flag(true).disable_help_subcommand(true);
-    let mut root = plain(parse::globals(Command::new("iechor")).disable_version_flag(true));
-    for (group, about) in GROUPS {
-        let members = COMMANDS
-            .iter()
-            .filter(|entry| entry.group == *group)
-            .map(|entry| plain(entry.command(entry.name)));
-        root = root.subcommand(plain(Command::new(*group).about(*about).subcommands(members)));
-    }
-    root.subcommands(
-        COMMANDS
-            .iter()
-            .filter_map(|entry| entry.top.map(|top| plain(entry.command(top)))),
-    )
 }

@@ -15,6 +15,7 @@ pub fn tests() -> Vec<Test<World>> {
         absent_daemon_is_said,
         versions_are_shown,
         completion_is_made,
+        completion_knows_the_daemons_names,
         formats_are_templates_or_json,
         tables_are_those_of_the_docker_client,
         bad_values_are_refused_before_anything_happens,
@@ -135,11 +136,53 @@ fn versions_are_shown(world: &World) {
 fn completion_is_made(_: &World) {
     for shell in ["bash", "zsh", "fish"] {
         let script = bare(&["completion", shell]).output().ok();
-        assert!(script.contains("iechor") && script.lines().count() > 20, "{shell}");
+        assert!(script.contains("iechor") && script.contains("__complete"), "{shell}");
     }
     let script = bare(&["completion", "bash"]).output().ok();
     let checked = Run::new("bash".as_ref(), &["-n"]).input(script).output();
     assert_eq!(checked.code, 0, "{}", checked.err);
+}
+
+/// What bash offers behind a line.
+fn offered(world: &World, line: &str) -> Vec<String> {
+    let iechor = binary("iechor");
+    let folder = iechor.parent().unwrap().display();
+    // bash takes words apart at colons as well.
+    let script = format!(
+        "PATH={folder}:$PATH; source <(iechor completion bash); COMP_LINE={line:?}; COMP_POINT=${{#COMP_LINE}}; \
+         IFS=' ' read -r -a COMP_WORDS <<<\"${{COMP_LINE//:/ : }}\"; [[ $COMP_LINE == *' ' ]] && COMP_WORDS+=(''); \
+         COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); _iechor; printf '%s\\n' \"${{COMPREPLY[@]}}\""
+    );
+    let out = Run::new("bash".as_ref(), &["-c", &script])
+        .env("IECHOR_HOST", world.host())
+        .output()
+        .ok();
+    out.lines().map(str::to_owned).collect()
+}
+
+fn completion_knows_the_daemons_names(world: &World) {
+    let (running, _) = world.sleeper(&[]);
+    let ended = world.name("ended");
+    world.run(&["run", "--name", &ended, "busybox", "true"]).ok();
+    let has = |line: &str, name: &str| offered(world, line).iter().any(|found| found == name);
+    assert!(has("iechor stop ", &running) && !has("iechor stop ", &ended));
+    assert!(has("iechor start ", &ended) && !has("iechor start ", &running));
+    assert!(has("iechor container rm -f ", &running) && has("iechor rm -f ", &ended));
+    assert!(
+        !has(&format!("iechor rm {} ", &*ended), &ended),
+        "what is named already is not offered again"
+    );
+    let start = &running[..running.len() - 1];
+    assert_eq!(offered(world, &format!("iechor logs {start}")), [running.to_string()]);
+    assert!(has("iechor run -it busy", "busybox:latest"));
+    assert!(
+        has("iechor run -it busybox:la", "latest"),
+        "bash has taken the name apart"
+    );
+    assert!(has("iechor run --network ", "bridge"));
+    assert!(has("iechor -H unix:///nowhere vol", "volume"));
+    assert!(offered(world, "iechor -H unix:///nowhere logs ").join("").is_empty());
+    assert!(has("iechor context use ", "default"));
 }
 
 fn formats_are_templates_or_json(world: &World) {
