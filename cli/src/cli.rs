@@ -152,8 +152,9 @@ impl Cli {
             .filter(|_| self.globals.context.is_none())
     }
 
-    fn connect(&self) -> Result<Client> {
-        let (host, tls) = match self.target()? {
+    /// The daemon that is meant: its address, and how to speak TLS to it.
+    pub fn daemon(&self) -> Result<(String, Option<TlsOptions>)> {
+        Ok(match self.target()? {
             Target::Context(name) if name != contexts::DEFAULT => {
                 let contexts = self.contexts()?;
                 let context = contexts.get(&name)?;
@@ -162,7 +163,11 @@ impl Cli {
             }
             Target::Context(_) => (DEFAULT_HOST.to_owned(), self.tls()),
             Target::Host(host) => (host, self.tls()),
-        };
+        })
+    }
+
+    fn connect(&self) -> Result<Client> {
+        let (host, tls) = self.daemon()?;
         let endpoint = Endpoint::parse(&host, tls.is_some())?;
         let headers = self.config()?.http_headers.clone().into_iter().collect();
         let version = match env("API_VERSION") {

@@ -23,6 +23,7 @@ pub struct Config {
     pub stats_format: Option<String>,
     pub detach_keys: Option<String>,
     pub current_context: Option<String>,
+    pub cli_plugins_extra_dirs: Vec<String>,
     /// Proxies to set in new containers, by daemon address, or `default`.
     pub proxies: BTreeMap<String, Proxies>,
 }
@@ -63,6 +64,11 @@ pub fn folder(told: Option<&Path>) -> Option<PathBuf> {
         .or_else(|| variable("HOME").map(|home| home.join(".iechor")))
 }
 
+/// Where docker's client has its own.
+pub fn docker_folder() -> Option<PathBuf> {
+    variable("DOCKER_CONFIG").or_else(|| variable("HOME").map(|home| home.join(".docker")))
+}
+
 fn variable(name: &str) -> Option<PathBuf> {
     std::env::var_os(name)
         .filter(|value| !value.is_empty())
@@ -94,8 +100,7 @@ impl Config {
             Some(folder) => Config::read(&folder.join("config.json"))?.unwrap_or_default(),
             None => Config::default(),
         };
-        let docker = variable("DOCKER_CONFIG").or_else(|| variable("HOME").map(|home| home.join(".docker")));
-        if let Some(docker) = docker.and_then(|folder| Config::read(&folder.join("config.json")).transpose()) {
+        if let Some(docker) = docker_folder().and_then(|folder| Config::read(&folder.join("config.json")).transpose()) {
             let docker = docker?;
             for (host, auth) in docker.auths {
                 config.auths.entry(host).or_insert(auth);
@@ -104,6 +109,7 @@ impl Config {
                 config.cred_helpers.entry(host).or_insert(helper);
             }
             config.creds_store = config.creds_store.or(docker.creds_store);
+            config.cli_plugins_extra_dirs.extend(docker.cli_plugins_extra_dirs);
         }
         Ok(config)
     }

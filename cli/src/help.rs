@@ -5,6 +5,7 @@ use clap::Command;
 use crate::commands::{self, COMMANDS, Entry, GROUPS};
 use crate::failure::{Failure, Result};
 use crate::parse;
+use crate::plugins;
 
 /// The line under an error.
 pub fn hint(title: &str) -> String {
@@ -34,6 +35,13 @@ pub fn top() -> String {
     section("Common Commands", tops(true));
     section("Management Commands", GROUPS.to_vec());
     section("Commands", tops(false));
+    let plugins = plugins::all(None);
+    if !plugins.is_empty() {
+        let rows = plugins
+            .iter()
+            .map(|plugin| (plugin.name.as_str(), plugin.about.as_str()));
+        section("Commands of plugins", rows.collect());
+    }
     let globals = parse::globals(Command::new("iechor"))
         .disable_help_flag(true)
         .disable_version_flag(true);
@@ -41,6 +49,19 @@ pub fn top() -> String {
     text.push_str(&flags(globals));
     text.push_str("\nRun 'iechor COMMAND --help' for more information on a command.\n");
     text
+}
+
+/// The groups and commands at the top, each without what is in it: for the manual's first page.
+pub fn tree() -> Command {
+    let plain = |name: &'static str, about: &'static str| Command::new(name).about(about).disable_help_flag(true);
+    let tops = COMMANDS.iter().filter_map(|entry| Some(plain(entry.top?, entry.about)));
+    parse::globals(Command::new("iechor"))
+        .about("Run and manage containers")
+        .disable_help_flag(true)
+        .disable_version_flag(true)
+        .disable_help_subcommand(true)
+        .subcommands(GROUPS.iter().map(|(name, about)| plain(name, about)))
+        .subcommands(tops)
 }
 
 /// `iechor container --help`.

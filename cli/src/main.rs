@@ -15,6 +15,7 @@ mod inspected;
 mod keys;
 mod output;
 mod parse;
+mod plugins;
 mod progress;
 mod session;
 mod signals;
@@ -52,6 +53,7 @@ fn execute(asked: Asked) -> Result {
             output::print(&text);
             Ok(())
         }
+        Asked::Plugin { globals, plugin, words } => plugins::run(&Cli::new(*globals)?, &plugin, &words),
         Asked::Run {
             globals,
             entry,

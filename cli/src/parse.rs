@@ -13,6 +13,7 @@ use crate::commands::{self, Entry};
 use crate::complete;
 use crate::failure::{Failure, REFUSED, Result};
 use crate::help;
+use crate::plugins::{self, Plugin};
 
 /// What the command line asks for.
 pub enum Asked {
@@ -20,6 +21,12 @@ pub enum Asked {
         globals: Box<Globals>,
         entry: &'static Entry,
         matches: Box<ArgMatches>,
+    },
+    /// A command of another program.
+    Plugin {
+        globals: Box<Globals>,
+        plugin: Plugin,
+        words: Vec<OsString>,
     },
     /// Print this and be done.
     Say(String),
@@ -50,6 +57,13 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Asked> {
         return help::of(&words[1..]).map(Asked::Say);
     }
     let Some((entry, used)) = commands::find(&words) else {
+        if let Some(plugin) = plugins::find(name, globals.config.as_deref())? {
+            return Ok(Asked::Plugin {
+                globals: Box::new(globals),
+                plugin,
+                words: rest,
+            });
+        }
         return group_or_unknown(&words);
     };
     let title = words[..used].join(" ");

@@ -8,6 +8,7 @@ pub mod container;
 pub mod context;
 pub mod image;
 pub mod inspect;
+pub mod man;
 pub mod network;
 pub mod system;
 pub mod version;
@@ -130,6 +131,7 @@ commands! {
     volume::prune "volume" "prune" [] None, false "Remove unused volumes";
     volume::rm "volume" "rm" ["remove"] None, false "Remove volumes";
     inspect "" "inspect" [] Some("inspect"), false "Display low-level information on any object";
+    man "" "man" [] Some("man"), false "Write the manual pages";
     completion "" "completion" [] Some("completion"), false "Print the completion script for a shell";
 }
 

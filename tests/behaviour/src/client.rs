@@ -1,7 +1,7 @@
 //! Our own command line beyond what the docker client has in common with it: hosts, help, completion, formats.
 
 use harness::process::Run;
-use harness::tools::binary;
+use harness::tools::{Folder, binary};
 use harness::{Output, Test, tests};
 
 use crate::world::World;
@@ -16,6 +16,8 @@ pub fn tests() -> Vec<Test<World>> {
         versions_are_shown,
         completion_is_made,
         completion_knows_the_daemons_names,
+        plugins_are_commands,
+        the_manual_has_a_page_for_each_command,
         formats_are_templates_or_json,
         tables_are_those_of_the_docker_client,
         bad_values_are_refused_before_anything_happens,
@@ -185,6 +187,74 @@ fn completion_knows_the_daemons_names(world: &World) {
     assert!(has("iechor context use ", "default"));
 }
 
+/// A plugin as docker's client knows them: it is asked what it is, gets its words, and the daemon that is meant.
+fn plugins_are_commands(world: &World) {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = Folder::new("plugins");
+    let metadata = r#"{"SchemaVersion":"0.1.0","Vendor":"test","ShortDescription":"Greets"}"#;
+    for (place, name, text) in [
+        (
+            "config/cli-plugins",
+            "iechor-greet",
+            format!(
+                "#!/bin/sh\nif [ $1 = docker-cli-plugin-metadata ]; then echo '{metadata}'; else echo \"$# $*|$DOCKER_HOST\"; exit 7; fi\n"
+            ),
+        ),
+        (
+            "docker/cli-plugins",
+            "docker-odd",
+            "#!/bin/sh\necho no plugin\n".to_owned(),
+        ),
+    ] {
+        std::fs::create_dir_all(folder.at(place)).unwrap();
+        let path = format!("{}/{name}", folder.at(place));
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
+    }
+    let with = |arguments: &[&str]| {
+        bare(arguments)
+            .env("IECHOR_CONFIG", &folder.at("config"))
+            .env("DOCKER_CONFIG", &folder.at("docker"))
+            .env("IECHOR_HOST", world.host())
+            .output()
+    };
+    let said = with(&["greet", "--loud", "you and", "me"]);
+    assert_eq!(
+        (said.code, &*said.out),
+        (7, &*format!("4 greet --loud you and me|{}", world.host()))
+    );
+    let said = with(&["-H", "unix:///elsewhere", "greet"]);
+    assert_eq!(said.out, "1 greet|unix:///elsewhere");
+    let help = with(&["--help"]).ok();
+    assert!(
+        help.contains("greet") && help.contains("Greets") && !help.contains("odd "),
+        "{help}"
+    );
+    let odd = with(&["odd"]);
+    assert!(
+        odd.code != 0 && odd.err.contains("does not say what it is"),
+        "{}",
+        odd.err
+    );
+    assert!(with(&["../greet"]).err.contains("unknown command"));
+}
+
+fn the_manual_has_a_page_for_each_command(_: &World) {
+    let folder = Folder::new("man");
+    bare(&["man", &folder.at("man1")]).output().ok();
+    let page = |name: &str| std::fs::read_to_string(folder.at(&format!("man1/{name}.1"))).unwrap();
+    assert!(page("iechor").contains("Run and manage containers"));
+    for (name, words) in [
+        ("iechor-container-run", "\\-\\-publish"),
+        ("iechor-image-pull", "\\-\\-platform"),
+        ("iechor-system-certs", "\\-\\-days"),
+    ] {
+        let text = page(name);
+        assert!(text.starts_with(".ie") || text.starts_with(".TH"), "{text}");
+        assert!(text.contains(words), "{name}: {text}");
+    }
+}
+
 fn formats_are_templates_or_json(world: &World) {
     let (name, process) = world.sleeper(&["-l", "color=blue"]);
     let shown = |format: &str| world.iechor(&["inspect", "--format", format, &name]).ok();
@@ -289,7 +359,7 @@ fn signals_are_passed_on(world: &World) {
 }
 
 fn cidfile_is_written(world: &World) {
-    let folder = harness::tools::Folder::new("cid");
+    let folder = Folder::new("cid");
     let file = folder.at("id");
     let name = world.name("cid");
     let id = world
