@@ -26,6 +26,7 @@ mod service;
 mod tls;
 mod transfer;
 pub mod version;
+mod websocket;
 
 pub use listen::{Address, Listener, Listeners};
 pub use metrics::Metrics;

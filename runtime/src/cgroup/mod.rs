@@ -28,6 +28,7 @@ mod detect;
 mod devices;
 mod limits;
 mod oci;
+mod oom;
 mod path;
 mod resources;
 mod start;
@@ -43,6 +44,7 @@ mod tests;
 pub use control::{Freeze, RemoveError};
 pub use detect::Support;
 pub use devices::{Access, DeviceRule, DeviceType};
+pub use oom::OomWatch;
 pub use path::CgroupPath;
 pub use resources::{InterfacePriority, RdmaLimit, Resources, Throttle, WeightDevice};
 pub use stats::{
@@ -289,5 +291,14 @@ impl Cgroups {
     /// When the group is gone.
     pub fn stats(&self, path: &CgroupPath) -> Result<Stats> {
         stats::read_from(&self.tree, path)
+    }
+
+    /// The same without what takes most of the files and is rarely asked for: memory by nodes, the kernel's own memory on
+    /// v1, huge pages, RDMA and pressure.
+    ///
+    /// # Errors
+    /// When the group is gone.
+    pub fn usage(&self, path: &CgroupPath) -> Result<Stats> {
+        stats::usage(&self.tree, path)
     }
 }
