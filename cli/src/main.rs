@@ -5,6 +5,7 @@
 mod cli;
 mod commands;
 mod config;
+mod copy;
 mod credentials;
 mod failure;
 mod format;

@@ -27,19 +27,13 @@ pub fn routes(router: Router<Engine>) -> Router<Engine> {
             "/containers/{id}/top",
             missing!(get, "listing a container's processes (top)"),
         )
-        .route(
-            "/containers/{id}/changes",
-            missing!(get, "listing file system changes (diff)"),
-        )
         .route("/containers/{id}/stats", missing!(get, "resource statistics (stats)"))
         .route("/containers/{id}/attach/ws", missing!(get, "attaching over WebSocket"))
-        .route("/containers/{id}/archive", missing!(any, "copying files (cp)"))
         .route("/containers/{id}/checkpoints", missing!(any, "checkpointing"))
         .route(
             "/containers/{id}/checkpoints/{checkpoint}",
             missing!(delete, "checkpointing"),
         )
-        .route("/commit", missing!(post, "committing a container to an image (commit)"))
         .route("/build", missing!(post, "building images"))
         .route("/build/prune", post(nothing_cached))
         .route("/build/cancel", missing!(post, "building images"))
