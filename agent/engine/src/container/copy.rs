@@ -87,6 +87,10 @@ impl Engine {
         self.detached(async move {
             let (tree, hold) = engine.tree_to_write(&container).await?;
             let asked = container.clone();
+            let shifted = match &hold {
+                Hold::Alone { .. } => engine.shifted(&container.lock().record),
+                Hold::Shared { .. } => Vec::new(),
+            };
             engine
                 .blocking(move |_| {
                     let hold = hold;
@@ -96,6 +100,9 @@ impl Engine {
                     };
                     let into = tree.target(&path).map_err(|error| match error {
                         agent_store::Error::NotAFolder { .. } => Error::invalid("extraction point is not a directory"),
+                        agent_store::Error::ReadOnlyPlace { .. } if bound(&shifted, &path) => Error::unsupported(format!(
+                            "copying into the bound folder {path} of a container with a user namespace that does not run"
+                        )),
                         error => named(&asked, &path, error),
                     })?;
                     let options = IntoOptions {
@@ -224,8 +231,22 @@ impl Engine {
         Ok(seen.map(|view| Arc::new(Tree::new(view.root, Owners::default(), Some(view.namespace)))))
     }
 
+    /// Targets in which files do not belong to whom the container knows, but to whom its user namespace makes of them. That
+    /// can be told of one that runs; otherwise nothing is written there rather than files of the wrong owner.
+    fn shifted(&self, record: &Record) -> Vec<String> {
+        if !self.is_remapped(&record.host) {
+            return Vec::new();
+        }
+        let bound = record
+            .mounts
+            .iter()
+            .filter(|point| point.kind == MountKind::Bind && point.writable);
+        bound.map(|point| point.target.clone()).collect()
+    }
+
     fn binds(&self, record: &Record) -> Result<Vec<Bind>> {
         let mut binds = Vec::new();
+        let shifted = self.shifted(record);
         let places = self.places(&record.id);
         for (source, target) in [
             (places.resolv_conf(), "/etc/resolv.conf"),
@@ -251,7 +272,7 @@ impl Engine {
             binds.push(Bind {
                 source,
                 target: point.target.clone().into(),
-                read_only: !point.writable,
+                read_only: !point.writable || shifted.contains(&point.target),
                 recursive: point.recursive,
             });
         }
@@ -329,6 +350,11 @@ fn named(container: &Container, path: &str, error: agent_store::Error) -> Error 
         },
         error => error.into(),
     }
+}
+
+fn bound(targets: &[String], path: &str) -> bool {
+    let path = std::path::Path::new(path);
+    targets.iter().any(|target| path.starts_with(target))
 }
 
 /// Longest user database that is read: beyond it a name is not found.
