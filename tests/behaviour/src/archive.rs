@@ -1,12 +1,13 @@
 //! `…/archive` as programs call it: the header, every compression, and archives that mean harm.
 
+use std::io::{BufReader, Write};
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
-use harness::http::Reply;
+use harness::http::{Connection, Reply, read_reply};
 use harness::image::{CHARACTER, FILE, LINK, Layer, SYMLINK, entries};
 use harness::process::Run;
-use harness::tools::Folder;
+use harness::tools::{Folder, eventually};
 use harness::{Test, tests};
 use serde_json::Value;
 
@@ -26,6 +27,8 @@ pub fn tests() -> Vec<Test<World>> {
         a_container_that_swaps_folders_gets_nothing_out,
         a_container_that_swaps_files_shows_nothing_of_the_host,
         devices_and_pipes_are_not_opened,
+        a_start_waits_for_a_copy,
+        a_copy_ends_in_the_run_in_which_it_began,
     ]
 }
 
@@ -432,4 +435,95 @@ fn devices_and_pipes_are_not_opened(world: &World) {
     let names: Vec<String> = entries(&reply.body).into_iter().map(|(name, _)| name).collect();
     assert_eq!(names, ["x/", "x/file", "x/pipe", "x/tape"]);
     assert!(started.elapsed() < Duration::from_secs(5), "nobody waited for the pipe");
+}
+
+/// A copy of which the second half has not come yet.
+struct Half {
+    connection: Connection,
+    rest: Vec<u8>,
+}
+
+impl Half {
+    fn begin(world: &World, name: &str, body: &[u8]) -> Half {
+        let mut connection = world.server.connect();
+        let head = format!(
+            "PUT /containers/{name}/archive?path=/ HTTP/1.1\r\nHost: test\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        connection.write_all(head.as_bytes()).unwrap();
+        let (now, later) = body.split_at(body.len() / 2);
+        connection.write_all(now).unwrap();
+        Half {
+            connection,
+            rest: later.to_vec(),
+        }
+    }
+
+    fn end(mut self) -> Reply {
+        self.connection.write_all(&self.rest).unwrap();
+        read_reply(&mut BufReader::new(self.connection), false).unwrap()
+    }
+}
+
+/// The layers of a container that rests belong to one at a time: who copies, or who starts.
+fn a_start_waits_for_a_copy(world: &World) {
+    let name = world.name("waits");
+    let create = [
+        "create",
+        "--name",
+        &name,
+        "busybox",
+        "sh",
+        "-c",
+        "md5sum /f; sleep 1000",
+    ];
+    world.run(&create).ok();
+    let content = vec![b'x'; 3 << 20];
+    let half = Half::begin(world, &name, &Layer::default().file("f", 0o644, &content).bytes());
+    eventually("the copy has begun", 20, || {
+        // A second one would wait: what is there is seen without.
+        let target = format!("/containers/{}/archive?path=/f", &*name);
+        world.server.send("HEAD", &target, &[], b"").status == 200
+    });
+    let start = world.background(&["start", &name]);
+    std::thread::sleep(Duration::from_millis(700));
+    assert_eq!(world.inspect(&name)["State"]["Status"], "created");
+    assert_eq!(half.end().status, 200);
+    assert_eq!(start.finish(20).0, 0);
+    eventually("the program has read all of it", 20, || {
+        world.run(&["logs", &name]).ok().ends_with("/f")
+    });
+    let size = world.inside(&name, "stat -c %s /f");
+    assert_eq!(size, content.len().to_string());
+    // And a copy that never ends does not hold a start for ever: it is refused with the reason.
+    world.run(&["kill", &name]).ok();
+    let half = Half::begin(world, &name, &Layer::default().file("g", 0o644, &content).bytes());
+    std::thread::sleep(Duration::from_millis(500));
+    let error = world.run(&["start", &name]).fails(1);
+    assert!(error.contains("files are being copied into container"), "{error}");
+    assert_eq!(half.end().status, 200);
+    world.run(&["start", &name]).ok();
+}
+
+fn a_copy_ends_in_the_run_in_which_it_began(world: &World) {
+    let (name, _) = world.sleeper(&["-v", "/vol"]);
+    let content = vec![b'x'; 3 << 20];
+    let body = Layer::default()
+        .file("vol/f", 0o644, &content)
+        .file("vol/g", 0o644, b"last")
+        .bytes();
+    let half = Half::begin(world, &name, &body);
+    eventually("the copy has begun", 20, || {
+        world.run(&["exec", &name, "test", "-e", "/vol/f"]).code == 0
+    });
+    world.run(&["kill", &name]).ok();
+    // Its mounts stay until the copy has ended: what was for the volume gets there, and nowhere else.
+    assert_eq!(half.end().status, 200);
+    world.run(&["start", &name]).ok();
+    assert_eq!(
+        world.inside(&name, "cat /vol/g; stat -c %s /vol/f"),
+        format!("last{}", content.len())
+    );
+    let shown = world.run(&["diff", &name]).ok();
+    assert_eq!(shown, "A /vol");
 }

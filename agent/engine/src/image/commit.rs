@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use agent_store::{CommitOptions, Digest, Healthcheck, RunConfig};
+use agent_store::{CommitOptions, Digest, Healthcheck, Image, RunConfig};
 use serde_json::json;
 
 use super::instructions;
@@ -81,6 +81,7 @@ impl Engine {
             let made = engine
                 .blocking(move |engine| Ok(engine.store.archive().commit(&id, options)?))
                 .await;
+            let told = made.map(|image| engine.committed(&container, &image, name.as_deref(), request.comment));
             if frozen {
                 // Somebody may have been faster, or it may have been killed.
                 if let Err(error) = engine.unpause(&container).await
@@ -89,25 +90,27 @@ impl Engine {
                     tracing::error!(container = %container.id, error = error.chain(), "a committed container stays paused");
                 }
             }
-            let image = made?;
-            let shown = name.as_deref().map(|name| engine.familiar(name)).unwrap_or_default();
-            if name.is_some() {
-                engine.image_event("tag", image.id.as_str(), &shown);
-            }
-            let attributes = with(
-                container.event_attributes(),
-                [
-                    ("comment", request.comment),
-                    ("imageID", image.id.to_string()),
-                    ("imageRef", shown),
-                ],
-            );
-            engine
-                .journal
-                .record(EventKind::Container, "commit", container.id.as_str(), attributes);
-            Ok(image.id.clone())
+            told
         })
         .await
+    }
+
+    fn committed(&self, container: &Container, image: &Image, name: Option<&str>, comment: String) -> Digest {
+        let shown = name.map(|name| self.familiar(name)).unwrap_or_default();
+        if name.is_some() {
+            self.image_event("tag", image.id.as_str(), &shown);
+        }
+        let attributes = with(
+            container.event_attributes(),
+            [
+                ("comment", comment),
+                ("imageID", image.id.to_string()),
+                ("imageRef", shown),
+            ],
+        );
+        self.journal
+            .record(EventKind::Container, "commit", container.id.as_str(), attributes);
+        image.id.clone()
     }
 
     fn commit_name(&self, request: &CommitRequest) -> Result<Option<String>> {

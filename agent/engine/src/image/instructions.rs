@@ -43,7 +43,7 @@ fn one(config: &mut RunConfig, instruction: &str, rest: &str) -> Result<()> {
         "STOPSIGNAL" => {
             let signal = expanded(config, instruction, rest)?;
             if runtime::signal::parse(&signal).is_err() {
-                return Err(Error::invalid(format!("Invalid signal: {signal}")));
+                return Err(Error::invalid(format!("invalid signal: {signal}")));
             }
             config.stop_signal = Some(signal);
         }
@@ -426,7 +426,7 @@ mod tests {
             ("HEALTHCHECK CMD", "Missing command"),
             ("HEALTHCHECK TRY x", "Unknown type \"TRY\""),
             ("HEALTHCHECK NONE x", "no arguments"),
-            ("STOPSIGNAL SIGNOTHING", "Invalid signal: SIGNOTHING"),
+            ("STOPSIGNAL SIGNOTHING", "invalid signal: SIGNOTHING"),
             ("VOLUME [\"\"]", "empty string"),
             ("USER ${A", "closed quotes"),
         ] {
