@@ -7,6 +7,7 @@ mod commands;
 mod complete;
 mod config;
 mod contexts;
+mod copy;
 mod credentials;
 mod failure;
 mod format;

@@ -289,3 +289,19 @@ pub struct Top {
     pub processes: Vec<Vec<String>>,
     pub titles: Vec<String>,
 }
+
+/// One changed path of a container.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct FileChange {
+    pub path: String,
+    /// 0 changed, 1 added, 2 deleted.
+    pub kind: u8,
+}
+
+/// The image that a commit made.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct CommitResponse {
+    pub id: String,
+}

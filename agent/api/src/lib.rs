@@ -15,6 +15,7 @@
 //! Deliberately absent: validation, defaults, and every behaviour.
 #![forbid(unsafe_code)]
 
+pub mod archive;
 pub mod auth;
 pub mod container;
 pub mod create;

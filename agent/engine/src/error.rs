@@ -41,6 +41,8 @@ pub enum Error {
     NoSuchVolume(String),
     #[error("network {0} not found")]
     NoSuchNetwork(String),
+    #[error("Could not find the file {path} in container {container}")]
+    NoSuchFile { path: String, container: String },
     #[error(
         "Conflict. The container name \"/{name}\" is already in use by container \"{holder}\". You have to remove (or rename) that container to be able to reuse that name."
     )]
@@ -130,6 +132,7 @@ impl Error {
             Error::NoSuchContainer(_)
             | Error::NoSuchImage(_)
             | Error::NoSuchExec(_)
+            | Error::NoSuchFile { .. }
             | Error::NoSuchVolume(_)
             | Error::NoSuchNetwork(_) => Kind::NotFound,
             Error::AmbiguousId(_) | Error::BadName(_) | Error::Invalid(_) => Kind::InvalidArgument,
@@ -183,6 +186,7 @@ fn store_kind(error: &agent_store::Error) -> Kind {
     match error.kind() {
         agent_store::Kind::NotFound => Kind::NotFound,
         agent_store::Kind::Conflict => Kind::Conflict,
+        agent_store::Kind::Forbidden => Kind::Forbidden,
         agent_store::Kind::Invalid | agent_store::Kind::TooLarge => Kind::InvalidArgument,
         agent_store::Kind::NoSpace | agent_store::Kind::Internal => Kind::Internal,
     }

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use sha2::{Digest as _, Sha256};
 
 pub use agent_registry::{ClientConfig, Credentials, Mirror, Platform, Proxies};
-pub use agent_store::{Image, LoadEvent, RunConfig};
+pub use agent_store::{Change, Changed, Found, Image, LoadEvent, RunConfig, TreeSource};
 pub use network::{AddressPool, Cidr, NetworkConfig};
 pub use runtime::log::{Entry as LogEntry, Stream as LogStream};
 

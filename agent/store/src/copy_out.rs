@@ -22,14 +22,15 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// A read-only view of `lower` (top first), as a container on it would see it.
+/// A read-only view of `lower` (top first), as a container on it would see it. No device in it can be opened: whoever reads
+/// it may be surprised by one.
 pub(crate) fn view(lower: &[PathBuf]) -> io::Result<Option<OwnedFd>> {
     Ok(Some(match lower {
         [] => return Ok(None),
         // Overlayfs refuses a single layer without an upper one; the layer itself is the view then.
         [only] => {
             let tree = mount::clone_tree(only, false)?;
-            mount::set_attributes(tree.as_fd(), attr::RDONLY, 0, 0, false)?;
+            mount::set_attributes(tree.as_fd(), attr::RDONLY | attr::NODEV, 0, 0, false)?;
             tree
         }
         several => {
@@ -37,7 +38,7 @@ pub(crate) fn view(lower: &[PathBuf]) -> io::Result<Option<OwnedFd>> {
             for layer in several {
                 overlay.string("lowerdir+", layer.as_os_str().as_bytes())?;
             }
-            overlay.mount(attr::RDONLY)?
+            overlay.mount(attr::RDONLY | attr::NODEV)?
         }
     }))
 }

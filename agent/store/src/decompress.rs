@@ -3,10 +3,14 @@
 use crate::chunk::CHUNK;
 use crate::digest::Hasher;
 use crate::error::{Error, Result};
+use bzip2::bufread::MultiBzDecoder;
+use lzma_rust2::XzReader;
 use std::io::{self, BufRead, BufReader, Cursor, Read};
 
 /// Compressed data is read in portions of this size.
 pub(crate) const READ: usize = 256 << 10;
+/// Memory that a damaged or hostile xz stream may ask for, in KiB: what `xz -9` needs, and some.
+const XZ_MEMORY: u32 = 96 << 10;
 /// zstd window: what `zstd` itself accepts by default (128 MiB).
 const ZSTD_WINDOW_LOG: u32 = 27;
 
@@ -19,6 +23,10 @@ pub enum Compression {
     Gzip,
     /// Zstandard.
     Zstd,
+    /// bzip2, one or several streams.
+    Bzip2,
+    /// xz, one or several streams.
+    Xz,
 }
 
 impl Compression {
@@ -37,8 +45,8 @@ impl Compression {
             [0x1f, 0x8b, ..] => Ok(Compression::Gzip),
             // A zstd frame, or a skippable frame in front of one.
             [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Ok(Compression::Zstd),
-            [b'B', b'Z', b'h', ..] => unsupported("bzip2"),
-            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => unsupported("xz"),
+            [b'B', b'Z', b'h', ..] => Ok(Compression::Bzip2),
+            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Ok(Compression::Xz),
             [0x04, 0x22, 0x4d, 0x18, ..] => unsupported("lz4"),
             _ => Ok(Compression::None),
         }
@@ -61,9 +69,27 @@ pub(crate) fn plain<'a>(mut reader: impl Read + 'a, what: &'static str) -> Resul
         Compression::Zstd => {
             let mut decoder = zstd::stream::read::Decoder::with_buffer(input).map_err(fail)?;
             decoder.window_log_max(ZSTD_WINDOW_LOG).map_err(fail)?;
-            Box::new(BufReader::with_capacity(READ, decoder))
+            Box::new(BufReader::with_capacity(READ, Damaged(decoder)))
         }
+        Compression::Bzip2 => Box::new(BufReader::with_capacity(READ, MultiBzDecoder::new(input))),
+        Compression::Xz => Box::new(BufReader::with_capacity(READ, xz(input))),
     })
+}
+
+/// zstd calls damage by no kind of its own.
+struct Damaged<R>(R);
+
+impl<R: Read> Read for Damaged<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer).map_err(|error| match error.kind() {
+            io::ErrorKind::Other if error.raw_os_error().is_none() => io::Error::new(io::ErrorKind::InvalidData, error),
+            _ => error,
+        })
+    }
+}
+
+fn xz<R: Read>(input: R) -> XzReader<R> {
+    XzReader::new_mem_limit(input, true, XZ_MEMORY)
 }
 
 /// The stream as it comes: counted, hashed, and cut off when it grows beyond what was announced.
@@ -137,6 +163,8 @@ pub(crate) enum Decoder<'r, 'p, R: Read> {
     None(Input<'r, 'p, R>),
     Gzip(Box<flate2::bufread::MultiGzDecoder<Input<'r, 'p, R>>>),
     Zstd(zstd::stream::read::Decoder<'static, Input<'r, 'p, R>>),
+    Bzip2(Box<MultiBzDecoder<Input<'r, 'p, R>>>),
+    Xz(Box<XzReader<Input<'r, 'p, R>>>),
 }
 
 impl<'r, 'p, R: Read> Decoder<'r, 'p, R> {
@@ -149,6 +177,8 @@ impl<'r, 'p, R: Read> Decoder<'r, 'p, R> {
                 decoder.window_log_max(ZSTD_WINDOW_LOG)?;
                 Decoder::Zstd(decoder)
             }
+            Compression::Bzip2 => Decoder::Bzip2(Box::new(MultiBzDecoder::new(input))),
+            Compression::Xz => Decoder::Xz(Box::new(xz(input))),
         })
     }
 
@@ -157,6 +187,8 @@ impl<'r, 'p, R: Read> Decoder<'r, 'p, R> {
             Decoder::None(input) => input,
             Decoder::Gzip(decoder) => decoder.get_mut(),
             Decoder::Zstd(decoder) => decoder.get_mut(),
+            Decoder::Bzip2(decoder) => decoder.get_mut(),
+            Decoder::Xz(decoder) => decoder.inner_mut(),
         };
         input.get_mut().get_mut().1
     }
@@ -174,6 +206,8 @@ impl<'r, 'p, R: Read> Decoder<'r, 'p, R> {
                 Decoder::None(input) => input.read(rest),
                 Decoder::Gzip(decoder) => decoder.read(rest),
                 Decoder::Zstd(decoder) => decoder.read(rest),
+                Decoder::Bzip2(decoder) => decoder.read(rest),
+                Decoder::Xz(decoder) => decoder.read(rest),
             };
             match read {
                 Ok(0) => break Ok(false),

@@ -13,6 +13,8 @@ pub enum Kind {
     Conflict,
     /// What was sent is wrong: a malformed archive, a digest that does not match, a bad name.
     Invalid,
+    /// The place is closed to writing.
+    Forbidden,
     /// A limit of the configuration was reached.
     TooLarge,
     /// The disk is full.
@@ -190,8 +192,8 @@ pub enum Error {
         /// what is wrong
         reason: &'static str,
     },
-    /// Creating a file of a layer failed.
-    #[error("cannot {what} {entry:?} while unpacking a layer")]
+    /// Creating a file of a layer, or of a container, failed.
+    #[error("cannot {what} {entry:?} while unpacking")]
     Unpack {
         /// verb
         what: &'static str,
@@ -200,6 +202,38 @@ pub enum Error {
         /// why
         #[source]
         source: io::Error,
+    },
+    /// Nothing is at this path of a container.
+    #[error("{path}: no such file or directory")]
+    NoSuchFile {
+        /// the path
+        path: String,
+    },
+    /// Something that is no folder is where one must be.
+    #[error("{path}: not a directory")]
+    NotAFolder {
+        /// the path
+        path: String,
+    },
+    /// Nothing can be written to this place of a container.
+    #[error("{what} is marked read-only")]
+    ReadOnlyPlace {
+        /// the root or a volume
+        what: &'static str,
+    },
+    /// A folder of `/proc`, `/sys` and the like.
+    #[error("{path} belongs to the kernel: nothing can be copied into it")]
+    KernelFiles {
+        /// the path
+        path: String,
+    },
+    /// An owner that a container's user namespace does not have.
+    #[error("user {uid} and group {gid} have no place in the container's user namespace")]
+    NoSuchOwner {
+        /// inside
+        uid: u32,
+        /// inside
+        gid: u32,
     },
     /// A limit of [`crate::Limits`].
     #[error("{what} is beyond the limit of {limit}; raise it in the configuration if the archive is to be trusted")]
@@ -248,14 +282,30 @@ impl Error {
     /// What the caller can do about it.
     pub fn kind(&self) -> Kind {
         match self {
-            Error::NoSuchImage { .. } | Error::NoSuchLayer { .. } | Error::NoSuchSnapshot { .. } => Kind::NotFound,
+            Error::NoSuchImage { .. }
+            | Error::NoSuchLayer { .. }
+            | Error::NoSuchSnapshot { .. }
+            | Error::NoSuchFile { .. } => Kind::NotFound,
+            Error::ReadOnlyPlace { .. } => Kind::Forbidden,
             Error::ImageHasNames { .. } | Error::SnapshotExists { .. } | Error::Locked { .. } => Kind::Conflict,
             Error::Limit { .. } => Kind::TooLarge,
             Error::Io { source, .. } | Error::Unpack { source, .. } => match source.raw_os_error() {
                 Some(nix::libc::ENOSPC | nix::libc::EDQUOT) => Kind::NoSpace,
                 _ => Kind::Internal,
             },
+            // Damaged, or broken off: the sender's matter.
+            Error::Source { source, .. }
+                if matches!(
+                    source.kind(),
+                    io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput | io::ErrorKind::UnexpectedEof
+                ) =>
+            {
+                Kind::Invalid
+            }
             Error::BadDigestText { .. }
+            | Error::NotAFolder { .. }
+            | Error::KernelFiles { .. }
+            | Error::NoSuchOwner { .. }
             | Error::AmbiguousImage { .. }
             | Error::BadSnapshotId { .. }
             | Error::DigestMismatch { .. }

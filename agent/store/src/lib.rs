@@ -28,6 +28,7 @@
 
 mod adopt;
 mod archive;
+mod changes;
 mod chunk;
 mod copy_out;
 mod db;
@@ -50,10 +51,13 @@ mod store;
 mod sync;
 mod tar;
 mod trash;
+mod tree;
 
 pub use archive::{
-    Archive, ExportOptions, ImportOptions, LoadEvent, LoadOptions, Loaded, LoadedImage, SaveImage, SaveName,
+    Archive, CommitOptions, ExportOptions, ImportOptions, LoadEvent, LoadOptions, Loaded, LoadedImage, SaveImage,
+    SaveName,
 };
+pub use changes::{Change, Changed};
 pub use db::{Batch, Db};
 pub use decompress::Compression;
 pub use digest::{Algorithm, ChainId, Digest, Hasher, HashingReader};
@@ -71,6 +75,7 @@ pub use pipeline::Unpack;
 pub use rebuild::LayerTar;
 pub use snapshots::{Rw, Snapshots};
 pub use store::{Limits, Recovered, Store, StoreConfig};
+pub use tree::{Bind, Found, IntoOptions, Owners, Source as TreeSource, Target, Tree, View, view};
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]

@@ -1,5 +1,6 @@
 //! Writable layers: one `upper` and one `work` directory for each container.
 
+use crate::changes::Change;
 use crate::db::Batch;
 use crate::digest::ChainId;
 use crate::error::{Error, Result};
@@ -147,6 +148,15 @@ impl Snapshots<'_> {
     pub fn size(&self, id: &str) -> Result<u64> {
         let rw = self.get(id)?;
         tree_size(&rw.upper).map_err(Error::io("measure", &rw.upper))
+    }
+
+    /// What a container changed, from its writable layer alone.
+    ///
+    /// # Errors
+    /// It is not there or cannot be read.
+    pub fn changes(&self, id: &str) -> Result<Vec<Change>> {
+        let rw = self.get(id)?;
+        Ok(crate::changes::find(&rw.lower, &rw.upper)?.list)
     }
 
     fn rw(&self, id: &str, chain: &[ChainId]) -> Rw {

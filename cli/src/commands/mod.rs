@@ -85,7 +85,10 @@ commands! {
     version "" "version" [] Some("version"), true "Show the version information of client and daemon";
     system::info "system" "info" [] Some("info"), true "Display information about the daemon";
     container::attach "container" "attach" [] Some("attach"), false "Attach your terminal to a running container";
+    container::commit "container" "commit" [] Some("commit"), false "Make an image from a container's changes";
+    container::cp "container" "cp" ["copy"] Some("cp"), false "Copy files between a container and the local file system";
     container::create "container" "create" [] Some("create"), false "Create a new container";
+    container::diff "container" "diff" [] Some("diff"), false "List files that a container changed";
     container::export "container" "export" [] Some("export"), false "Write a container's filesystem as a tar archive";
     container::inspect "container" "inspect" [] None, false "Display detailed information on containers";
     container::kill "container" "kill" [] Some("kill"), false "Kill running containers";

@@ -12,9 +12,12 @@
 
 mod world;
 
+mod archive;
 mod bad_input;
 mod client;
+mod commits;
 mod contexts;
+mod copies;
 mod daemon;
 mod faults;
 mod images;
@@ -50,6 +53,7 @@ const SUITES: &[(&str, Runner)] = &[
     ("daemon", daemon),
     ("pull", pull),
     ("store", store),
+    ("archive", archive),
     ("recovery", recovery),
     ("faults", faults),
     ("runtimes", other_runtimes),
@@ -76,6 +80,8 @@ fn everyday(name: &'static str, cli: Cli, filters: &[String]) -> Tally {
     tests.extend(lifecycle::tests());
     tests.extend(live::tests());
     tests.extend(images::tests());
+    tests.extend(copies::tests());
+    tests.extend(commits::tests());
     let suite = harness::Suite {
         name,
         jobs: world::jobs(),
@@ -136,6 +142,15 @@ fn store(filters: &[String]) -> Tally {
         name: "store",
         jobs: 1,
         tests: store::tests(),
+    };
+    suite.run(filters, || World::start(Cli::Docker), World::finish)
+}
+
+fn archive(filters: &[String]) -> Tally {
+    let suite = harness::Suite {
+        name: "archive",
+        jobs: world::jobs(),
+        tests: archive::tests(),
     };
     suite.run(filters, || World::start(Cli::Docker), World::finish)
 }

@@ -57,6 +57,7 @@ pub fn tests() -> Vec<Test<Bench>> {
         what_the_runtime_cannot_do_is_refused_by_name,
         info_names_the_runtimes,
         container_outlives_the_daemon,
+        files_are_copied_in_and_out,
         killed_shim_is_cleaned_up_after,
         default_runtime_is_the_administrators_choice,
     ]
@@ -669,4 +670,16 @@ fn default_runtime_is_the_administrators_choice(bench: &Bench) {
         bench.runtime
     );
     daemon.finish();
+}
+
+fn files_are_copied_in_and_out(bench: &Bench) {
+    let folder = Folder::new("runtimes-cp");
+    std::fs::write(folder.at("f"), "file").unwrap();
+    let (name, _) = bench.sleeps(&["-v", "/vol"]);
+    for place in ["/tmp/f", "/vol/f", "/dev/shm/f"] {
+        bench.run(&["cp", &folder.at("f"), &format!("{}:{place}", &*name)]).ok();
+        assert_eq!(bench.inside(&name, &format!("cat {place}")), "file", "{place}");
+        bench.run(&["cp", &format!("{}:{place}", &*name), &folder.at("g")]).ok();
+        assert_eq!(std::fs::read_to_string(folder.at("g")).unwrap(), "file", "{place}");
+    }
 }

@@ -82,6 +82,7 @@ pub fn tests() -> Vec<Test<Remapped>> {
         info_says_so,
         container_outlives_the_daemon,
         setting_can_change_under_a_container,
+        copies_speak_of_the_containers_users,
     ]
 }
 
@@ -495,4 +496,68 @@ fn setting_can_change_under_a_container(_: &Remapped) {
     }
     daemon.remove(name);
     daemon.finish();
+}
+
+fn copies_speak_of_the_containers_users(world: &Remapped) {
+    let folder = Folder::new("users-cp");
+    std::fs::create_dir(folder.at("bound")).unwrap();
+    std::fs::write(folder.at("f"), "file").unwrap();
+    chown(folder.at("f"), Some(7), Some(8)).unwrap();
+    let bind = format!("{}:/bound", folder.at("bound"));
+    let name = world.name("cp");
+    let flags = [
+        "create", "--name", &name, "-v", "/vol", "-v", &bind, "busybox", "sleep", "1000",
+    ];
+    world.run(&flags).ok();
+    let at = |path: &str| format!("{}:{path}", &*name);
+    // At rest, files have the container's numbers on disk; those of a bound folder cannot be told.
+    for place in ["/own", "/vol/own"] {
+        world.run(&["cp", &folder.at("f"), &at(place)]).ok();
+    }
+    let error = world.run(&["cp", &folder.at("f"), &at("/bound/own")]).fails(1);
+    assert!(error.contains("the bound folder /bound"), "{error}");
+    assert_eq!(std::fs::read_dir(folder.at("bound")).unwrap().count(), 0);
+    world.run(&["start", &name]).ok();
+    let process = world.process(&name);
+    std::fs::set_permissions(folder.at("bound"), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+    for place in ["/running", "/vol/running", "/bound/running", "/dev/shm/running"] {
+        world.run(&["cp", &folder.at("f"), &at(place)]).ok();
+    }
+    for place in [
+        "/own",
+        "/vol/own",
+        "/running",
+        "/vol/running",
+        "/bound/running",
+        "/dev/shm/running",
+    ] {
+        let seen = world.inside(&name, &format!("stat -c %u:%g {place}"));
+        assert_eq!(seen, "7:8", "{place}");
+    }
+    let first = first_outside(process);
+    assert_eq!(owner(&folder.path().join("bound/running")), (first + 7, first + 8));
+    // A folder that is made on the way is the container's root's.
+    world.inside(&name, "mkdir -p /made/by && chown 5:6 /made/by && touch /made/by/f");
+    world.run(&["cp", &at("/made"), &folder.at("out")]).ok();
+    let tar = world.run(&["cp", &at("/made"), "-"]);
+    let text = String::from_utf8_lossy(&tar.bytes).into_owned();
+    assert!(text.contains("0000005\00000006"), "the owner in the archive");
+    let refused = folder.at("g");
+    std::fs::write(&refused, "x").unwrap();
+    chown(&refused, Some(4_000_000), None).unwrap();
+    let error = world.run(&["cp", &refused, &at("/g")]).fails(1);
+    assert!(
+        error.contains("have no place in the container's user namespace"),
+        "{error}"
+    );
+    // An image of it has the container's numbers, too.
+    let image = format!("users:{}", harness::tools::tag());
+    world.run(&["commit", &name, &image]).ok();
+    let line = "stat -c %u:%g /own /running /made/by";
+    assert_eq!(
+        world.run(&["run", "--rm", &image, "sh", "-c", line]).ok(),
+        "7:8\n7:8\n5:6"
+    );
+    assert!(world.run(&["diff", &name]).ok().lines().any(|line| line == "A /own"));
+    world.run(&["rmi", &image]).ok();
 }

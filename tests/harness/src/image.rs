@@ -20,6 +20,7 @@ const CREATED: &str = "2024-01-01T00:00:00Z";
 /// Kinds of tar entries.
 pub const FILE: tar::EntryType = tar::EntryType::Regular;
 pub const LINK: tar::EntryType = tar::EntryType::Link;
+pub const SYMLINK: tar::EntryType = tar::EntryType::Symlink;
 pub const CHARACTER: tar::EntryType = tar::EntryType::Char;
 
 /// How a layer travels.
@@ -352,5 +353,14 @@ pub fn entries(archive: &[u8]) -> Vec<(String, Vec<u8>)> {
             entry.read_to_end(&mut bytes).expect("an entry's bytes");
             (name, bytes)
         })
+        .collect()
+}
+
+/// The names in a tar, each as it stands there.
+pub fn raw_names(archive: &[u8]) -> Vec<String> {
+    let mut reader = tar::Archive::new(archive);
+    let entries = reader.entries().expect("a tar");
+    entries
+        .map(|entry| String::from_utf8_lossy(&entry.expect("a tar entry").path_bytes()).into_owned())
         .collect()
 }

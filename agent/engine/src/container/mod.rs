@@ -3,6 +3,7 @@
 //! `op` serialises the verbs (one owner at a time); `inner` is held for moments only, never across an await.
 
 pub mod attach;
+pub mod copy;
 pub mod create;
 pub mod exec;
 pub mod exit;
@@ -30,7 +31,7 @@ pub mod validate;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use network::{EndpointRecord, PortBinding};
@@ -118,6 +119,8 @@ pub struct Change {
 pub struct Container {
     pub id: ContainerId,
     pub(crate) op: tokio::sync::Mutex<()>,
+    /// Held by who writes to its files from outside: alone while it rests, together with others while it runs.
+    pub(crate) files: Arc<tokio::sync::RwLock<()>>,
     inner: Mutex<Inner>,
     pub(crate) changes: watch::Sender<Change>,
     /// Nothing of an earlier run is being handled any more: the next one may start.
@@ -136,6 +139,7 @@ impl Container {
         Container {
             id: record.id.clone(),
             op: tokio::sync::Mutex::new(()),
+            files: Arc::default(),
             inner: Mutex::new(Inner {
                 record,
                 run: None,

@@ -100,6 +100,7 @@ impl Engine {
 
     async fn launch(&self, container: &Arc<Container>) -> Result<()> {
         self.settled(container).await?;
+        self.layers_free(container).await?;
         let record = container.lock().record.clone();
         let id = container.id.as_str();
         let mut net = RunNet::default();

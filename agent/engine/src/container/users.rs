@@ -198,7 +198,7 @@ fn bound_node(path: PathBuf, target: PathBuf) -> Mount {
 }
 
 /// Who is who in the user namespace of a process.
-fn map_of(pid: i32) -> Result<IdMap> {
+pub(super) fn map_of(pid: i32) -> Result<IdMap> {
     let ranges = |file: &str| -> Result<Vec<IdRange>> {
         let path = format!("/proc/{pid}/{file}");
         let text = fs::read_to_string(&path).map_err(Error::io(format!("read {path}")))?;

@@ -1,5 +1,7 @@
 //! Images: found by any name, listed, tagged, removed; pulled and moved in and out by the submodules.
 
+pub mod commit;
+pub mod instructions;
 pub mod pull;
 pub mod transfer;
 

@@ -26,7 +26,8 @@ pub struct ImportRequest {
     pub repository: String,
     pub tag: String,
     pub message: String,
-    pub config: RunConfig,
+    /// Instructions, as [`super::instructions`] reads them.
+    pub changes: Vec<String>,
     /// `os/arch/variant`, empty for the host's.
     pub platform: String,
 }
@@ -136,11 +137,12 @@ impl Engine {
             "" => agent_registry::Platform::host(),
             text => agent_registry::Platform::parse(text).map_err(|error| Error::invalid(error.to_string()))?,
         };
+        let config = super::instructions::apply(RunConfig::default(), &request.changes)?;
         let image = self.store.archive().import(
             reader,
             ImportOptions {
                 names,
-                config: request.config,
+                config,
                 message: request.message,
                 architecture: platform.architecture,
                 variant: platform.variant.unwrap_or_default(),
@@ -157,6 +159,8 @@ impl Engine {
         self.store
             .archive()
             .export(&rw.lower, Some(&rw.upper), &ExportOptions::default(), writer)?;
+        // Removed meanwhile: what was read last was on its way out.
+        self.store.snapshots().get(container.id.as_str())?;
         self.journal.record(
             EventKind::Container,
             "export",

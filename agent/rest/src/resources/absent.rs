@@ -23,17 +23,11 @@ fn swarm() -> MethodRouter<Engine> {
 
 pub fn routes(router: Router<Engine>) -> Router<Engine> {
     router
-        .route(
-            "/containers/{id}/changes",
-            missing!(get, "listing file system changes (diff)"),
-        )
-        .route("/containers/{id}/archive", missing!(any, "copying files (cp)"))
         .route("/containers/{id}/checkpoints", missing!(any, "checkpointing"))
         .route(
             "/containers/{id}/checkpoints/{checkpoint}",
             missing!(delete, "checkpointing"),
         )
-        .route("/commit", missing!(post, "committing a container to an image (commit)"))
         .route("/build", missing!(post, "building images"))
         .route("/build/prune", post(nothing_cached))
         .route("/build/cancel", missing!(post, "building images"))

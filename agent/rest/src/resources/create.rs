@@ -142,7 +142,7 @@ fn endpoint(settings: EndpointSettings) -> ApiResult<spec::EndpointRequest> {
     })
 }
 
-fn config(config: Config, _: ApiVersion) -> ApiResult<spec::Config> {
+pub(super) fn config(config: Config, _: ApiVersion) -> ApiResult<spec::Config> {
     Ok(spec::Config {
         hostname: config.hostname,
         domainname: config.domainname,

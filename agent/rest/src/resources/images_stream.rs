@@ -3,15 +3,15 @@
 use agent_api::auth::{AuthConfig, REGISTRY_AUTH};
 use agent_api::message::{Message, ProgressDetail};
 use agent_engine::Engine;
+use agent_engine::image::instructions;
 use agent_engine::image::pull::{LayerStep, PullEvent, Pulled};
 use agent_engine::image::transfer::ImportRequest;
-use agent_engine::view::{Credentials, LoadEvent, Platform};
+use agent_engine::view::{Credentials, LoadEvent, Platform, RunConfig};
 use axum::body::Body;
 use axum::extract::State;
 use http::{HeaderMap, Request, StatusCode};
 use tokio::sync::mpsc;
 
-use super::changes;
 use super::images::check_platform;
 use crate::error::{ApiError, ApiResult};
 use crate::peer::Peer;
@@ -135,17 +135,18 @@ fn pull_messages(event: PullEvent) -> Vec<Message> {
 }
 
 fn import(engine: Engine, query: &Query, body: Body) -> ApiResult {
-    let config = changes::apply(&query.all("changes"))?;
+    let changes = query.all("changes");
+    // Before the archive is read: what is wrong with the request is the client's to mend.
+    instructions::apply(RunConfig::default(), &changes)?;
     let repository = query.get("repo").to_owned();
     if !repository.is_empty() {
-        // Before the archive is read: a bad name is the client's to mend.
         engine.reference(&repository)?;
     }
     let request = ImportRequest {
         repository,
         tag: query.get("tag").to_owned(),
         message: query.get("message").to_owned(),
-        config,
+        changes,
         platform: query.get("platform").to_owned(),
     };
     let reader = BodyReader::start(body);

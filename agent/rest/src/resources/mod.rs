@@ -2,8 +2,9 @@
 
 mod absent;
 mod attach;
-mod changes;
+mod commit;
 mod containers;
+mod copy;
 mod create;
 mod device_limits;
 mod events;
@@ -56,6 +57,12 @@ pub fn router(engine: Engine) -> Router {
         .route("/containers/{id}/stats", get(stats::stats))
         .route("/containers/{id}/top", get(stats::top))
         .route("/containers/{id}/export", get(containers::export))
+        .route(
+            "/containers/{id}/archive",
+            get(copy::get).head(copy::head).put(copy::put),
+        )
+        .route("/containers/{id}/changes", get(copy::changes))
+        .route("/commit", post(commit::commit))
         .route("/containers/{id}/exec", post(exec::create))
         .route("/exec/{id}/start", post(exec::start))
         .route("/exec/{id}/resize", post(exec::resize))

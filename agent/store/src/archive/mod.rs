@@ -1,17 +1,22 @@
 //! Images and trees as archives: load, save, import, export.
 
+mod commit;
 mod documents;
 mod export;
 mod import;
 mod load;
 mod save;
 mod stage;
+mod walk;
 mod writer;
 
+pub use commit::CommitOptions;
 pub use export::ExportOptions;
 pub use import::ImportOptions;
 pub use load::{LoadEvent, LoadOptions, Loaded, LoadedImage};
 pub use save::{SaveImage, SaveName};
+pub(crate) use walk::{DEPTH, Walk, is_opaque};
+pub(crate) use writer::TarWriter;
 
 use crate::error::Result;
 use crate::image::Image;
@@ -53,6 +58,15 @@ impl Archive<'_> {
     /// The tar is malformed or hostile.
     pub fn import(&self, reader: impl Read, options: ImportOptions) -> Result<Arc<Image>> {
         import::import(self.store, reader, options)
+    }
+
+    /// Makes an image of what a container is on and what it changed: its writable layer is copied into the store, once, as
+    /// a layer of its own. Whether the container changes it meanwhile is the caller's question.
+    ///
+    /// # Errors
+    /// There is no such writable layer; something in it cannot be read; the disk is full.
+    pub fn commit(&self, id: &str, options: CommitOptions) -> Result<Arc<Image>> {
+        commit::commit(self.store, id, options)
     }
 
     /// Writes the merged view of `lower` (top first) under `upper` as a tar. The view is a detached mount that no other

@@ -5,7 +5,7 @@ use crate::tar::{BLOCK, Header};
 use std::io::Write;
 
 /// Writes entries one after the other; ownership is root's and time is zero, so that equal content makes equal archives.
-pub(super) struct TarWriter<W> {
+pub(crate) struct TarWriter<W> {
     out: W,
 }
 

@@ -42,7 +42,7 @@ use std::rc::Rc;
 pub(crate) const OPAQUE: &[u8] = b"trusted.overlay.opaque";
 /// In front of a name: the file of that name in lower layers is gone.
 pub(crate) const WHITEOUT: &[u8] = b".wh.";
-const WHITEOUT_OPAQUE: &[u8] = b".wh..wh..opq";
+pub(crate) const WHITEOUT_OPAQUE: &[u8] = b".wh..wh..opq";
 const WHITEOUT_META: &[u8] = b".wh..wh.";
 
 /// Builds one tree.

@@ -270,6 +270,54 @@ fn sparse_files_in_every_dialect() {
     assert_eq!(rebuilt(&store, &layer), tar);
 }
 
+fn bzip2(bytes: &[u8]) -> Vec<u8> {
+    use std::io::Write;
+    let mut encoder = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// An xz stream in which nothing is compressed; made by hand, as the library in use only reads.
+fn xz_stored(bytes: &[u8]) -> Vec<u8> {
+    let crc = |bytes: &[u8]| {
+        let mut crc = flate2::Crc::new();
+        crc.update(bytes);
+        crc.sum().to_le_bytes()
+    };
+    let number = |mut n: u64| {
+        let mut out = Vec::new();
+        while n >= 0x80 {
+            out.push(n as u8 | 0x80);
+            n >>= 7;
+        }
+        out.push(n as u8);
+        out
+    };
+    // Check: CRC32.
+    let flags = [0u8, 1];
+    let mut out = [&b"\xfd7zXZ\0"[..], &flags, &crc(&flags)].concat();
+    // One block with LZMA2 and a dictionary of 1 MiB.
+    let head = [2u8, 0, 0x21, 1, 16, 0, 0, 0];
+    let mut block = [&head[..], &crc(&head)].concat();
+    for (index, chunk) in bytes.chunks(1 << 16).enumerate() {
+        block.push(if index == 0 { 1 } else { 2 });
+        block.extend_from_slice(&((chunk.len() - 1) as u16).to_be_bytes());
+        block.extend_from_slice(chunk);
+    }
+    block.push(0);
+    let unpadded = block.len() as u64 + 4;
+    block.resize(block.len().next_multiple_of(4), 0);
+    block.extend_from_slice(&crc(bytes));
+    out.extend_from_slice(&block);
+    let mut index = [&[0u8, 1][..], &number(unpadded), &number(bytes.len() as u64)].concat();
+    index.resize(index.len().next_multiple_of(4), 0);
+    let sum = crc(&index);
+    index.extend_from_slice(&sum);
+    out.extend_from_slice(&index);
+    let back = [&(index.len() as u32 / 4 - 1).to_le_bytes()[..], &flags].concat();
+    [out.as_slice(), &crc(&back), &back, b"YZ"].concat()
+}
+
 #[test]
 fn compressions_are_told_by_their_first_bytes() {
     let temp = tempfile::tempdir().unwrap();
@@ -281,7 +329,14 @@ fn compressions_are_told_by_their_first_bytes() {
         zstd::encode_all(&tar[middle..], 1).unwrap(),
     ]
     .concat();
-    for (name, stream) in [("plain", tar.clone()), ("gzip", two_members), ("zstd", two_frames)] {
+    let two_streams = [bzip2(&tar[..middle]), bzip2(&tar[middle..])].concat();
+    for (name, stream) in [
+        ("plain", tar.clone()),
+        ("gzip", two_members),
+        ("zstd", two_frames),
+        ("bzip2", two_streams),
+        ("xz", xz_stored(&tar)),
+    ] {
         let (store, _) = open(&temp.path().join(name));
         let lease = store.lease();
         let Begin::Write(writer) = store.layers().begin(&lease, None, &Digest::of(&tar)) else {
@@ -316,7 +371,9 @@ fn compressions_are_told_by_their_first_bytes() {
     let (store, _) = open(&temp.path().join("others"));
     for start in [&b"BZh91AY&SY"[..], b"\xfd7zXZ\0\0", b"\x04\x22\x4d\x18xx"] {
         let error = unpack(&store, &tar, start).unwrap_err();
-        assert!(matches!(error, Error::UnsupportedCompression { .. }), "{error}");
+        let damaged = matches!(error, Error::Decompress { .. }) && start[0] != 4;
+        let unknown = matches!(error, Error::UnsupportedCompression { .. }) && start[0] == 4;
+        assert!(damaged || unknown, "{error}");
     }
 }
 

@@ -152,7 +152,7 @@ pub(super) fn user_mount(point: &MountPoint) -> Result<Mount> {
 }
 
 /// A folder or file below a volume, resolved so that links in the volume cannot lead out of it.
-pub(super) fn volume_subpath(point: &MountPoint, sub: &str) -> Result<PathBuf> {
+pub(crate) fn volume_subpath(point: &MountPoint, sub: &str) -> Result<PathBuf> {
     let path = point.source.join(sub);
     let real = path
         .canonicalize()
