@@ -8,8 +8,10 @@ pub mod exec;
 pub mod exit;
 pub mod files;
 mod foreign;
+mod forward;
 pub mod health;
 pub mod list;
+pub mod logging;
 pub mod logs;
 pub mod mounts;
 pub mod plan;
@@ -26,6 +28,7 @@ pub mod validate;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
@@ -116,6 +119,8 @@ pub struct Container {
     pub(crate) changes: watch::Sender<Change>,
     /// Nothing of an earlier run is being handled any more: the next one may start.
     pub(crate) idle: watch::Sender<bool>,
+    /// A task sends its log on.
+    pub(crate) forwarding: AtomicBool,
 }
 
 impl Container {
@@ -138,6 +143,7 @@ impl Container {
             }),
             changes: watch::Sender::new(change),
             idle: watch::Sender::new(true),
+            forwarding: AtomicBool::new(false),
         }
     }
 
