@@ -1,7 +1,7 @@
 //! Rotated files, compressed by the daemon: the shim has no memory to spare for it.
 //!
 //! `path.N` becomes `path.N.gz`, as with Docker. The header's extra field is JSON, as Docker's: the time of the last line,
-//! and the inode that the file had, by which those who read it recognise it again.
+//! and by which those who read the file recognise it again: its inode, and the time of its first line.
 //!
 //! The shim renames all files when it rotates, so the exchange is made under a lock on the current file, which the shim
 //! tries for before it rotates, and never waits for.
@@ -25,6 +25,9 @@ struct Extra {
     #[serde(rename = "lastTime")]
     last_time: String,
     inode: u64,
+    /// Time of the first line, nanoseconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first: Option<i64>,
 }
 
 #[derive(Debug)]
@@ -65,6 +68,10 @@ impl Gz {
         let mut length = [0; 4];
         file.read_exact_at(&mut length, file.metadata()?.len().saturating_sub(4))?;
         Ok(u32::from_le_bytes(length).into())
+    }
+
+    pub(super) fn first_time(&self) -> Option<i64> {
+        self.extra.first
     }
 
     pub(super) fn last_time(&self) -> Option<i64> {
@@ -128,15 +135,16 @@ fn one(path: &Path, plain: &Path, temporary: &Path, format: Format, max_files: u
         Err(error) => return Err(error),
     };
     let inode = from.metadata()?.ino();
-    let last = match LogFile::open(plain, format)? {
-        Some(file) => file.last_time(plain)?,
-        None => None,
+    let (first, last) = match LogFile::open(plain, format)? {
+        Some(file) => (file.identity()?.first, file.last_time(plain)?),
+        None => (None, None),
     };
     let mut last_time = Vec::new();
     json::write_time(&mut last_time, last.unwrap_or_default())?;
     let extra = Extra {
         last_time: String::from_utf8(last_time).unwrap_or_default(),
         inode,
+        first,
     };
     let to = OpenOptions::new()
         .write(true)

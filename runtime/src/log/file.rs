@@ -105,7 +105,7 @@ impl OpenLog {
     /// Appends a text. After an error the file ends where it did before, or after whole lines of the text.
     pub(super) fn append(&mut self, stream: Stream, time: i64, kind: Kind, text: &[u8]) -> io::Result<()> {
         match &mut self.format {
-            Format::Local => self.append_record(stream, time, kind, text),
+            Format::Local => self.append_text(stream, time, kind, text),
             Format::Json { attrs, buffer } => {
                 let mut trailer = Vec::with_capacity(80 + attrs.len());
                 json::trailer(&mut trailer, stream, time, attrs)?;
@@ -119,8 +119,31 @@ impl OpenLog {
         }
     }
 
+    /// One record, or several where a file is filled before the end of the lines.
+    fn append_text(&mut self, stream: Stream, time: i64, kind: Kind, text: &[u8]) -> io::Result<()> {
+        let mut rest = text;
+        while !rest.is_empty() {
+            self.rotate_if_full(0)?;
+            let room = match self.max_size {
+                0 => rest.len(),
+                most => usize::try_from(most.saturating_sub(self.charged)).unwrap_or(rest.len()),
+            };
+            let fill = rest.len().min(room).saturating_sub(1);
+            let end = match kind {
+                Kind::Lines => rest[fill..]
+                    .iter()
+                    .position(|&byte| byte == b'\n')
+                    .map(|at| fill + at + 1),
+                Kind::Line | Kind::Piece => None,
+            };
+            let (now, later) = rest.split_at(end.unwrap_or(rest.len()));
+            self.append_record(stream, time, kind, now)?;
+            rest = later;
+        }
+        Ok(())
+    }
+
     fn append_record(&mut self, stream: Stream, time: i64, kind: Kind, text: &[u8]) -> io::Result<()> {
-        self.rotate_if_full(0)?;
         let header = Header {
             length: text.len(),
             stream,

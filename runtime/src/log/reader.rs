@@ -2,7 +2,7 @@
 
 use super::compression::Gz;
 use super::record::Stream;
-use super::source::{Format, Found, LogFile};
+use super::source::{Format, Found, Identity, LogFile};
 use super::writer::nanoseconds;
 use super::{compressed, rotated};
 use crate::plan::LogTarget;
@@ -76,8 +76,6 @@ pub struct LogReader {
     rotated_away: bool,
     /// An entry after `until` was seen.
     done: bool,
-    /// Inode of the current file, and the time of the first line that was read of it.
-    first: Option<(u64, i64)>,
     watch: Watching,
 }
 
@@ -128,20 +126,17 @@ impl LogReader {
         let mut reader = LogReader::before(path, Format::Local, *max_files, ReadOptions::default());
         for index in 0..reader.max_files {
             let path = rotated(&reader.path, index);
-            let Some(mut file) = LogFile::open(&path, Format::Local)?.filter(|file| file.inode() == position.inode)
-            else {
+            let Some(mut file) = LogFile::open(&path, Format::Local)? else {
                 continue;
             };
-            // Inodes are used again; times are not.
-            if file.next()?.map(|first| first.time) != Some(position.first) {
+            let wanted = Identity {
+                inode: position.inode,
+                first: Some(position.first),
+            };
+            if file.identity()? != wanted {
                 continue;
             }
-            let Some(mut file) = LogFile::open(&path, Format::Local)?.filter(|file| file.inode() == position.inode)
-            else {
-                continue;
-            };
             file.seek(position.offset, position.line)?;
-            reader.first = Some((position.inode, position.first));
             reader.current = Some(file);
             return Ok((reader, false));
         }
@@ -152,7 +147,8 @@ impl LogReader {
     /// Where the next line is, to be found again by a later reader. None before the first.
     pub fn position(&self) -> Option<Position> {
         let file = self.current.as_ref()?;
-        let (inode, first) = self.first.filter(|(inode, _)| *inode == file.inode())?;
+        let Identity { inode, first } = file.identity().ok()?;
+        let first = first?;
         let (offset, line) = file.place();
         Some(Position {
             inode,
@@ -179,7 +175,10 @@ impl LogReader {
             };
             behind += length;
             if let Some(file) = &self.current
-                && inode(&path)? == Some(file.inode())
+                && LogFile::open(&path, self.format)?
+                    .map(|file| file.identity())
+                    .transpose()?
+                    == Some(file.identity()?)
             {
                 return Ok(behind.saturating_sub(file.place().0));
             }
@@ -197,7 +196,6 @@ impl LogReader {
             current: None,
             rotated_away: false,
             done: false,
-            first: None,
             watch: Watching::Not,
         }
     }
@@ -210,7 +208,9 @@ impl LogReader {
                 continue;
             };
             // The writer rotated meanwhile, and this is the file that was just looked at.
-            if self.current.as_ref().is_some_and(|seen| seen.inode() == file.inode()) {
+            if let Some(seen) = &self.current
+                && seen.identity()? == file.identity()?
+            {
                 continue;
             }
             missing -= file.seek_tail(missing, &path)?.min(missing);
@@ -248,9 +248,6 @@ impl LogReader {
         let (Some(found), Some(file)) = (self.find()?, &self.current) else {
             return Ok(None);
         };
-        if self.first.is_none_or(|(inode, _)| inode != file.inode()) {
-            self.first = Some((file.inode(), found.time));
-        }
         Ok(Some(Entry {
             stream: found.stream,
             time: moment(found.time),
@@ -290,9 +287,9 @@ impl LogReader {
                 None => {
                     // Only once the name belongs to another file is the old one complete; lines may have come
                     // between our last read and the rename, so it is read to its end once more.
-                    match inode(&self.path)? {
-                        Some(inode) if inode != file.inode() => self.rotated_away = true,
-                        _ => return Ok(None),
+                    match file.is_current(&self.path)? {
+                        Some(false) => self.rotated_away = true,
+                        Some(true) | None => return Ok(None),
                     }
                 }
             }
@@ -302,14 +299,22 @@ impl LogReader {
 
     /// Opens the file that was begun after the current one.
     fn newer_file(&self) -> io::Result<Option<LogFile>> {
-        let Some(ours) = self.current.as_ref().map(LogFile::inode) else {
+        let Some(ours) = &self.current else {
             return Ok(None);
+        };
+        let ours = ours.identity()?;
+        let open = |index| LogFile::open(&rotated(&self.path, index), self.format);
+        let is_ours = |index| -> io::Result<bool> {
+            match open(index)? {
+                Some(file) => Ok(file.identity()? == ours),
+                None => Ok(false),
+            }
         };
         // Names move while we look: an answer counts only if our file still has the same name afterwards.
         for _ in 0..16 {
             let mut place = None;
             for index in 1..self.max_files {
-                if inode(&rotated(&self.path, index))? == Some(ours) {
+                if is_ours(index)? {
                     place = Some(index);
                     break;
                 }
@@ -317,17 +322,20 @@ impl LogReader {
             let Some(index) = place else {
                 // Ours is gone (or about to get its new name): the oldest that is left comes next.
                 for index in (0..self.max_files).rev() {
-                    if let Some(file) = LogFile::open(&rotated(&self.path, index), self.format)?
-                        && file.inode() != ours
+                    if let Some(file) = open(index)?
+                        && file.identity()? != ours
                     {
                         return Ok(Some(file));
                     }
                 }
                 return Ok(None);
             };
-            let next = LogFile::open(&rotated(&self.path, index - 1), self.format)?;
-            if inode(&rotated(&self.path, index))? == Some(ours) {
-                return Ok(next.filter(|file| file.inode() != ours));
+            let next = open(index - 1)?;
+            if is_ours(index)? {
+                return match next {
+                    Some(next) if next.identity()? != ours => Ok(Some(next)),
+                    _ => Ok(None),
+                };
             }
         }
         Ok(None)
@@ -373,16 +381,6 @@ impl LogReader {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(error),
             Err(_) => Ok(Watching::Polling),
         }
-    }
-}
-
-/// The inode of a file, or of the one whose place a compressed file has taken.
-fn inode(path: &Path) -> io::Result<Option<u64>> {
-    use std::os::unix::fs::MetadataExt;
-    match std::fs::metadata(path) {
-        Ok(metadata) => Ok(Some(metadata.ino())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Gz::open(&compressed(path))?.map(|gz| gz.inode())),
-        Err(error) => Err(error),
     }
 }
 

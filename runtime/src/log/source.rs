@@ -30,6 +30,15 @@ pub(super) const BLOCK: usize = 2 * MAX_BLOCK;
 /// A JSON line longer than this is not ours: the escapes make at most six bytes of one.
 const LONGEST_LINE: usize = 1024 * 1024;
 
+/// Which file it is, whatever its name. Inodes are used again, also by the successor of a file that was compressed; with
+/// the time of the first record they are not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Identity {
+    pub inode: u64,
+    /// Nanoseconds since 1970.
+    pub first: Option<i64>,
+}
+
 #[derive(Debug)]
 enum Source {
     Plain(File),
@@ -98,8 +107,28 @@ impl LogFile {
     }
 
     /// Of the file that the shim wrote, also when this is the compressed one in its place.
-    pub(super) fn inode(&self) -> u64 {
-        self.inode
+    pub(super) fn identity(&self) -> io::Result<Identity> {
+        let first = match &self.source {
+            Source::Gz(gz) => gz.first_time(),
+            Source::Plain(file) => match self.format {
+                Format::Local => first_record(file)?,
+                Format::Json => first_line(file)?,
+            },
+        };
+        Ok(Identity {
+            inode: self.inode,
+            first,
+        })
+    }
+
+    /// Whether it is written to under the name `path`; `None`: nothing is.
+    pub(super) fn is_current(&self, path: &Path) -> io::Result<Option<bool>> {
+        match std::fs::metadata(path) {
+            // Ours is open, so that nobody else can have its inode.
+            Ok(now) => Ok(Some(matches!(self.source, Source::Plain(_)) && now.ino() == self.inode)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     pub(super) fn text(&self, found: &Option<Range<usize>>) -> &[u8] {
@@ -282,7 +311,9 @@ impl LogFile {
                 while self.next()?.is_some() {
                     all += 1;
                 }
-                let Some(again) = LogFile::open(path, format)?.filter(|again| again.inode == self.inode) else {
+                let Some(again) = LogFile::open(path, format)?
+                    .filter(|again| matches!((again.identity(), self.identity()), (Ok(a), Ok(b)) if a == b))
+                else {
                     return Ok(0);
                 };
                 *self = again;
@@ -311,4 +342,31 @@ impl LogFile {
         other.seek_tail(1, path)?;
         Ok(other.next()?.map(|found| found.time))
     }
+}
+
+fn first_record(file: &File) -> io::Result<Option<i64>> {
+    let mut head = [0; record::HEAD];
+    match file.read_exact_at(&mut head, 0) {
+        Ok(()) => Ok(Header::decode(&head).map(|header| header.time)),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn first_line(file: &File) -> io::Result<Option<i64>> {
+    let mut line = Vec::new();
+    while line.len() < LONGEST_LINE {
+        let at = line.len();
+        line.resize(at + 4096, 0);
+        let read = file.read_at(&mut line[at..], at as u64)?;
+        line.truncate(at + read);
+        if let Some(end) = memchr::memchr(b'\n', &line[at..]) {
+            let parsed = json::decode(&line[..at + end], &mut Vec::new());
+            return Ok(parsed.map(|parsed| parsed.time));
+        }
+        if read == 0 {
+            break;
+        }
+    }
+    Ok(None)
 }

@@ -20,6 +20,8 @@ mod images;
 mod isolation;
 mod lifecycle;
 mod limits;
+mod log_servers;
+mod logs;
 mod mounts;
 mod networks;
 mod process;
@@ -50,6 +52,7 @@ const SUITES: &[(&str, Runner)] = &[
     ("store", store),
     ("recovery", recovery),
     ("faults", faults),
+    ("logs", own_logs),
     ("runtimes", other_runtimes),
     ("users", users),
     ("v2", v2),
@@ -72,6 +75,7 @@ fn everyday(name: &'static str, cli: Cli, filters: &[String]) -> Tally {
     tests.extend(networks::tests());
     tests.extend(sessions::tests());
     tests.extend(lifecycle::tests());
+    tests.extend(logs::everyday());
     tests.extend(images::tests());
     let suite = harness::Suite {
         name,
@@ -151,6 +155,18 @@ fn faults(filters: &[String]) -> Tally {
         tests: faults::tests(),
     };
     suite.run(filters, || faults::Nothing, drop)
+}
+
+/// Log drivers with servers, and disks that are full.
+fn own_logs(filters: &[String]) -> Tally {
+    let mut tests = logs::own();
+    tests.extend(log_servers::tests());
+    let suite = harness::Suite {
+        name: "logs",
+        jobs: world::jobs(),
+        tests,
+    };
+    suite.run(filters, || logs::Nothing, drop)
 }
 
 /// The same questions to each of the runtimes that are there.
