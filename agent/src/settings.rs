@@ -18,6 +18,9 @@ use nix::sys::stat::{Mode, umask};
 use tracing::level_filters::LevelFilter;
 
 use crate::flags::{Flags, Options};
+use agent_engine::container::logging::check as logging_check;
+use agent_engine::container::spec::LogConfig;
+
 use crate::{file, logging, remap, runtimes, ulimit};
 
 const DATA_ROOT: &str = "/var/lib/iechor";
@@ -207,6 +210,7 @@ fn engine(options: Options, exec_root: PathBuf, debug: bool) -> anyhow::Result<E
     }
     let warm = options.warm.unwrap_or(WARM);
     let (runtimes, default_runtime) = runtimes::all(&options)?;
+    let log = log(&options)?;
     Ok(EngineConfig {
         runtimes,
         default_runtime,
@@ -215,8 +219,8 @@ fn engine(options: Options, exec_root: PathBuf, debug: bool) -> anyhow::Result<E
         network: network(&options, warm)?,
         registry: registry(&options, &default_registry, downloads)?,
         default_shm_size: options.default_shm_size.as_deref().map_or(Ok(SHM_SIZE), ulimit::size)?,
-        default_log_driver: log_driver(options.log_driver.as_deref().unwrap_or(LOG_DRIVER))?,
-        default_log_opts: pairs(options.log_opts.as_deref().unwrap_or_default(), "--log-opt")?,
+        default_log_driver: log.driver,
+        default_log_opts: log.options,
         data_root: options.data_root.unwrap_or_else(|| DATA_ROOT.into()),
         exec_root,
         warm,
@@ -236,11 +240,13 @@ fn engine(options: Options, exec_root: PathBuf, debug: bool) -> anyhow::Result<E
     })
 }
 
-fn log_driver(name: &str) -> anyhow::Result<String> {
-    match name {
-        "local" | "json-file" | "none" => Ok(name.to_owned()),
-        other => bail!("--log-driver {other} is not supported by this version of iEchor; use local, json-file or none"),
-    }
+fn log(options: &Options) -> anyhow::Result<LogConfig> {
+    let log = LogConfig {
+        driver: options.log_driver.clone().unwrap_or_else(|| LOG_DRIVER.into()),
+        options: pairs(options.log_opts.as_deref().unwrap_or_default(), "--log-opt")?,
+    };
+    logging_check(&log).with_context(|| format!("--log-driver {}", log.driver))?;
+    Ok(log)
 }
 
 fn pairs(list: &[String], flag: &str) -> anyhow::Result<BTreeMap<String, String>> {
@@ -451,7 +457,7 @@ mod tests {
         assert!(refused(|o| o.storage_driver = Some("btrfs".into())).contains("btrfs"));
         assert!(refused(|o| o.live_restore = Some(false)).contains("live-restore"));
         assert!(refused(|o| o.userland_proxy = Some(true)).contains("userland-proxy"));
-        assert!(refused(|o| o.log_driver = Some("syslog".into())).contains("syslog"));
+        assert!(refused(|o| o.log_driver = Some("awslogs".into())).contains("awslogs"));
         assert!(refused(|o| o.log_level = Some("loud".into())).contains("loud"));
         assert!(refused(|o| o.log_format = Some("xml".into())).contains("xml"));
         assert!(refused(|o| o.bip = Some("10.0.0.1".into())).contains("--bip 10.0.0.1"));

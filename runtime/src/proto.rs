@@ -25,7 +25,7 @@ use crate::plan::{CgroupPlan, ExecPlan};
 use crate::wire::{Blob, wire_enum, wire_struct};
 
 /// Raised with every change of a message or of the plan. A shim that outlived an upgrade may speak an older one.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// Plans up to this size travel inside the message, larger ones in a sealed memory file. Far below the default send
 /// buffer (208 KiB), of which other messages take their part.
@@ -123,6 +123,9 @@ wire_enum! {
         },
         /// Where the container is. Descriptor: its first process.
         6 => Place { tag: u32, place: Box<Place> },
+        /// Something happened to the log: it cannot be written (the errno), or it can again (0); or it was rotated, the
+        /// so many-th time in this shim's life.
+        7 => Log { errno: i32, rotations: u32 },
     }
 }
 

@@ -65,6 +65,8 @@ pub enum Error {
     Removing(ContainerId),
     #[error("{feature} is not supported by this version of iEchor")]
     Unsupported { feature: String },
+    #[error("configured logging driver does not support reading")]
+    NotReadable,
     /// The program could not be started; the source has Docker's words for the reason.
     #[error("failed to start container {id}")]
     Start {
@@ -141,7 +143,7 @@ impl Error {
             | Error::StillRunning { .. }
             | Error::NotRunning(_)
             | Error::Removing(_) => Kind::Conflict,
-            Error::Unsupported { .. } => Kind::NotImplemented,
+            Error::Unsupported { .. } | Error::NotReadable => Kind::NotImplemented,
             Error::Start { source, .. } | Error::ExecStart { source, .. } => match source.kind() {
                 // dockerd answers 400 where the user named a program or user that is not there.
                 runtime::launcher::StartErrorKind::NotFound

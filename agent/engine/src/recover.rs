@@ -63,6 +63,10 @@ impl Engine {
         }
         self.blocking(move |engine| Ok(engine.network.recover(owned)?)).await?;
         self.remove_orphans(&containers)?;
+        for container in &containers {
+            // What a container wrote while no daemon was there, also one that has ended.
+            self.forward(container);
+        }
         for container in restarts {
             let engine = self.clone();
             // Detached: a slow start must not keep the daemon from being ready.

@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
+use runtime::log::{LogState, LogWriter};
 use runtime::proto::{Event, Failure, INIT, Time, VERSION};
 use runtime_sys::clone::{Ended, reap};
 use runtime_sys::epoll::{Epoll, Event as Ready, READ};
@@ -30,6 +31,8 @@ pub struct Server {
     pub job: Option<Job>,
     /// Memory was used since it was given back.
     used: bool,
+    /// What the daemons know of the log.
+    told: LogState,
 }
 
 /// Serves until the container's end is recorded and everybody has what is theirs.
@@ -59,6 +62,7 @@ pub fn serve(mut shim: Shim) {
         next_connection: 1,
         job: None,
         used: true,
+        told: LogState::default(),
     };
     let mut events = [Ready::default(); 16];
     while !server.is_done() {
@@ -76,6 +80,7 @@ pub fn serve(mut shim: Shim) {
             job.record(false);
             job.sweep();
         }
+        server.tell_of_log();
     }
 }
 
@@ -122,8 +127,24 @@ impl Server {
         if self.used && self.job.as_ref().and_then(Job::next_due).is_none() {
             self.used = false;
             self.buffer.release();
+            if let Some(log) = self.log() {
+                log.rest();
+            }
             trim_heap();
         }
+    }
+
+    fn log(&mut self) -> Option<&mut LogWriter> {
+        self.job.as_mut()?.container.as_mut()?.log()
+    }
+
+    /// Says what has changed with the log.
+    fn tell_of_log(&mut self) {
+        let Some(state) = self.log().map(|log| log.state()).filter(|state| *state != self.told) else {
+            return;
+        };
+        self.told = state;
+        self.send_all(&log_event(state));
     }
 
     fn handle(&mut self, token: Token, ready: u32) {
@@ -168,7 +189,8 @@ impl Server {
             started: job.started.clone(),
             exit: job.exit.clone(),
         };
-        if connection.send(&state, None, &self.epoll) {
+        let log = log_event(self.told);
+        if connection.send(&state, None, &self.epoll) && connection.send(&log, None, &self.epoll) {
             self.connections.push(connection);
         }
     }
@@ -325,6 +347,13 @@ impl Server {
         if let Some(container) = self.job.as_mut().and_then(|job| job.container.as_mut()) {
             container.remove_cgroups();
         }
+    }
+}
+
+fn log_event(state: LogState) -> Event {
+    Event::Log {
+        errno: state.errno,
+        rotations: state.rotations,
     }
 }
 

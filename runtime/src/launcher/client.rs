@@ -15,6 +15,7 @@ use super::link::{Answer, Connected, Link, Presence, Progress, Running, ended, u
 use super::pool::Pool;
 use super::{Attach, sealed};
 use crate::exit::{Exit, read_exit};
+use crate::log::LogState;
 use crate::plan::ExecPlan;
 use crate::proto::{INIT, INLINE_PLAN, Place, Request, VERSION};
 use crate::start_error::StartError;
@@ -96,6 +97,11 @@ impl Shim {
             .clone();
         path.and_then(|path| read_exit(&path).ok().flatten())
             .unwrap_or_else(unseen)
+    }
+
+    /// How the log fares, as far as the shim has told. Ends with the last handle of the shim.
+    pub fn log(&self) -> watch::Receiver<LogState> {
+        self.link.shared.log.subscribe()
     }
 
     /// Sends a signal to the container's first process.

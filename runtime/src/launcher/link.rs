@@ -21,6 +21,7 @@ use super::error::ShimError;
 use super::foreign;
 use super::pool::{Pool, Warm, reap};
 use crate::exit::Exit;
+use crate::log::LogState;
 use crate::proto::{Event, INIT, Place, Request, Time, VERSION};
 use crate::start_error::StartError;
 use crate::wire::Wire;
@@ -64,6 +65,7 @@ pub(super) struct Shared {
     next_tag: AtomicU32,
     state: Mutex<State>,
     init: watch::Sender<Progress>,
+    pub log: watch::Sender<LogState>,
     /// Where the exit may be found when the shim is gone.
     pub exit_file: Mutex<Option<PathBuf>>,
     /// Whether the connection is over, by the shim's end or ours.
@@ -205,6 +207,7 @@ impl Connected {
                 ..State::default()
             }),
             init: watch::Sender::new(Progress::Running),
+            log: watch::Sender::new(LogState::default()),
             exit_file: Mutex::new(exit_file),
             over: watch::Sender::new(false),
             released: AtomicBool::new(false),
@@ -314,6 +317,9 @@ impl Shared {
                 if let Some(sender) = state.execs.remove(&process) {
                     sender.send_replace(Progress::Ended(Exit::from(&exit)));
                 }
+            }
+            Event::Log { errno, rotations } => {
+                self.log.send_replace(LogState { errno, rotations });
             }
             Event::Place { tag, place } => {
                 let found = fds.into_iter().next().map(|init| Answer::Place(place, init));

@@ -1,14 +1,14 @@
 //! The daemon's side: entries in order, over rotated files, to the end and beyond.
 
+use super::compression::Gz;
 use super::record::Stream;
-use super::rotated;
-use super::source::{Format, Found, LogFile, Text};
+use super::source::{Format, Found, Identity, LogFile};
+use super::writer::nanoseconds;
+use super::{compressed, rotated};
 use crate::plan::LogTarget;
 use runtime_sys::inotify::{Inotify, Watch};
-use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::io::unix::AsyncFd;
 
@@ -34,6 +34,18 @@ pub struct ReadOptions {
     pub since: Option<SystemTime>,
     /// None younger than this.
     pub until: Option<SystemTime>,
+}
+
+/// A place in a `local` log that outlives the reader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Position {
+    inode: u64,
+    /// Time of the file's first record, nanoseconds since 1970.
+    first: i64,
+    /// Of a record, in the file as it was before compression.
+    offset: u64,
+    /// Lines of that record that were read.
+    line: u64,
 }
 
 /// Reads a log while it is being written.
@@ -64,8 +76,6 @@ pub struct LogReader {
     rotated_away: bool,
     /// An entry after `until` was seen.
     done: bool,
-    /// What the last entry was decoded into.
-    text: Vec<u8>,
     watch: Watching,
 }
 
@@ -96,8 +106,89 @@ impl LogReader {
             LogTarget::Local { path, max_files, .. } => (path, Format::Local, *max_files),
             LogTarget::JsonFile { path, max_files, .. } => (path, Format::Json, *max_files),
         };
-        let mut reader = LogReader {
-            path: path.clone(),
+        let mut reader = LogReader::before(path, format, max_files, options);
+        match options.tail {
+            Some(count) => reader.start_at_tail(count as u64)?,
+            None => reader.start_at_oldest()?,
+        }
+        Ok(reader)
+    }
+
+    /// Opens a `local` log where an earlier reader's [`position`](LogReader::position) was. When what stood there is gone,
+    /// at the oldest line that is left; the second value says so.
+    ///
+    /// # Errors
+    /// As [`open`](LogReader::open).
+    pub fn resume(target: &LogTarget, position: Position) -> io::Result<(LogReader, bool)> {
+        let LogTarget::Local { path, max_files, .. } = target else {
+            return Err(io::ErrorKind::Unsupported.into());
+        };
+        let mut reader = LogReader::before(path, Format::Local, *max_files, ReadOptions::default());
+        for index in 0..reader.max_files {
+            let path = rotated(&reader.path, index);
+            let Some(mut file) = LogFile::open(&path, Format::Local)? else {
+                continue;
+            };
+            let wanted = Identity {
+                inode: position.inode,
+                first: Some(position.first),
+            };
+            if file.identity()? != wanted {
+                continue;
+            }
+            file.seek(position.offset, position.line)?;
+            reader.current = Some(file);
+            return Ok((reader, false));
+        }
+        reader.start_at_oldest()?;
+        Ok((reader, true))
+    }
+
+    /// Where the next line is, to be found again by a later reader. None before the first.
+    pub fn position(&self) -> Option<Position> {
+        let file = self.current.as_ref()?;
+        let Identity { inode, first } = file.identity().ok()?;
+        let first = first?;
+        let (offset, line) = file.place();
+        Some(Position {
+            inode,
+            first,
+            offset,
+            line,
+        })
+    }
+
+    /// Bytes of text and records that were written and not read.
+    ///
+    /// # Errors
+    /// Errors of the file system.
+    pub fn behind(&self) -> io::Result<u64> {
+        let mut behind = 0;
+        for index in 0..self.max_files {
+            let path = rotated(&self.path, index);
+            let length = match std::fs::metadata(&path) {
+                Ok(metadata) => metadata.len(),
+                Err(_) => match Gz::open(&compressed(&path))? {
+                    Some(gz) => gz.length()?,
+                    None => continue,
+                },
+            };
+            behind += length;
+            if let Some(file) = &self.current
+                && LogFile::open(&path, self.format)?
+                    .map(|file| file.identity())
+                    .transpose()?
+                    == Some(file.identity()?)
+            {
+                return Ok(behind.saturating_sub(file.place().0));
+            }
+        }
+        Ok(behind)
+    }
+
+    fn before(path: &Path, format: Format, max_files: u32, options: ReadOptions) -> LogReader {
+        LogReader {
+            path: path.to_owned(),
             format,
             max_files: max_files.max(1),
             since: options.since.map(nanoseconds),
@@ -105,27 +196,24 @@ impl LogReader {
             current: None,
             rotated_away: false,
             done: false,
-            text: Vec::new(),
             watch: Watching::Not,
-        };
-        match options.tail {
-            Some(count) => reader.start_at_tail(count)?,
-            None => reader.start_at_oldest()?,
         }
-        Ok(reader)
     }
 
-    fn start_at_tail(&mut self, count: usize) -> io::Result<()> {
+    fn start_at_tail(&mut self, count: u64) -> io::Result<()> {
         let mut missing = count;
         for index in 0..self.max_files {
-            let Some(mut file) = LogFile::open(&rotated(&self.path, index), self.format)? else {
+            let path = rotated(&self.path, index);
+            let Some(mut file) = LogFile::open(&path, self.format)? else {
                 continue;
             };
             // The writer rotated meanwhile, and this is the file that was just looked at.
-            if self.current.as_ref().is_some_and(|seen| seen.inode() == file.inode()) {
+            if let Some(seen) = &self.current
+                && seen.identity()? == file.identity()?
+            {
                 continue;
             }
-            missing -= file.seek_tail(missing)?.min(missing);
+            missing -= file.seek_tail(missing, &path)?.min(missing);
             self.current = Some(file);
             if missing == 0 {
                 break;
@@ -157,32 +245,14 @@ impl LogReader {
     /// When the files cannot be read.
     #[allow(clippy::should_implement_trait)] // an entry borrows from its reader
     pub fn next(&mut self) -> io::Result<Option<Entry<'_>>> {
-        let Some(found) = self.find()? else {
-            return Ok(None);
-        };
-        let (
-            Some(file),
-            Found {
-                stream,
-                time,
-                partial,
-                text,
-            },
-        ) = (&self.current, found)
-        else {
+        let (Some(found), Some(file)) = (self.find()?, &self.current) else {
             return Ok(None);
         };
         Ok(Some(Entry {
-            stream,
-            time: moment(time),
-            partial,
-            bytes: match text {
-                Text::Raw(range) => file.bytes(range),
-                Text::Decoded(text) => {
-                    self.text = text;
-                    &self.text
-                }
-            },
+            stream: found.stream,
+            time: moment(found.time),
+            partial: found.partial,
+            bytes: file.text(&found.text),
         }))
     }
 
@@ -200,6 +270,7 @@ impl LogReader {
                 }
                 continue;
             };
+            file.since = self.since;
             match file.next()? {
                 Some(found) if self.until.is_some_and(|until| found.time > until) => {
                     self.done = true;
@@ -216,9 +287,9 @@ impl LogReader {
                 None => {
                     // Only once the name belongs to another file is the old one complete; lines may have come
                     // between our last read and the rename, so it is read to its end once more.
-                    match inode(&self.path)? {
-                        Some(inode) if inode != file.inode() => self.rotated_away = true,
-                        _ => return Ok(None),
+                    match file.is_current(&self.path)? {
+                        Some(false) => self.rotated_away = true,
+                        Some(true) | None => return Ok(None),
                     }
                 }
             }
@@ -228,14 +299,22 @@ impl LogReader {
 
     /// Opens the file that was begun after the current one.
     fn newer_file(&self) -> io::Result<Option<LogFile>> {
-        let Some(ours) = self.current.as_ref().map(LogFile::inode) else {
+        let Some(ours) = &self.current else {
             return Ok(None);
+        };
+        let ours = ours.identity()?;
+        let open = |index| LogFile::open(&rotated(&self.path, index), self.format);
+        let is_ours = |index| -> io::Result<bool> {
+            match open(index)? {
+                Some(file) => Ok(file.identity()? == ours),
+                None => Ok(false),
+            }
         };
         // Names move while we look: an answer counts only if our file still has the same name afterwards.
         for _ in 0..16 {
             let mut place = None;
             for index in 1..self.max_files {
-                if inode(&rotated(&self.path, index))? == Some(ours) {
+                if is_ours(index)? {
                     place = Some(index);
                     break;
                 }
@@ -243,17 +322,20 @@ impl LogReader {
             let Some(index) = place else {
                 // Ours is gone (or about to get its new name): the oldest that is left comes next.
                 for index in (0..self.max_files).rev() {
-                    if let Some(file) = LogFile::open(&rotated(&self.path, index), self.format)?
-                        && file.inode() != ours
+                    if let Some(file) = open(index)?
+                        && file.identity()? != ours
                     {
                         return Ok(Some(file));
                     }
                 }
                 return Ok(None);
             };
-            let next = LogFile::open(&rotated(&self.path, index - 1), self.format)?;
-            if inode(&rotated(&self.path, index))? == Some(ours) {
-                return Ok(next.filter(|file| file.inode() != ours));
+            let next = open(index - 1)?;
+            if is_ours(index)? {
+                return match next {
+                    Some(next) if next.identity()? != ours => Ok(Some(next)),
+                    _ => Ok(None),
+                };
             }
         }
         Ok(None)
@@ -299,21 +381,6 @@ impl LogReader {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(error),
             Err(_) => Ok(Watching::Polling),
         }
-    }
-}
-
-fn inode(path: &std::path::Path) -> io::Result<Option<u64>> {
-    match fs::metadata(path) {
-        Ok(metadata) => Ok(Some(metadata.ino())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-fn nanoseconds(time: SystemTime) -> i64 {
-    match time.duration_since(UNIX_EPOCH) {
-        Ok(after) => i64::try_from(after.as_nanos()).unwrap_or(i64::MAX),
-        Err(before) => i64::try_from(before.duration().as_nanos()).map_or(i64::MIN, |n| -n),
     }
 }
 

@@ -7,9 +7,13 @@
 //! └────────┴───────┴────────┴───────┴──────────┴─────────┴────────┘
 //! ```
 //!
-//! All numbers are little endian; `length` counts the bytes of the line only. Standing in front *and* behind, it lets
+//! All numbers are little endian; `length` counts the bytes of the text only. Standing in front *and* behind, it lets
 //! a reader walk forwards and backwards without an index, and it shows a record that a crash cut short: the two
 //! do not agree.
+//!
+//! A record is what one read of the shim brought, as it came: whole lines with their line ends (`LINES`), which have one
+//! time because they were read at one time; or a piece of a line without its end (`PARTIAL`). So a record costs the
+//! shim one system call and no look at the lines, and a hundred bytes of output cost a hundred bytes of disk.
 
 use std::ops::Range;
 
@@ -45,17 +49,32 @@ impl Stream {
 /// last flagged partial.
 pub const MAX_LINE: usize = 16 * 1024;
 
+/// The most text in one record: the shim's buffer.
+pub const MAX_BLOCK: usize = 64 * 1024;
+
 pub(super) const HEAD: usize = 16;
 pub(super) const TAIL: usize = 4;
 const MAGIC: u8 = 0xec;
 const PARTIAL: u16 = 1;
+const LINES: u16 = 2;
 
-/// The fixed part in front of a line.
+/// What a record's text is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Whole lines, each with its `\n`.
+    Lines,
+    /// A line without its `\n`.
+    Line,
+    /// A piece of a line: it goes on in the next record of this stream, or ended without `\n`.
+    Piece,
+}
+
+/// The fixed part in front of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Header {
     pub length: usize,
     pub stream: Stream,
-    pub partial: bool,
+    pub kind: Kind,
     /// Nanoseconds since 1970.
     pub time: i64,
 }
@@ -66,7 +85,12 @@ impl Header {
         out[..4].copy_from_slice(&(self.length as u32).to_le_bytes());
         out[4] = MAGIC;
         out[5] = self.stream as u8;
-        out[6..8].copy_from_slice(&(if self.partial { PARTIAL } else { 0 }).to_le_bytes());
+        let flags = match self.kind {
+            Kind::Lines => LINES,
+            Kind::Line => 0,
+            Kind::Piece => PARTIAL,
+        };
+        out[6..8].copy_from_slice(&flags.to_le_bytes());
         out[8..].copy_from_slice(&self.time.to_le_bytes());
         out
     }
@@ -75,14 +99,19 @@ impl Header {
     pub(super) fn decode(bytes: &[u8]) -> Option<Header> {
         let bytes: &[u8; HEAD] = bytes.get(..HEAD)?.try_into().ok()?;
         let length = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]) as usize;
-        let flags = u16::from_le_bytes([bytes[6], bytes[7]]);
-        if length > MAX_LINE || bytes[4] != MAGIC || flags & !PARTIAL != 0 {
+        let kind = match u16::from_le_bytes([bytes[6], bytes[7]]) {
+            LINES => Kind::Lines,
+            0 => Kind::Line,
+            PARTIAL => Kind::Piece,
+            _ => return None,
+        };
+        if length > MAX_BLOCK || bytes[4] != MAGIC {
             return None;
         }
         Some(Header {
             length,
             stream: Stream::from_byte(bytes[5])?,
-            partial: flags & PARTIAL != 0,
+            kind,
             time: i64::from_le_bytes(bytes[8..].try_into().ok()?),
         })
     }
@@ -96,7 +125,7 @@ impl Header {
 /// What stands at the start of a buffer.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Parsed {
-    /// A whole record; the range is its line.
+    /// A whole record; the range is its text.
     Record(Header, Range<usize>),
     /// The record goes on past the end of the buffer.
     Short,

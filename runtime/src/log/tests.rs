@@ -18,6 +18,7 @@ fn json(folder: &Path, max_size: u64, max_files: u32) -> LogTarget {
         path: folder.join("container-json.log"),
         max_size,
         max_files,
+        attrs: Default::default(),
     }
 }
 
@@ -137,6 +138,74 @@ mod host {
         }
 
         #[test]
+        fn compressed_files_read_as_one(chunks in chunks(), size in 64u64..50_000) {
+            let folder = tempfile::tempdir().unwrap();
+            for target in [local(folder.path(), size, 1000), json(folder.path(), size, 1000)] {
+                write_all(&target, &chunks);
+                let plain = read(&target, ReadOptions::default());
+                prop_assert_eq!(&plain, &model(&chunks));
+                compress(&target).unwrap();
+                prop_assert_eq!(&read(&target, ReadOptions::default()), &plain);
+                for count in [1, 7, plain.len() / 2] {
+                    let from = plain.len().saturating_sub(count);
+                    prop_assert_eq!(&read(&target, tail(count))[..], &plain[from..]);
+                }
+            }
+        }
+
+        #[test]
+        fn a_position_outlives_rotation_and_compression(chunks in chunks(), size in 64u64..50_000, stop in any::<prop::sample::Index>()) {
+            let folder = tempfile::tempdir().unwrap();
+            let target = local(folder.path(), size, 1000);
+            let half = stop.index(chunks.len() + 1);
+            let mut log = LogWriter::open(&target).unwrap();
+            let write = |log: &mut LogWriter, chunks: &[(Stream, Vec<u8>)]| {
+                for (index, (stream, chunk)) in chunks.iter().enumerate() {
+                    log.write(*stream, at(index as u64), chunk).unwrap();
+                }
+            };
+            write(&mut log, &chunks[..half]);
+            let mut reader = LogReader::open(&target, ReadOptions::default()).unwrap();
+            let mut seen = Vec::new();
+            let some = stop.index(20);
+            while seen.len() < some && let Some(entry) = reader.next().unwrap() {
+                seen.push((entry.stream, entry.partial, entry.bytes.to_vec()));
+            }
+            let position = reader.position();
+            prop_assert!(position.is_some() || seen.is_empty());
+            write(&mut log, &chunks[half..]);
+            for stream in [Stream::Stdout, Stream::Stderr] {
+                log.finish(stream, at(99)).unwrap();
+            }
+            compress(&target).unwrap();
+            if let Some(position) = position {
+                let (mut reader, lost) = LogReader::resume(&target, position).unwrap();
+                prop_assert!(!lost);
+                seen.extend(drain(&mut reader));
+                prop_assert_eq!(seen, model(&chunks));
+            }
+        }
+
+        #[test]
+        fn any_compressed_file_is_read_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400), cut in any::<prop::sample::Index>()) {
+            let folder = tempfile::tempdir().unwrap();
+            let target = local(folder.path(), 100, 5);
+            write_all(&target, &[(Stream::Stdout, b"some text that fills a file and more\n".repeat(9))]);
+            write_all(&target, &[(Stream::Stdout, b"some text that fills a file and more\n".repeat(9))]);
+            write_all(&target, &[(Stream::Stdout, b"some text that fills a file and more\n".repeat(9))]);
+            compress(&target).unwrap();
+            let path = folder.path().join("container.log.2.gz");
+            let mut content = fs::read(&path).unwrap();
+            let cut = cut.index(content.len());
+            let end = (cut + bytes.len()).min(content.len());
+            content.splice(cut..end, bytes);
+            fs::write(&path, content).unwrap();
+            // What is in the other files is there.
+            prop_assert!(read(&target, ReadOptions::default()).len() >= 12);
+            read(&target, tail(20));
+        }
+
+        #[test]
         fn any_file_is_read_to_its_end(
             noise in prop::collection::vec(prop_oneof![
                 any::<Vec<u8>>(),
@@ -216,7 +285,8 @@ mod host {
             .collect();
         names.sort_by_key(|entry| entry.file_name());
         assert_eq!(names.len(), 3);
-        assert!(names.iter().all(|entry| entry.metadata().unwrap().len() <= 1_000));
+        // A file ends with the record that fills it.
+        assert!(names.iter().all(|entry| entry.metadata().unwrap().len() < 1_030));
         let lines = texts(&read(&target, ReadOptions::default()));
         assert_eq!(lines.last().unwrap(), "line 499");
         assert!(lines.len() > 60 && lines.len() < 110, "{}", lines.len());
@@ -278,6 +348,55 @@ mod host {
                 }
             }
             writer.join().unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn following_sees_every_line_while_files_are_compressed() {
+        let folder = tempfile::tempdir().unwrap();
+        for target in [local(folder.path(), 2_000, 2_000), json(folder.path(), 2_000, 2_000)] {
+            let mut reader = LogReader::open(&target, ReadOptions::default()).unwrap();
+            let writer = std::thread::spawn({
+                let target = target.clone();
+                move || {
+                    let mut log = LogWriter::open(&target).unwrap();
+                    for index in 0..2_000 {
+                        log.write(Stream::Stdout, at(index), format!("{index}\n").as_bytes())
+                            .unwrap();
+                        if index % 20 == 0 {
+                            std::thread::sleep(Duration::from_millis(1));
+                        }
+                    }
+                }
+            });
+            let mut next = 0;
+            while next < 2_000 {
+                compress(&target).unwrap();
+                while let Some(entry) = reader.next().unwrap() {
+                    assert_eq!(entry.bytes, next.to_string().as_bytes());
+                    next += 1;
+                    if next % 97 == 0 {
+                        compress(&target).unwrap();
+                    }
+                }
+                if next < 2_000 {
+                    tokio::time::timeout(Duration::from_secs(10), reader.changed())
+                        .await
+                        .unwrap()
+                        .unwrap();
+                }
+            }
+            writer.join().unwrap();
+            compress(&target).unwrap();
+            let names = fs::read_dir(folder.path())
+                .unwrap()
+                .map(|entry| entry.unwrap().file_name().into_string().unwrap());
+            let names: Vec<String> = names.collect();
+            assert!(
+                names.iter().filter(|name| name.ends_with(".gz")).count() > 5,
+                "{names:?}"
+            );
+            assert!(!names.iter().any(|name| name.ends_with("compressing")), "{names:?}");
         }
     }
 

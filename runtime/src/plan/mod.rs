@@ -25,7 +25,7 @@ pub use process::{
     Affinity, Caps, Labels, Listener, MemoryPolicy, OomScoreAdj, ProcessPlan, Rlimit, Scheduler, Tuning, User,
 };
 
-use crate::wire::{Reader, Wire, WireError, put_bytes, wire_enum, wire_struct};
+use crate::wire::{Blob, Reader, Wire, WireError, put_bytes, wire_enum, wire_struct};
 
 /// One run of one container.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -298,6 +298,8 @@ wire_enum! {
             max_size: u64,
             /// As above.
             max_files: u32,
+            /// What stands in each line between stream and time: nothing, or `"attrs":{…},`.
+            attrs: Blob,
         },
     }
 }

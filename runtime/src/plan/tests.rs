@@ -189,6 +189,7 @@ fn plan() -> impl Strategy<Value = Plan> {
                         path: "/l".into(),
                         max_size: number,
                         max_files: 3,
+                        attrs: b"\"attrs\":{},".to_vec().into(),
                     }
                 },
                 namespaces: Namespaces {

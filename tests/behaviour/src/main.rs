@@ -25,6 +25,8 @@ mod isolation;
 mod lifecycle;
 mod limits;
 mod live;
+mod log_servers;
+mod logs;
 mod mounts;
 mod networks;
 mod process;
@@ -56,6 +58,7 @@ const SUITES: &[(&str, Runner)] = &[
     ("archive", archive),
     ("recovery", recovery),
     ("faults", faults),
+    ("logs", own_logs),
     ("runtimes", other_runtimes),
     ("users", users),
     ("v2", v2),
@@ -79,6 +82,7 @@ fn everyday(name: &'static str, cli: Cli, filters: &[String]) -> Tally {
     tests.extend(sessions::tests());
     tests.extend(lifecycle::tests());
     tests.extend(live::tests());
+    tests.extend(logs::everyday());
     tests.extend(images::tests());
     tests.extend(copies::tests());
     tests.extend(commits::tests());
@@ -171,6 +175,18 @@ fn faults(filters: &[String]) -> Tally {
         tests: faults::tests(),
     };
     suite.run(filters, || faults::Nothing, drop)
+}
+
+/// Log drivers with servers, and disks that are full.
+fn own_logs(filters: &[String]) -> Tally {
+    let mut tests = logs::own();
+    tests.extend(log_servers::tests());
+    let suite = harness::Suite {
+        name: "logs",
+        jobs: world::jobs(),
+        tests,
+    };
+    suite.run(filters, || logs::Nothing, drop)
 }
 
 /// The same questions to each of the runtimes that are there.

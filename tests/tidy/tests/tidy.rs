@@ -15,6 +15,7 @@ const EDGES: &[(&str, &[&str])] = &[
     (
         "agent-engine",
         &[
+            "agent-logs",
             "agent-registry",
             "agent-store",
             "network",
@@ -23,6 +24,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "runtime-systemd",
         ],
     ),
+    ("agent-logs", &[]),
     ("agent-registry", &[]),
     ("agent-rest", &["agent-api", "agent-engine"]),
     ("agent-store", &["runtime-sys"]),

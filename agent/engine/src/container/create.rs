@@ -266,12 +266,7 @@ impl Engine {
         if host.shm_size == 0 {
             host.shm_size = self.config.default_shm_size;
         }
-        if host.log.driver.is_empty() {
-            host.log.driver.clone_from(&self.config.default_log_driver);
-            if host.log.options.is_empty() {
-                host.log.options.clone_from(&self.config.default_log_opts);
-            }
-        }
+        host.log = self.effective_log(&host.log);
         if host.ipc_mode.is_empty() {
             host.ipc_mode = "private".into();
         }

@@ -89,6 +89,7 @@ impl Engine {
     pub(crate) fn watch_exit(&self, container: &Arc<Container>, shim: Shim, run: u64) {
         let (engine, container) = (self.clone(), container.clone());
         container.idle.send_replace(false);
+        engine.watch_log(&container, &shim);
         // Not in `tasks`: a shutdown does not wait for containers to end.
         tokio::spawn(async move {
             tokio::select! {

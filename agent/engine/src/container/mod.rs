@@ -9,8 +9,10 @@ pub mod exec;
 pub mod exit;
 pub mod files;
 mod foreign;
+mod forward;
 pub mod health;
 pub mod list;
+pub mod logging;
 pub mod logs;
 pub mod mounts;
 mod oom;
@@ -31,6 +33,7 @@ pub mod validate;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
@@ -126,6 +129,8 @@ pub struct Container {
     /// Nothing of an earlier run is being handled any more: the next one may start.
     pub(crate) idle: watch::Sender<bool>,
     sampling: Mutex<stats::Sampling>,
+    /// A task sends its log on.
+    pub(crate) forwarding: AtomicBool,
 }
 
 impl Container {
@@ -151,6 +156,7 @@ impl Container {
             changes: watch::Sender::new(change),
             idle: watch::Sender::new(true),
             sampling: Mutex::default(),
+            forwarding: AtomicBool::new(false),
         }
     }
 

@@ -159,7 +159,7 @@ pub fn request(request: &CreateRequest, engine: &Engine) -> Result<Vec<String>> 
     }
     restart(host)?;
     resources(&host.resources, &mut warnings)?;
-    log(host)?;
+    super::logging::check(&engine.effective_log(&host.log))?;
     super::plan::check(config, host)?;
     Ok(warnings)
 }
@@ -348,31 +348,6 @@ fn cpuset(what: &str, list: &str, online: &str) -> Result<()> {
         "Requested {what} are not available - requested {list}, available: {} (cpuset {kind})",
         text.trim()
     )))
-}
-
-fn log(host: &HostConfig) -> Result<()> {
-    let log = &host.log;
-    match log.driver.as_str() {
-        "" | "local" | "json-file" | "none" => {}
-        other @ ("journald" | "syslog" | "fluentd" | "gelf" | "awslogs" | "gcplogs" | "splunk") => {
-            return Err(Error::unsupported(format!("log driver {other}")));
-        }
-        other => {
-            return Err(Error::invalid(format!(
-                "logger: no log driver named '{other}' is registered"
-            )));
-        }
-    }
-    super::logs::target_options(&log.options).map(|_| ())?;
-    for key in log.options.keys() {
-        if !matches!(key.as_str(), "max-size" | "max-file") {
-            return Err(Error::invalid(format!(
-                "unknown log opt '{key}' for {} log driver",
-                if log.driver.is_empty() { "local" } else { &log.driver }
-            )));
-        }
-    }
-    Ok(())
 }
 
 /// Settings of an endpoint on the default network.

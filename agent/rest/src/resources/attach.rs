@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::extract::State;
 use http::{Request, StatusCode};
 
-use super::logs::{self, Style};
+use super::logs::{self, Frame, Style};
 use crate::detach;
 use crate::error::{ApiError, ApiResult};
 use crate::hijack::{Hijack, content_type};
@@ -45,7 +45,9 @@ pub async fn attach(
             ..Style::default()
         };
         engine
-            .logs(&container, wanted, move |entry, out| style.write(entry, out))
+            .logs(&container, wanted, move |entry, out| {
+                style.write(&mut Frame::default(), entry, out);
+            })
             .map(|batches| logs::stream(batches, peer.clone()))
     };
     if !query.flag("stream") {
@@ -97,7 +99,9 @@ pub async fn websocket(
                 tty: true,
                 ..Style::default()
             };
-            let batches = engine.logs(&container, wanted, move |entry, out| style.write(entry, out))?;
+            let batches = engine.logs(&container, wanted, move |entry, out| {
+                style.write(&mut Frame::default(), entry, out);
+            })?;
             Some(logs::stream(batches, peer))
         }
         false => None,

@@ -11,43 +11,83 @@ use http::StatusCode;
 use tokio::sync::mpsc;
 
 use crate::error::{ApiError, ApiResult};
-use crate::hijack::{content_type, push_frame};
+use crate::hijack::content_type;
 use crate::peer::Peer;
 use crate::reply;
 use crate::request::{Query, Target};
 use crate::version::ApiVersion;
 
 /// How entries are written.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Style {
     /// No frames, and line ends as they were written.
     pub tty: bool,
     pub timestamps: bool,
-    /// Attributes in front of the text. Entries have none here, which leaves dockerd's one blank.
-    pub details: bool,
+    /// Attributes in front of the text, with the blank behind them.
+    pub details: Option<String>,
+    /// Lines of one stream go out in frames together: for clients that only copy them, each frame is two system calls.
+    pub joined: bool,
+}
+
+/// No more in a joined frame than what clients take at once.
+const FRAME: usize = 32 * 1024;
+
+/// Where the frame begins to which more can be added.
+#[derive(Debug, Default)]
+pub struct Frame {
+    at: Option<usize>,
 }
 
 impl Style {
-    /// Appends one entry to what is sent next.
-    pub fn write(self, entry: &LogEntry<'_>, out: &mut Vec<u8>) {
-        let stamp = if self.timestamps {
-            format!("{} ", log_stamp(entry.time))
-        } else {
-            String::new()
+    /// Appends one entry to what is sent next. `frame` is of the same batch.
+    pub fn write(&self, frame: &mut Frame, entry: &LogEntry<'_>, out: &mut Vec<u8>) {
+        let stream = match entry.stream {
+            LogStream::Stdout => 1,
+            LogStream::Stderr => 2,
         };
-        let blank: &[u8] = if self.details { b" " } else { b"" };
-        let end: &[u8] = if entry.partial { b"" } else { b"\n" };
-        let parts: [&[u8]; 4] = [stamp.as_bytes(), blank, entry.bytes, end];
-        if self.tty {
-            parts.iter().for_each(|part| out.extend_from_slice(part));
-        } else {
-            let stream = match entry.stream {
-                LogStream::Stdout => 1,
-                LogStream::Stderr => 2,
-            };
-            push_frame(stream, &parts, out);
+        let open = frame
+            .at
+            .filter(|at| self.joined && out.len() > *at && out[*at] == stream && out.len() - *at < FRAME);
+        let begin = open.unwrap_or(out.len());
+        if !self.tty && open.is_none() {
+            out.extend_from_slice(&[stream, 0, 0, 0, 0, 0, 0, 0]);
+        }
+        if self.timestamps {
+            out.extend_from_slice(log_stamp(entry.time).as_bytes());
+            out.push(b' ');
+        }
+        if let Some(details) = &self.details {
+            out.extend_from_slice(details.as_bytes());
+        }
+        out.extend_from_slice(entry.bytes);
+        if !entry.partial {
+            out.push(b'\n');
+        }
+        if !self.tty {
+            // Entries and frames are far below 4 GiB.
+            let length = (out.len() - begin - 8) as u32;
+            out[begin + 4..begin + 8].copy_from_slice(&length.to_be_bytes());
+            frame.at = Some(begin);
         }
     }
+}
+
+/// `key=value` by comma, each escaped as in a query, as clients show it.
+fn details(attributes: &[(String, String)]) -> String {
+    let pair = |(key, value): &(String, String)| {
+        let escape = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
+        format!("{}={}", escape(key), escape(value))
+    };
+    let all: Vec<String> = attributes.iter().map(pair).collect();
+    format!("{} ", all.join(","))
+}
+
+/// Whether a client copies what it gets, whatever the frames. Other programs take a frame for a line, as dockerd's are.
+fn copies(headers: &http::HeaderMap) -> bool {
+    let agent = headers
+        .get(http::header::USER_AGENT)
+        .and_then(|agent| agent.to_str().ok());
+    agent.is_some_and(|agent| agent.starts_with("Docker-Client/") || agent.starts_with("iechor"))
 }
 
 pub async fn logs(
@@ -56,6 +96,7 @@ pub async fn logs(
     peer: Peer,
     Target(id): Target,
     query: Query,
+    headers: http::HeaderMap,
 ) -> ApiResult {
     let (stdout, stderr) = (query.flag("stdout"), query.flag("stderr"));
     if !(stdout || stderr) {
@@ -83,9 +124,17 @@ pub async fn logs(
     let style = Style {
         tty,
         timestamps: query.flag("timestamps"),
-        details: query.flag("details"),
+        details: query.flag("details").then(|| details(&engine.log_details(&container))),
+        joined: copies(&headers),
     };
-    let batches = engine.logs(&container, wanted, move |entry, out| style.write(entry, out))?;
+    let mut frame = Frame::default();
+    let batches = engine.logs(&container, wanted, move |entry, out| {
+        // A batch that was sent leaves an empty one.
+        if out.is_empty() {
+            frame = Frame::default();
+        }
+        style.write(&mut frame, entry, out);
+    })?;
     Ok(reply::with_type(
         StatusCode::OK,
         content_type(tty, version),
@@ -125,7 +174,7 @@ mod tests {
             partial,
             bytes: b"hi",
         };
-        style.write(&entry, &mut out);
+        style.write(&mut Frame::default(), &entry, &mut out);
         out
     }
 
@@ -147,7 +196,8 @@ mod tests {
             Style {
                 tty: true,
                 timestamps: true,
-                details: true,
+                details: Some(details(&[])),
+                ..Style::default()
             },
             false,
         );

@@ -121,7 +121,7 @@ pub async fn info(State(engine): State<Engine>, version: ApiVersion) -> ApiResul
             volume: list(&["local"]),
             network: list(&["bridge", "host", "null"]),
             authorization: None,
-            log: list(&["json-file", "local", "none"]),
+            log: list(agent_engine::container::logging::DRIVERS),
         },
         memory_limit: cgroup.memory,
         swap_limit: cgroup.swap,

@@ -256,6 +256,7 @@ async fn log_files_of_dockers_format_are_written_and_rotated() {
         path: path.clone(),
         max_size: 20_000,
         max_files: 3,
+        attrs: Default::default(),
     };
     assert_eq!(rig.run(plan).await.0.code, 0);
     let text = std::fs::read_to_string(&path).unwrap();
