@@ -39,6 +39,8 @@ pub enum Error {
     NoSuchExec(String),
     #[error("get {0}: no such volume")]
     NoSuchVolume(String),
+    #[error("error looking up volume plugin {0}: plugin \"{0}\" not found")]
+    NoSuchVolumeDriver(String),
     #[error("network {0} not found")]
     NoSuchNetwork(String),
     #[error(
@@ -63,6 +65,8 @@ pub enum Error {
     Removing(ContainerId),
     #[error("{feature} is not supported by this version of iEchor")]
     Unsupported { feature: String },
+    #[error("error while mounting volume '{volume}'")]
+    VolumeMount { volume: String, source: Box<Error> },
     /// The program could not be started; the source has Docker's words for the reason.
     #[error("failed to start container {id}")]
     Start {
@@ -131,6 +135,7 @@ impl Error {
             | Error::NoSuchImage(_)
             | Error::NoSuchExec(_)
             | Error::NoSuchVolume(_)
+            | Error::NoSuchVolumeDriver(_)
             | Error::NoSuchNetwork(_) => Kind::NotFound,
             Error::AmbiguousId(_) | Error::BadName(_) | Error::Invalid(_) => Kind::InvalidArgument,
             Error::NameTaken { .. }
@@ -154,6 +159,7 @@ impl Error {
                 runtime::cgroup::CgroupError::Invalid { .. } => Kind::InvalidArgument,
                 _ => Kind::Internal,
             },
+            Error::VolumeMount { source, .. } => source.kind(),
             Error::Runtime { .. } | Error::Launcher(_) | Error::Io { .. } | Error::Record { .. } | Error::CutOff => {
                 Kind::Internal
             }

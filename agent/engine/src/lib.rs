@@ -232,6 +232,7 @@ impl Engine {
             data: self.config.data_root.join("containers").join(id.as_str()),
             run: self.config.exec_root.join("run").join(format!("{id}.json")),
             bundle: self.config.exec_root.join("bundle").join(id.as_str()),
+            stage: self.config.exec_root.join("stage").join(id.as_str()),
         }
     }
 }

@@ -225,6 +225,15 @@ impl Store {
         self.inner.trash.discard(path)
     }
 
+    /// Bytes of the files in a tree that somebody may be changing; a file with several names counts once, and no link is
+    /// followed.
+    ///
+    /// # Errors
+    /// The tree cannot be opened.
+    pub fn tree_size(&self, path: &Path) -> Result<u64> {
+        crate::snapshots::tree_size(path).map_err(Error::io("measure", path))
+    }
+
     /// Waits until the background deletions asked for so far are done. For tests and orderly ends.
     pub fn settle(&self) {
         self.inner.trash.settle();

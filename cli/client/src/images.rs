@@ -28,10 +28,12 @@ pub struct Pull<'a> {
 
 /// Each fails as [`crate::Error`] tells.
 impl Client {
-    pub async fn images(&self, all: bool, filters: &Filters) -> Result<Vec<Summary>> {
+    /// With `manifests`, each image says of which manifests it is made (API 1.47).
+    pub async fn images(&self, all: bool, manifests: bool, filters: &Filters) -> Result<Vec<Summary>> {
         self.fetch(
             Call::get("/images/json")
                 .flag("all", all)
+                .flag("manifests", manifests)
                 .option("filters", filters.to_query()),
         )
         .await

@@ -16,6 +16,7 @@ mod bad_input;
 mod client;
 mod daemon;
 mod faults;
+mod image_rules;
 mod images;
 mod isolation;
 mod lifecycle;
@@ -30,6 +31,7 @@ mod sessions;
 mod store;
 mod terminal;
 mod users;
+mod volumes;
 
 use harness::daemon::Cli;
 use harness::suite::Tally;
@@ -73,6 +75,8 @@ fn everyday(name: &'static str, cli: Cli, filters: &[String]) -> Tally {
     tests.extend(sessions::tests());
     tests.extend(lifecycle::tests());
     tests.extend(images::tests());
+    tests.extend(image_rules::tests());
+    tests.extend(volumes::tests());
     let suite = harness::Suite {
         name,
         jobs: world::jobs(),

@@ -220,7 +220,7 @@ pub async fn save_several(State(engine): State<Engine>, query: Query) -> ApiResu
 pub fn save(engine: Engine, names: Vec<String>, query: &Query) -> ApiResult {
     let selection = engine.save_selection(&names)?;
     for one in &selection {
-        check_platform(&one.image, query)?;
+        check_platform(one.image.id.as_str(), &one.image, query)?;
     }
     let (mut writer, body) = BodyWriter::new();
     tokio::task::spawn_blocking(move || {
