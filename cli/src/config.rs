@@ -1,5 +1,5 @@
 //! `config.json`: ours in `~/.iechor`, docker's read for what ours does not say. Only the keys that mean something here
-//! are read; the file is never written.
+//! are read; `logins` writes `auths`, and nothing else of it is ever changed.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -83,11 +83,7 @@ impl Config {
                 .filter(|value| !value.is_empty())
                 .map(PathBuf::from)
         };
-        let own = folder
-            .map(Path::to_owned)
-            .or_else(|| env("IECHOR_CONFIG"))
-            .or_else(|| home.as_ref().map(|home| home.join(".iechor")));
-        let mut config = match own {
+        let mut config = match Config::folder(folder) {
             Some(folder) => Config::read(&folder.join("config.json"))?.unwrap_or_default(),
             None => Config::default(),
         };
@@ -103,6 +99,13 @@ impl Config {
             config.creds_store = config.creds_store.or(docker.creds_store);
         }
         Ok(config)
+    }
+
+    /// Where our own file is: `--config`, `IECHOR_CONFIG`, or `~/.iechor`.
+    pub fn folder(given: Option<&Path>) -> Option<PathBuf> {
+        let named = std::env::var_os("IECHOR_CONFIG").filter(|value| !value.is_empty());
+        let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".iechor"));
+        given.map(Path::to_owned).or(named.map(PathBuf::from)).or_else(home)
     }
 
     fn read(path: &Path) -> Result<Option<Config>> {

@@ -11,6 +11,7 @@ mod format;
 mod help;
 mod inspected;
 mod keys;
+mod logins;
 mod output;
 mod parse;
 mod progress;

@@ -97,6 +97,12 @@ pub enum Error {
     Store(#[from] agent_store::Error),
     #[error(transparent)]
     Registry(#[from] agent_registry::Error),
+    /// The registry did not take the credentials.
+    #[error("login attempt to {registry} failed")]
+    Login {
+        registry: String,
+        source: agent_registry::Error,
+    },
     #[error(transparent)]
     Network(#[from] network::Error),
     #[error("cannot {doing}")]
@@ -150,6 +156,10 @@ impl Error {
                 | runtime::launcher::StartErrorKind::NotExecutable
                 | runtime::launcher::StartErrorKind::UserNotFound => Kind::InvalidArgument,
                 runtime::launcher::StartErrorKind::Other => Kind::Internal,
+            },
+            Error::Login { source, .. } => match source.kind() {
+                agent_registry::Kind::Unauthorized | agent_registry::Kind::Denied => Kind::Unauthorized,
+                _ => registry_kind(source),
             },
             Error::Store(error) => store_kind(error),
             Error::Registry(error) => registry_kind(error),

@@ -1,5 +1,6 @@
-//! `/info`, `/version`, `/events`, `/system/df`.
+//! `/info`, `/version`, `/events`, `/system/df`, `/auth`.
 
+use agent_api::auth::{AuthConfig, AuthResponse};
 use agent_api::event::Event;
 use agent_api::system::{DiskUsage, Info, Version};
 use bytes::Bytes;
@@ -32,6 +33,11 @@ impl Client {
 
     pub async fn server_version(&self) -> Result<Version> {
         self.fetch(Call::get("/version")).await
+    }
+
+    /// Whether a registry takes these credentials, as the daemon sees it.
+    pub async fn check_login(&self, auth: &AuthConfig) -> Result<AuthResponse> {
+        self.fetch(Call::post("/auth").json(auth)?).await
     }
 
     /// `T` is [`Event`], or a JSON value for what this client does not know.

@@ -7,7 +7,10 @@ pub mod completion;
 pub mod container;
 pub mod image;
 pub mod inspect;
+pub mod login;
+pub mod logout;
 pub mod network;
+pub mod search;
 pub mod system;
 pub mod version;
 pub mod volume;
@@ -117,6 +120,9 @@ commands! {
     volume::ls "volume" "ls" ["list"] None, false "List volumes";
     volume::prune "volume" "prune" [] None, false "Remove unused volumes";
     volume::rm "volume" "rm" ["remove"] None, false "Remove volumes";
+    login "" "login" [] Some("login"), false "Log in to a registry";
+    logout "" "logout" [] Some("logout"), false "Log out from a registry";
+    search "" "search" [] Some("search"), false "Search a registry for images";
     inspect "" "inspect" [] Some("inspect"), false "Display low-level information on any object";
     completion "" "completion" [] Some("completion"), false "Print the completion script for a shell";
 }

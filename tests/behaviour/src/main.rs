@@ -26,6 +26,7 @@ mod networks;
 mod process;
 mod pull;
 mod recovery;
+mod registries;
 mod runtimes;
 mod sessions;
 mod store;
@@ -77,6 +78,7 @@ fn everyday(name: &'static str, cli: Cli, filters: &[String]) -> Tally {
     tests.extend(images::tests());
     tests.extend(image_rules::tests());
     tests.extend(volumes::tests());
+    tests.extend(registries::tests());
     let suite = harness::Suite {
         name,
         jobs: world::jobs(),

@@ -3,6 +3,7 @@
 pub mod list;
 mod pattern;
 pub mod pull;
+pub mod registries;
 pub mod remove;
 mod rules;
 pub mod transfer;

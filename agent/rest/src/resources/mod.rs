@@ -13,6 +13,7 @@ mod inspect;
 mod logs;
 mod networks;
 mod refused;
+mod registries;
 mod system;
 mod units;
 mod update;
@@ -60,6 +61,8 @@ pub fn router(engine: Engine) -> Router {
         .route("/images/load", post(images_stream::load))
         .route("/images/get", get(images_stream::save_several))
         .route("/images/prune", post(images::prune))
+        .route("/images/search", get(registries::search))
+        .route("/auth", post(registries::auth))
         // Names of images have slashes: what follows the name is taken off by the handler.
         .route(
             "/images/{*name}",

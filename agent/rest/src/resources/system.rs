@@ -144,7 +144,7 @@ pub async fn info(State(engine): State<Engine>, version: ApiVersion) -> ApiResul
         os_version: info.os_version,
         os_type: "linux".to_owned(),
         architecture: info.architecture,
-        index_server_address: format!("https://index.{}/v1/", info.default_registry),
+        index_server_address: index_address(&info.default_registry),
         registry_config: Some(RegistryConfig {
             index_configs: BTreeMap::from([(
                 info.default_registry.clone(),
@@ -182,6 +182,14 @@ pub async fn info(State(engine): State<Engine>, version: ApiVersion) -> ApiResul
         warnings: Some(info.warnings).filter(|warnings| !warnings.is_empty()),
         ..Info::default()
     }))
+}
+
+/// Where the default registry is searched and logged in to, as clients store it.
+fn index_address(registry: &str) -> String {
+    match registry {
+        "docker.io" => "https://index.docker.io/v1/".to_owned(),
+        other => format!("https://{other}/v1/"),
+    }
 }
 
 /// What is asked for: everything, or some kinds.
