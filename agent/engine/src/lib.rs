@@ -13,6 +13,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod check;
 pub mod config;
 pub mod container;
 mod disk;
@@ -73,6 +74,7 @@ pub struct Shared {
     pub(crate) execs: container::exec::Execs,
     pub(crate) plans: container::plan::PlanCache,
     pub(crate) pulls: image::pull::Pulls,
+    pub(crate) last_use: image::collect::LastUse,
     pub(crate) starts: Semaphore,
     pub(crate) tasks: TaskTracker,
     pub(crate) shutdown: CancellationToken,
@@ -134,6 +136,7 @@ impl Engine {
                 cgroups: Cgroups::detect()?,
                 driver,
                 plans: container::plan::PlanCache::new(),
+                last_use: image::collect::LastUse::load(store.db())?,
                 store,
                 network,
                 launcher,
@@ -149,6 +152,7 @@ impl Engine {
             }),
         };
         engine.recover().await?;
+        engine.start_collector()?;
         Ok(engine)
     }
 

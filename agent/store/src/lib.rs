@@ -28,6 +28,7 @@
 
 mod adopt;
 mod archive;
+mod audit;
 mod chunk;
 mod copy_out;
 mod db;
@@ -54,6 +55,7 @@ mod trash;
 pub use archive::{
     Archive, ExportOptions, ImportOptions, LoadEvent, LoadOptions, Loaded, LoadedImage, SaveImage, SaveName,
 };
+pub use audit::Audit;
 pub use db::{Batch, Db};
 pub use decompress::Compression;
 pub use digest::{Algorithm, ChainId, Digest, Hasher, HashingReader};

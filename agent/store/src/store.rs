@@ -272,7 +272,7 @@ fn sweep_folder(inner: &Inner, folder: &str, owned: impl Fn(&str) -> bool, recov
     Ok(())
 }
 
-fn names_in(dir: &Path) -> Result<Vec<std::ffi::OsString>> {
+pub(crate) fn names_in(dir: &Path) -> Result<Vec<std::ffi::OsString>> {
     let entries = fs::read_dir(dir).map_err(Error::io("list", dir))?;
     entries
         .map(|e| e.map(|e| e.file_name()).map_err(Error::io("list", dir)))

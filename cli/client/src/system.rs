@@ -2,6 +2,7 @@
 
 use agent_api::auth::{AuthConfig, AuthResponse};
 use agent_api::event::Event;
+use agent_api::extension::CheckReport;
 use agent_api::system::{DiskUsage, Info, Version};
 use bytes::Bytes;
 
@@ -52,6 +53,15 @@ impl Client {
     /// Events with their type fixed, for callers that want no type annotation.
     pub async fn typed_events(&self, query: &EventQuery) -> Result<Messages<Event>> {
         self.events(query).await
+    }
+
+    /// Compares the daemon's records with the machine; an extension.
+    pub async fn check_system(&self, repair: bool) -> Result<CheckReport> {
+        let call = match repair {
+            true => Call::post("/system/check").flag("repair", true),
+            false => Call::get("/system/check"),
+        };
+        self.fetch(call).await
     }
 
     pub async fn disk_usage(&self, verbose: bool) -> Result<DiskUsage> {

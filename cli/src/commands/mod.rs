@@ -111,6 +111,7 @@ commands! {
     image::tag "image" "tag" [] Some("tag"), false "Give an image another name";
     network::inspect "network" "inspect" [] None, false "Display detailed information on networks";
     network::ls "network" "ls" ["list"] None, false "List networks";
+    system::check "system" "check" [] None, false "Compare the daemon's records with the machine";
     system::df "system" "df" [] None, false "Show disk usage";
     system::dial_stdio "system" "dial-stdio" [] None, false "Connect stdin and stdout to the daemon";
     system::events "system" "events" [] Some("events"), false "Show events as they happen";

@@ -23,6 +23,7 @@ mod lifecycle;
 mod limits;
 mod mounts;
 mod networks;
+mod node;
 mod process;
 mod pull;
 mod recovery;
@@ -51,6 +52,7 @@ const SUITES: &[(&str, Runner)] = &[
     ("daemon", daemon),
     ("pull", pull),
     ("store", store),
+    ("node", node),
     ("recovery", recovery),
     ("faults", faults),
     ("runtimes", other_runtimes),
@@ -139,6 +141,16 @@ fn store(filters: &[String]) -> Tally {
         tests: store::tests(),
     };
     suite.run(filters, || World::start(Cli::Docker), World::finish)
+}
+
+/// Each with a daemon of its own.
+fn node(filters: &[String]) -> Tally {
+    let suite = harness::Suite {
+        name: "node",
+        jobs: world::jobs(),
+        tests: node::tests(),
+    };
+    suite.run(filters, || node::Nothing, drop)
 }
 
 fn recovery(filters: &[String]) -> Tally {

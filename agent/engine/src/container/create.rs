@@ -49,6 +49,7 @@ impl Engine {
             .transpose()?;
         let warnings = validate::request(&request, self)?;
         let image = self.image_for(&request.config.image)?;
+        self.last_use.note(image.id.as_str());
         let id = ContainerId::random();
         let claim = match &wanted {
             Some(name) => self.index.claim(name, &id)?,

@@ -1,5 +1,6 @@
 //! Images: found by any name and tagged; listed, removed, pulled and moved in and out by the submodules.
 
+pub mod collect;
 pub mod list;
 mod pattern;
 pub mod pull;

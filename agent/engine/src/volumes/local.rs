@@ -204,6 +204,21 @@ impl Volumes {
         Ok(())
     }
 
+    /// Whether somebody has it mounted, as far as we know.
+    pub(crate) fn is_held(&self, name: &str) -> bool {
+        !lock(&self.holders.of(name)).is_empty()
+    }
+
+    /// Unmounts a volume that nobody holds.
+    pub(crate) fn unmount_if_unheld(&self, name: &str) -> Result<()> {
+        let holders = self.holders.of(name);
+        let holders = lock(&holders);
+        match holders.is_empty() {
+            true => disk::detach_below(&self.mountpoint(name)),
+            false => Ok(()),
+        }
+    }
+
     /// Unmounts what is at a volume's folder before that goes.
     pub(super) fn unmount(&self, name: &str) -> Result<()> {
         let holders = self.holders.of(name);

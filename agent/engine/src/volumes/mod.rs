@@ -87,6 +87,18 @@ impl Volumes {
             .ok_or_else(|| Error::NoSuchVolume(name.to_owned()))
     }
 
+    /// Moves the folder of a volume that is none to the trash.
+    pub(crate) fn discard_orphan(&self, name: &str, store: &agent_store::Store) -> Result<()> {
+        // Held across the rename: nobody makes a volume of this name meanwhile.
+        let table = self.lock();
+        if table.contains_key(name) {
+            return Err(Error::Conflict(format!("volume {name} was made in the meantime")));
+        }
+        let folder = self.root.join(name);
+        disk::detach_below(&folder)?;
+        Ok(store.discard(&folder)?)
+    }
+
     /// Removes folders that no record owns: what a crash between folder and record left.
     pub fn remove_orphans(&self) -> Result<usize> {
         let table = self.lock();

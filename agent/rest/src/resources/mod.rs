@@ -3,6 +3,7 @@
 mod absent;
 mod attach;
 mod changes;
+mod check;
 mod containers;
 mod create;
 mod events;
@@ -34,6 +35,7 @@ pub fn router(engine: Engine) -> Router {
         .route("/info", get(system::info))
         .route("/events", get(events::events))
         .route("/system/df", get(system::disk_usage))
+        .route("/system/check", get(check::look).post(check::repair))
         .route("/containers/json", get(containers::list))
         .route("/containers/create", post(create::create))
         .route("/containers/prune", post(containers::prune))

@@ -1,5 +1,6 @@
 //! `iechor system …`, one file per command.
 
+pub mod check;
 pub mod df;
 pub mod dial_stdio;
 pub mod events;
