@@ -181,6 +181,21 @@ pub struct Options {
     /// Layers fetched at once [default: 3]
     #[arg(long, value_name = "COUNT")]
     pub max_concurrent_downloads: Option<usize>,
+    /// Remove unused images when this share of the data root's disk is in use, in percent [default: never]
+    #[arg(long, value_name = "PERCENT")]
+    pub image_gc_high: Option<u8>,
+    /// … until no more than this is in use [default: 10 less]
+    #[arg(long, value_name = "PERCENT")]
+    pub image_gc_low: Option<u8>,
+    /// Images that were used less long ago stay [default: 86400]
+    #[arg(long, value_name = "SECONDS")]
+    pub image_gc_min_age: Option<u64>,
+    /// How often the disk is looked at [default: 300]
+    #[arg(long, value_name = "SECONDS")]
+    pub image_gc_interval: Option<u64>,
+    /// Image, or pattern as in reference=…, that stays (repeatable)
+    #[arg(long = "image-gc-pin", value_name = "IMAGE")]
+    pub image_gc_pins: Option<Vec<String>>,
     /// Proxy for registries that speak plain HTTP
     #[arg(long, value_name = "URL")]
     pub http_proxy: Option<String>,

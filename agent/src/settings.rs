@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use agent_engine::EngineConfig;
-use agent_engine::config::CgroupDriver;
+use agent_engine::config::{CgroupDriver, ImageCollection};
 use agent_engine::container::spec::Ulimit;
 use agent_engine::view::{AddressPool, Cidr, ClientConfig, Mirror, NetworkConfig, Proxies};
 use agent_rest::listen::{Access, Activated};
@@ -185,6 +185,7 @@ fn engine(options: Options, exec_root: PathBuf, debug: bool) -> anyhow::Result<E
     if let Some(label) = labels.iter().find(|label| !label.contains('=')) {
         bail!("--label {label}: a label of the daemon is key=value");
     }
+    let image_collection = image_collection(&options)?;
     let shutdown_timeout = match options.shutdown_timeout.unwrap_or(SHUTDOWN_TIMEOUT) {
         // dockerd's "for ever"; a year is that.
         -1 => Duration::from_secs(365 * 86_400),
@@ -236,6 +237,7 @@ fn engine(options: Options, exec_root: PathBuf, debug: bool) -> anyhow::Result<E
         init: options.init.unwrap_or(false),
         debug,
         max_concurrent_downloads: downloads,
+        image_collection,
         shutdown_timeout,
     })
 }
@@ -247,6 +249,37 @@ fn log(options: &Options) -> anyhow::Result<LogConfig> {
     };
     logging_check(&log).with_context(|| format!("--log-driver {}", log.driver))?;
     Ok(log)
+}
+
+/// When unused images go; the marks are checked here, the pins where the patterns are read.
+fn image_collection(options: &Options) -> anyhow::Result<Option<ImageCollection>> {
+    let Some(high) = options.image_gc_high else {
+        let others = [
+            ("low", options.image_gc_low.is_some()),
+            ("min-age", options.image_gc_min_age.is_some()),
+            ("interval", options.image_gc_interval.is_some()),
+            ("pin", options.image_gc_pins.is_some()),
+        ];
+        if let Some((name, _)) = others.iter().find(|(_, given)| *given) {
+            bail!("--image-gc-{name} says nothing without --image-gc-high");
+        }
+        return Ok(None);
+    };
+    let low = options.image_gc_low.unwrap_or(high.saturating_sub(10));
+    if high > 100 || low >= high {
+        bail!("--image-gc-high {high} and --image-gc-low {low}: must be percent, the high mark above the low one");
+    }
+    let interval = options.image_gc_interval.unwrap_or(300);
+    if interval == 0 {
+        bail!("--image-gc-interval must be at least 1");
+    }
+    Ok(Some(ImageCollection {
+        high,
+        low,
+        min_age: Duration::from_secs(options.image_gc_min_age.unwrap_or(86_400)),
+        interval: Duration::from_secs(interval),
+        pins: options.image_gc_pins.clone().unwrap_or_default(),
+    }))
 }
 
 fn pairs(list: &[String], flag: &str) -> anyhow::Result<BTreeMap<String, String>> {
@@ -465,6 +498,9 @@ mod tests {
         assert!(refused(|o| o.shim = Some("/nonexistent".into())).contains("/nonexistent"));
         assert!(refused(|o| o.shutdown_timeout = Some(-2)).contains("--shutdown-timeout"));
         assert!(refused(|o| o.max_concurrent_downloads = Some(0)).contains("at least 1"));
+        assert!(refused(|o| o.image_gc_low = Some(10)).contains("without --image-gc-high"));
+        assert!(refused(|o| (o.image_gc_high, o.image_gc_low) = (Some(50), Some(50))).contains("must be percent"));
+        assert!(refused(|o| (o.image_gc_high, o.image_gc_low) = (Some(101), Some(50))).contains("must be percent"));
         for (flag, text) in [
             ("dns", "x"),
             ("label", "x"),

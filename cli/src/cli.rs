@@ -102,6 +102,14 @@ impl Cli {
         Ok(self.config.get_or_init(|| config))
     }
 
+    /// Where our own configuration file is.
+    pub fn folder(&self) -> Result<PathBuf> {
+        match config::folder(self.globals.config.as_deref()) {
+            Some(folder) => Ok(folder),
+            None => fail!("there is no place for the config file: set HOME, IECHOR_CONFIG or --config"),
+        }
+    }
+
     pub fn client(&self) -> Result<&Client> {
         if let Some(client) = self.client.get() {
             return Ok(client);

@@ -287,7 +287,7 @@ async fn ask(cli: &Cli, wanted: Wanted) -> Result<Vec<Candidate>> {
                 .collect()
         }
         Wanted::Images => {
-            let images = cli.client()?.images(false, &none).await?;
+            let images = cli.client()?.images(false, false, &none).await?;
             let tags = images.into_iter().flat_map(|image| image.repo_tags);
             tags.filter(|tag| tag != "<none>:<none>")
                 .map(|tag| (tag, String::new()))

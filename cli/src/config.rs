@@ -1,5 +1,6 @@
 //! `config.json`: ours in `~/.iechor`, docker's read for what ours does not say. Only the keys that mean something here
-//! are read; only `context use` writes to ours.
+//! are read; `context use` writes which context is the current one, `login` and `logout` what is known of registries, and nothing
+//! else of it is ever changed.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -16,7 +16,19 @@ const HUB: &str = "https://index.docker.io/v1/";
 
 /// What to send along with a pull of `image`; `None` when nothing is known about its registry.
 pub fn for_image(config: &Config, image: &str) -> Result<Option<AuthConfig>> {
-    let key = key_of(image);
+    of_key(config, key_of(image))
+}
+
+/// The key under which a login to `server` is stored: the hub's for the default one, else host and port.
+pub fn key_of_server(server: &str) -> &str {
+    match host_of(server) {
+        "" | "docker.io" | "index.docker.io" | "registry-1.docker.io" => HUB,
+        host => host,
+    }
+}
+
+/// What is known about a registry by its key.
+pub fn of_key(config: &Config, key: &str) -> Result<Option<AuthConfig>> {
     if let Some(helper) = config.cred_helpers.get(key).or(config.creds_store.as_ref()) {
         return ask(helper, key);
     }

@@ -14,6 +14,7 @@ mod format;
 mod help;
 mod inspected;
 mod keys;
+mod logins;
 mod output;
 mod parse;
 mod plugins;

@@ -60,7 +60,32 @@ impl Drop for Raw {
     }
 }
 
-/// Goes back to the settings before [`Raw`]. Does nothing when the terminal is not raw; may be called from a panic
+/// The terminal does not show what is typed: for passwords. Dropping it goes back.
+pub struct Silent(());
+
+impl Silent {
+    /// Makes the terminal on stdin silent, if stdin is one.
+    pub fn stdin() -> io::Result<Option<Silent>> {
+        let stdin = io::stdin();
+        if !stdin.is_terminal() {
+            return Ok(None);
+        }
+        let before = termios::tcgetattr(&stdin)?;
+        let mut silent = before.clone();
+        silent.local_flags.remove(termios::LocalFlags::ECHO);
+        *slot() = Some(before);
+        termios::tcsetattr(&stdin, SetArg::TCSANOW, &silent)?;
+        Ok(Some(Silent(())))
+    }
+}
+
+impl Drop for Silent {
+    fn drop(&mut self) {
+        restore();
+    }
+}
+
+/// Goes back to the settings before [`Raw`] or [`Silent`]. Does nothing when the terminal is not raw; may be called from a panic
 /// hook and on every way out.
 pub fn restore() {
     if let Some(before) = slot().take() {

@@ -25,6 +25,7 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod audit;
 mod bridge;
 mod config;
 mod conntrack;
@@ -49,6 +50,7 @@ mod subnet;
 mod sysctl;
 
 pub use address::{Cidr, Mac};
+pub use audit::Audit;
 pub use config::NetworkConfig;
 pub use endpoint::{Endpoint, EndpointRecord, EndpointSpec};
 pub use error::{Error, Kind, Result};

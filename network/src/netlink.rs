@@ -250,9 +250,23 @@ impl Channel {
     ///
     /// # Errors
     /// What the kernel answers.
-    pub fn dump(&mut self, kind: u16, header: &[u8], mut see: impl FnMut(&[u8])) -> Done<()> {
+    pub fn dump(&mut self, kind: u16, header: &[u8], see: impl FnMut(&[u8])) -> Done<()> {
+        self.dump_of(kind, header, |_| {}, see)
+    }
+
+    /// The same, of those that `fill` narrows it down to.
+    ///
+    /// # Errors
+    /// What the kernel answers.
+    pub fn dump_of(
+        &mut self,
+        kind: u16,
+        header: &[u8],
+        fill: impl FnOnce(&mut Attributes<'_>),
+        mut see: impl FnMut(&[u8]),
+    ) -> Done<()> {
         let mut batch = self.batch();
-        batch.message(kind, DUMP, header, |_| {});
+        batch.message(kind, DUMP, header, fill);
         self.sequence = batch.next;
         self.answer.resize(ANSWER_SIZE, 0);
         self.socket.send(&batch.bytes)?;

@@ -1,6 +1,6 @@
 //! The handle that the engine holds.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 use std::os::fd::OwnedFd;
@@ -231,6 +231,33 @@ impl Network {
             warm: pool.stock(),
             warnings: self.0.warnings(),
         }
+    }
+
+    pub(crate) fn ports_noted_and_listed(&self) -> Result<(BTreeSet<String>, Option<BTreeSet<String>>)> {
+        self.0.publisher().noted_and_listed()
+    }
+
+    pub(crate) fn rebuild_table(&self) -> Result<()> {
+        self.0.publisher().rebuild()
+    }
+
+    pub(crate) fn stock_links(&self) -> BTreeSet<String> {
+        self.0.pool.stock_links()
+    }
+
+    /// Names of our interfaces that the kernel has.
+    pub(crate) fn own_links(&self) -> Result<BTreeSet<String>> {
+        Ok(self.links_where(|_| true)?.into_iter().map(|link| link.name).collect())
+    }
+
+    pub(crate) fn links_where(&self, wanted: impl Fn(&Link) -> bool) -> Result<Vec<Link>> {
+        let mut links = self.0.orphans(&HashSet::new())?;
+        links.retain(|link| wanted(link));
+        Ok(links)
+    }
+
+    pub(crate) fn leave(&self, chore: Chore) {
+        self.0.janitor.leave(chore);
     }
 
     /// Ends the threads and drops the stock. The bridge and the table stay, for the containers that run on.

@@ -6,7 +6,7 @@
 //!
 //! Everything in stock is held by a descriptor only. If this process dies, the kernel removes it all.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -146,6 +146,16 @@ impl Pool {
     pub fn stock(&self) -> (usize, usize) {
         let state = self.shared.lock();
         (state.warm.len(), state.empty.len())
+    }
+
+    /// Interfaces of the endpoints in stock.
+    pub fn stock_links(&self) -> BTreeSet<String> {
+        let state = self.shared.lock();
+        state
+            .warm
+            .iter()
+            .map(|endpoint| endpoint.record.host_if.clone())
+            .collect()
     }
 
     /// Ends the thread and drops the stock. Requests fail from now on.

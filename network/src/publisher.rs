@@ -1,5 +1,6 @@
 //! Published ports in the kernel: sockets that hold them, elements of the table's maps.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::ops::RangeInclusive;
@@ -9,7 +10,7 @@ use runtime_sys::port::{hold_tcp, hold_udp};
 
 use crate::error::{Error, Result};
 use crate::home::Home;
-use crate::nft::{Element, ForwardDrop, Table};
+use crate::nft::{Element, ForwardDrop, Table, words};
 use crate::port::{Held, PortBinding, PortRequest, Ports, Proto};
 
 /// Keeps ports and table in step.
@@ -126,6 +127,12 @@ impl Publisher {
         }
         self.ports.commit(owner, held);
         problems
+    }
+
+    /// What is published, as it is noted and as the kernel has it (`None` without our table), in the same words.
+    pub fn noted_and_listed(&mut self) -> Result<(BTreeSet<String>, Option<BTreeSet<String>>)> {
+        let noted = self.ports.all().map(|held| words(&element(held))).collect();
+        Ok((noted, self.table.listing()?))
     }
 
     /// Writes the table anew with what is noted.

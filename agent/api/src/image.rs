@@ -30,6 +30,61 @@ pub struct Summary {
     pub virtual_size: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub descriptor: Option<Descriptor>,
+    /// Only if asked for, from API 1.47 on.
+    #[serde(skip_serializing_if = "omit::list")]
+    pub manifests: Option<Vec<ManifestSummary>>,
+}
+
+/// One manifest of an image, with what of it is here.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct ManifestSummary {
+    /// Digest of the manifest.
+    #[serde(rename = "ID")]
+    pub id: String,
+    pub descriptor: Descriptor,
+    /// Everything it names is here.
+    pub available: bool,
+    pub size: ManifestSize,
+    /// `image`, `attestation` or `unknown`.
+    pub kind: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_data: Option<ManifestImage>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct ManifestSize {
+    pub total: i64,
+    /// What is kept in the form in which it travels.
+    pub content: i64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct ManifestImage {
+    pub platform: Platform,
+    /// Ids of its containers.
+    pub containers: Vec<String>,
+    pub size: UnpackedSize,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct UnpackedSize {
+    pub unpacked: i64,
+}
+
+/// One row of `GET /images/search`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SearchResult {
+    pub star_count: i64,
+    pub is_official: bool,
+    pub name: String,
+    /// Always false: registries no longer build.
+    pub is_automated: bool,
+    pub description: String,
 }
 
 /// An OCI content descriptor.
@@ -90,6 +145,9 @@ pub struct Inspect {
     pub metadata: Metadata,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub descriptor: Option<Descriptor>,
+    /// Only if asked for, from API 1.48 on.
+    #[serde(skip_serializing_if = "omit::list")]
+    pub manifests: Option<Vec<ManifestSummary>>,
     pub config: Option<ImageConfig>,
     /// Below API 1.45: id of the build container, and its configuration.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -21,6 +21,7 @@ pub mod container;
 pub mod create;
 pub mod event;
 pub mod exec;
+pub mod extension;
 pub mod host_config;
 pub mod image;
 pub mod json;

@@ -61,6 +61,7 @@ async fn run(shim: PathBuf, archive: PathBuf, image: String, rounds: usize, netw
         init: false,
         debug: false,
         max_concurrent_downloads: 3,
+        image_collection: None,
         shutdown_timeout: Duration::from_secs(5),
     };
     let begin = Instant::now();

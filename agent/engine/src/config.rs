@@ -40,6 +40,21 @@ pub struct Remap {
     pub map: IdMap,
 }
 
+/// When images that nobody uses go by themselves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageCollection {
+    /// Percent of the data root's file system in use at which it begins.
+    pub high: u8,
+    /// Percent at which it ends.
+    pub low: u8,
+    /// Images that were used or came less long ago stay.
+    pub min_age: Duration,
+    /// Between two looks at the disk.
+    pub interval: Duration,
+    /// Names, or patterns of names as in `reference=…`, of images that stay.
+    pub pins: Vec<String>,
+}
+
 /// Settings of one engine.
 #[derive(Clone, Debug)]
 pub struct EngineConfig {
@@ -78,6 +93,8 @@ pub struct EngineConfig {
     pub debug: bool,
     /// How long layers of one pull may be fetched side by side.
     pub max_concurrent_downloads: usize,
+    /// `None`: images go only when somebody removes them.
+    pub image_collection: Option<ImageCollection>,
     /// How long running operations may take at shutdown.
     pub shutdown_timeout: Duration,
 }

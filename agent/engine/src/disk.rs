@@ -1,9 +1,11 @@
 //! The folders of the two roots, and the lock that keeps a second daemon out.
 
+use std::ffi::OsString;
 use std::fs::{self, DirBuilder};
 use std::io;
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::config::EngineConfig;
 use crate::error::{Error, Result};
@@ -16,6 +18,7 @@ pub fn prepare(config: &EngineConfig) -> Result<()> {
     make(&config.exec_root, 0o711)?;
     make(&config.exec_root.join("run"), 0o700)?;
     make(&config.exec_root.join("bundle"), 0o700)?;
+    make(&config.exec_root.join("stage"), 0o700)?;
     make(&config.exec_root.join("shim"), 0o700)
 }
 
@@ -42,14 +45,59 @@ pub fn remove_file(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Bytes that a tree occupies on disk; what cannot be read counts nothing.
-pub fn usage(path: &Path) -> u64 {
-    use std::os::unix::fs::MetadataExt;
-    let Ok(meta) = fs::symlink_metadata(path) else { return 0 };
-    let own = meta.blocks() * 512;
-    if !meta.is_dir() {
-        return own;
+/// Mount points at `path` and below it, the innermost first.
+pub fn mounts_below(path: &Path) -> Vec<PathBuf> {
+    let table = fs::read("/proc/self/mountinfo").unwrap_or_default();
+    let mut found: Vec<PathBuf> = table
+        .split(|byte| *byte == b'\n')
+        .filter_map(|line| line.split(|byte| *byte == b' ').nth(4))
+        .map(|field| PathBuf::from(OsString::from_vec(unescape(field))))
+        .filter(|point| point.starts_with(path))
+        .collect();
+    // Later lines are mounted later: over or inside of the earlier ones.
+    found.reverse();
+    found
+}
+
+/// `\040` and the like, as the kernel writes blanks in its tables.
+fn unescape(field: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let [first, tail @ ..] = rest {
+        if let (b'\\', [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', after @ ..]) = (*first, tail) {
+            out.push((a - b'0') * 64 + (b - b'0') * 8 + (c - b'0'));
+            rest = after;
+        } else {
+            out.push(*first);
+            rest = tail;
+        }
     }
-    let Ok(entries) = fs::read_dir(path) else { return own };
-    own + entries.flatten().map(|entry| usage(&entry.path())).sum::<u64>()
+    out
+}
+
+/// Takes every mount at `path` and below it away, so that deleting the folder cannot reach what is mounted there.
+///
+/// # Errors
+/// The kernel refuses one; nothing below may be deleted then.
+pub fn detach_below(path: &Path) -> Result<()> {
+    for point in mounts_below(path) {
+        nix::mount::umount2(
+            &point,
+            nix::mount::MntFlags::MNT_DETACH | nix::mount::MntFlags::UMOUNT_NOFOLLOW,
+        )
+        .map_err(io::Error::from)
+        .map_err(Error::io(format!("unmount {}", point.display())))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blanks_in_mount_points_are_read_back() {
+        assert_eq!(unescape(br"/a\040b\134c"), br"/a b\c");
+        assert_eq!(unescape(br"/a\9\04"), br"/a\9\04");
+    }
 }

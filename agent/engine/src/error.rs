@@ -39,6 +39,8 @@ pub enum Error {
     NoSuchExec(String),
     #[error("get {0}: no such volume")]
     NoSuchVolume(String),
+    #[error("error looking up volume plugin {0}: plugin \"{0}\" not found")]
+    NoSuchVolumeDriver(String),
     #[error("network {0} not found")]
     NoSuchNetwork(String),
     #[error("Could not find the file {path} in container {container}")]
@@ -67,6 +69,8 @@ pub enum Error {
     Unsupported { feature: String },
     #[error("configured logging driver does not support reading")]
     NotReadable,
+    #[error("error while mounting volume '{volume}'")]
+    VolumeMount { volume: String, source: Box<Error> },
     /// The program could not be started; the source has Docker's words for the reason.
     #[error("failed to start container {id}")]
     Start {
@@ -97,6 +101,12 @@ pub enum Error {
     Store(#[from] agent_store::Error),
     #[error(transparent)]
     Registry(#[from] agent_registry::Error),
+    /// The registry did not take the credentials.
+    #[error("login attempt to {registry} failed")]
+    Login {
+        registry: String,
+        source: agent_registry::Error,
+    },
     #[error(transparent)]
     Network(#[from] network::Error),
     #[error("cannot {doing}")]
@@ -136,6 +146,7 @@ impl Error {
             | Error::NoSuchExec(_)
             | Error::NoSuchFile { .. }
             | Error::NoSuchVolume(_)
+            | Error::NoSuchVolumeDriver(_)
             | Error::NoSuchNetwork(_) => Kind::NotFound,
             Error::AmbiguousId(_) | Error::BadName(_) | Error::Invalid(_) => Kind::InvalidArgument,
             Error::NameTaken { .. }
@@ -151,6 +162,10 @@ impl Error {
                 | runtime::launcher::StartErrorKind::UserNotFound => Kind::InvalidArgument,
                 runtime::launcher::StartErrorKind::Other => Kind::Internal,
             },
+            Error::Login { source, .. } => match source.kind() {
+                agent_registry::Kind::Unauthorized | agent_registry::Kind::Denied => Kind::Unauthorized,
+                _ => registry_kind(source),
+            },
             Error::Store(error) => store_kind(error),
             Error::Registry(error) => registry_kind(error),
             Error::Network(error) => network_kind(error),
@@ -159,6 +174,7 @@ impl Error {
                 runtime::cgroup::CgroupError::Invalid { .. } => Kind::InvalidArgument,
                 _ => Kind::Internal,
             },
+            Error::VolumeMount { source, .. } => source.kind(),
             Error::Runtime { .. } | Error::Launcher(_) | Error::Io { .. } | Error::Record { .. } | Error::CutOff => {
                 Kind::Internal
             }

@@ -86,7 +86,21 @@ pub fn point_in_time(text: &str) -> Result<SystemTime> {
             .checked_add(Duration::new(seconds, nanos))
             .ok_or_else(bad);
     }
-    rfc3339(text).ok_or_else(bad)
+    rfc3339(text).or_else(|| local_time(text)).ok_or_else(bad)
+}
+
+/// `2026-11-25`, `2026-11-25T10:00`, `2026-11-25T10:00:00.5`: without a zone the daemon's own is meant.
+fn local_time(text: &str) -> Option<SystemTime> {
+    let (text, utc) = text.strip_suffix('Z').map_or((text, false), |text| (text, true));
+    let civil: jiff::civil::DateTime = text.parse().ok()?;
+    let zone = if utc {
+        jiff::tz::TimeZone::UTC
+    } else {
+        jiff::tz::TimeZone::system()
+    };
+    let stamp = zone.to_timestamp(civil).ok()?;
+    let nanoseconds = u64::try_from(stamp.as_nanosecond()).ok()?;
+    SystemTime::UNIX_EPOCH.checked_add(Duration::from_nanos(nanoseconds))
 }
 
 /// A point in time as image configurations and clients write it.
@@ -307,6 +321,11 @@ mod tests {
         };
         assert_eq!(at("12.5"), Duration::from_millis(12_500));
         assert_eq!(at("1970-01-01T00:01:00Z"), Duration::from_secs(60));
+        for day in ["1970-01-03Z", "1970-01-03T00:00Z", "1970-01-03T00:00:00Z"] {
+            assert_eq!(at(day), Duration::from_secs(2 * 86_400), "{day}");
+        }
+        let apart = at("1970-01-04T12:00") - at("1970-01-03");
+        assert_eq!(apart, Duration::from_secs(36 * 3600), "whatever the zone is");
         assert!(point_in_time("yesterday").is_err());
     }
 

@@ -96,6 +96,13 @@ impl Index {
         self.read().by_id.values().cloned().collect()
     }
 
+    /// Ids of all containers, and of those being made.
+    pub fn ids(&self) -> std::collections::BTreeSet<String> {
+        let tables = self.read();
+        let ids = tables.by_id.keys().chain(tables.by_name.values());
+        ids.map(ToString::to_string).collect()
+    }
+
     pub fn len(&self) -> usize {
         self.read().by_id.len()
     }

@@ -13,6 +13,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod check;
 pub mod config;
 pub mod container;
 mod disk;
@@ -75,6 +76,7 @@ pub struct Shared {
     pub(crate) volumes: volumes::Volumes,
     pub(crate) execs: container::exec::Execs,
     pub(crate) plans: container::plan::PlanCache,
+    pub(crate) last_use: image::collect::LastUse,
     pub(crate) starts: Semaphore,
     pub(crate) tasks: TaskTracker,
     pub(crate) shutdown: CancellationToken,
@@ -137,6 +139,7 @@ impl Engine {
                 machine: container::stats::Machine::open()?,
                 driver,
                 plans: container::plan::PlanCache::new(),
+                last_use: image::collect::LastUse::load(store.db())?,
                 store,
                 network,
                 launcher,
@@ -151,6 +154,7 @@ impl Engine {
             }),
         };
         engine.recover().await?;
+        engine.start_collector()?;
         Ok(engine)
     }
 
@@ -234,6 +238,7 @@ impl Engine {
             data: self.config.data_root.join("containers").join(id.as_str()),
             run: self.config.exec_root.join("run").join(format!("{id}.json")),
             bundle: self.config.exec_root.join("bundle").join(id.as_str()),
+            stage: self.config.exec_root.join("stage").join(id.as_str()),
         }
     }
 }

@@ -9,6 +9,7 @@
 //! | created/exited | gone | - | as it is; stale run records go |
 //! | none | alive | - | nobody owns it: kill it |
 //! | none | - | - | folder, volume folder: removed |
+//! | - | - | - | volume mounted that no live container has, source mounted for a start: unmounted |
 //!
 //! The bundle of another runtime's container without a live shim is taken apart by that runtime, and removed.
 
@@ -62,6 +63,8 @@ impl Engine {
             shim.release().await;
         }
         self.blocking(move |engine| Ok(engine.network.recover(owned)?)).await?;
+        let all = containers.clone();
+        self.blocking(move |engine| engine.recover_mounts(&all)).await?;
         self.remove_orphans(&containers)?;
         for container in &containers {
             // What a container wrote while no daemon was there, also one that has ended.
@@ -81,6 +84,18 @@ impl Engine {
             });
         }
         Ok(())
+    }
+
+    /// Volumes of containers that run on stay mounted, all others are unmounted; so is what was mounted for a start.
+    fn recover_mounts(&self, containers: &[Arc<Container>]) -> Result<()> {
+        self.clear_stages()?;
+        for container in containers {
+            let inner = container.lock();
+            if inner.run.is_some() {
+                self.volumes.remember_holder(container.id.as_str(), &inner.record);
+            }
+        }
+        self.volumes.unmount_unheld()
     }
 
     fn load_records(&self) -> Result<Vec<Arc<Container>>> {

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use sha2::{Digest as _, Sha256};
 
 pub use agent_registry::{ClientConfig, Credentials, Mirror, Platform, Proxies};
-pub use agent_store::{Change, Changed, Found, Image, LoadEvent, RunConfig, TreeSource};
+pub use agent_store::{Change, Changed, Found, Image, LoadEvent, Manifest, RunConfig, TreeSource};
 pub use network::{AddressPool, Cidr, NetworkConfig};
 pub use runtime::log::{Entry as LogEntry, Stream as LogStream};
 
@@ -54,7 +54,7 @@ impl Engine {
     /// Bytes in a volume.
     pub async fn volume_size(&self, name: &str) -> Result<u64> {
         let path = self.volumes.mountpoint(name);
-        self.blocking(move |_| Ok(crate::disk::usage(&path))).await
+        self.blocking(move |engine| Ok(engine.store.tree_size(&path)?)).await
     }
 
     /// Execs of a container that have not ended.
@@ -117,9 +117,14 @@ impl Engine {
             .collect()
     }
 
-    /// Bytes of all layers of all images, each counted once.
-    pub fn layers_size(&self) -> u64 {
-        self.store.layers().list().iter().map(|layer| layer.bytes).sum()
+    /// The manifest that describes an image: the registry's, or the one that `save` writes. `None` while it is removed.
+    pub fn image_manifest(&self, image: &Image) -> Option<Manifest> {
+        self.store.archive().manifest(image).ok()
+    }
+
+    /// The image that an image was made from here, if it is still there.
+    pub fn image_parent(&self, image: &Image) -> Option<std::sync::Arc<Image>> {
+        self.store.images().by_id(image.parent.as_ref()?)
     }
 
     pub fn networks(&self) -> Vec<NetworkView> {

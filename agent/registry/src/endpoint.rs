@@ -15,6 +15,8 @@ use crate::transport::Scheme;
 
 /// The host behind the name `docker.io`.
 const DOCKER_IO_HOST: &str = "registry-1.docker.io";
+/// Where `docker.io` is searched.
+const DOCKER_IO_INDEX: &str = "index.docker.io";
 /// A mirror that failed is left alone for this long.
 const MIRROR_PAUSE: Duration = Duration::from_secs(30);
 
@@ -35,7 +37,15 @@ pub(crate) struct Endpoint {
 
 impl Endpoint {
     fn registry(name: &str) -> Result<Endpoint> {
-        let authority = if name == DOCKER_IO { DOCKER_IO_HOST } else { name };
+        Endpoint::at(if name == DOCKER_IO { DOCKER_IO_HOST } else { name }, "/v2")
+    }
+
+    /// Where a registry is searched; paths begin at the root.
+    pub(crate) fn index(name: &str) -> Result<Endpoint> {
+        Endpoint::at(if name == DOCKER_IO { DOCKER_IO_INDEX } else { name }, "")
+    }
+
+    fn at(authority: &str, path: &str) -> Result<Endpoint> {
         let wrong = |why: &str| Error::Config {
             setting: format!("registry host {authority:?}"),
             why: why.to_owned(),
@@ -58,7 +68,7 @@ impl Endpoint {
             host,
             port,
             scheme: None,
-            path: "/v2".to_owned(),
+            path: path.to_owned(),
             mirror: false,
             credentials: None,
         })

@@ -215,6 +215,12 @@ pub enum Error {
         /// Announced or received; when it is too much, as far as it was read.
         actual: u64,
     },
+    /// The registry serves images and nothing to search them by.
+    #[error("registry {registry} cannot be searched: it has no search API (/v1/search)")]
+    NoSearch {
+        /// Its name.
+        registry: String,
+    },
     /// More than we take.
     #[error("{what} is larger than the limit of {limit} bytes")]
     TooLarge {
@@ -253,7 +259,7 @@ impl Error {
                 why: ManifestError::Json { .. } | ManifestError::Descriptor { .. },
                 ..
             } => Kind::Corrupt,
-            Error::Manifest { .. } => Kind::Unsupported,
+            Error::Manifest { .. } | Error::NoSearch { .. } => Kind::Unsupported,
             Error::Protocol { .. } | Error::BadDigest { .. } | Error::BadSize { .. } | Error::TooLarge { .. } => {
                 Kind::Corrupt
             }

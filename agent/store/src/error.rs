@@ -249,6 +249,12 @@ pub enum Error {
         /// what is wrong
         reason: String,
     },
+    /// A folder that was to be removed as nobody's.
+    #[error("{path} has an owner and is not removed")]
+    OwnedFolder {
+        /// relative to the root
+        path: PathBuf,
+    },
     /// An image configuration or manifest that cannot be used.
     #[error("invalid image {id}: {reason}")]
     BadImage {
@@ -282,6 +288,7 @@ impl Error {
     /// What the caller can do about it.
     pub fn kind(&self) -> Kind {
         match self {
+            Error::OwnedFolder { .. } => Kind::Conflict,
             Error::NoSuchImage { .. }
             | Error::NoSuchLayer { .. }
             | Error::NoSuchSnapshot { .. }

@@ -41,6 +41,8 @@ pub struct Image {
     pub added: u64,
     /// Nanoseconds since 1970 when it last got a name (0: never).
     pub tagged_ns: i128,
+    /// The image that it was made from on this machine, by a build or a commit.
+    pub parent: Option<Digest>,
 }
 
 /// A manifest as it came from the registry or archive.

@@ -50,6 +50,8 @@ pub struct Removed {
     pub image: Arc<Image>,
     /// Layers that nothing else needed and that are gone now, top first.
     pub layers: Vec<ChainId>,
+    /// Bytes of the files in those layers.
+    pub bytes: u64,
 }
 
 impl Images<'_> {
@@ -148,6 +150,7 @@ impl Images<'_> {
                 digests: Vec::new(),
                 added: now_ns() as u64 / 1_000_000_000,
                 tagged_ns: 0,
+                parent: None,
             },
         };
         add_sorted(&mut image.digests, new.digests);
@@ -170,6 +173,32 @@ impl Images<'_> {
         let mut image = Image::clone(&image);
         add_sorted(&mut image.names, vec![name.to_owned()]);
         image.tagged_ns = now_ns();
+        self.commit(Batch::new(), image)
+    }
+
+    /// Remembers which image this one was made from, so that an unnamed parent goes with its last child.
+    ///
+    /// # Errors
+    /// One of the two is not there, or the parent descends from the image; the database fails.
+    pub fn set_parent(&self, id: &Digest, parent: &Digest) -> Result<Arc<Image>> {
+        let _change = self.store.inner.change();
+        let known = |id: &Digest| {
+            self.by_id(id).ok_or_else(|| Error::NoSuchImage {
+                reference: id.to_string(),
+            })
+        };
+        let mut image = Image::clone(&*known(id)?);
+        let mut above = Some(known(parent)?);
+        while let Some(ancestor) = above {
+            if ancestor.id == *id {
+                return Err(Error::BadImage {
+                    id: id.clone(),
+                    reason: format!("it cannot have its own descendant {parent} as its parent"),
+                });
+            }
+            above = ancestor.parent.as_ref().and_then(|next| self.by_id(next));
+        }
+        image.parent = Some(parent.clone());
         self.commit(Batch::new(), image)
     }
 
@@ -220,8 +249,8 @@ impl Images<'_> {
         };
         let mut top_first = image.chain.clone();
         top_first.reverse();
-        let layers = crate::gc::collect(self.store, Some(&top_first))?.layers;
-        Ok(Removed { image, layers })
+        let crate::gc::Collected { layers, bytes } = crate::gc::collect(self.store, Some(&top_first))?;
+        Ok(Removed { image, layers, bytes })
     }
 
     /// Two images may share a manifest's bytes only if they share the configuration, but be sure.

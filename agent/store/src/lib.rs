@@ -28,6 +28,7 @@
 
 mod adopt;
 mod archive;
+mod audit;
 mod changes;
 mod chunk;
 mod copy_out;
@@ -57,6 +58,7 @@ pub use archive::{
     Archive, CommitOptions, ExportOptions, ImportOptions, LoadEvent, LoadOptions, Loaded, LoadedImage, SaveImage,
     SaveName,
 };
+pub use audit::Audit;
 pub use changes::{Change, Changed};
 pub use db::{Batch, Db};
 pub use decompress::Compression;
@@ -75,7 +77,7 @@ pub use pipeline::Unpack;
 pub use rebuild::LayerTar;
 pub use snapshots::{Rw, Snapshots};
 pub use store::{Limits, Recovered, Store, StoreConfig};
-pub use tree::{Bind, Found, IntoOptions, Owners, Source as TreeSource, Target, Tree, View, view};
+pub use tree::{Bind, BindSource, Found, IntoOptions, Owners, Source as TreeSource, Target, Tree, View, view};
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]

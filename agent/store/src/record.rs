@@ -47,6 +47,9 @@ struct ImageRecord {
     added: u64,
     /// As text: JSON numbers do not hold it.
     tagged_ns: String,
+    /// Absent in records of earlier programs, and of images that were not made here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    parent: Option<Digest>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -102,6 +105,7 @@ pub(crate) fn put_image(batch: &mut Batch, image: &Image) {
         digests: image.digests.clone(),
         added: image.added,
         tagged_ns: image.tagged_ns.to_string(),
+        parent: image.parent.clone(),
     };
     batch.put(IMAGES, image.id.as_str(), encode(&record));
 }
@@ -212,6 +216,7 @@ pub(crate) fn load_images(inner: &Inner, state: &mut State, batch: &mut Batch, f
             digests: record.digests,
             added: record.added,
             tagged_ns: record.tagged_ns.parse().unwrap_or(0),
+            parent: record.parent,
         };
         for name in &image.names {
             state.names.insert(name.clone(), id.clone());

@@ -141,6 +141,16 @@ impl Snapshots<'_> {
         crate::copy_out::copy_out(&self.store.layers().lower(chain), path, target)
     }
 
+    /// A read-only view of what an image shows, as a detached mount; `None` for an image without layers.
+    ///
+    /// # Errors
+    /// The kernel refuses the mount.
+    pub fn view(&self, chain: &[ChainId]) -> Result<Option<std::os::fd::OwnedFd>> {
+        let lower = self.store.layers().lower(chain);
+        let about = lower.first().cloned().unwrap_or_default();
+        crate::copy_out::view(&lower).map_err(Error::io("mount", about))
+    }
+
     /// Bytes of the files in the writable layer (Docker's `SizeRw`): what the container added or changed.
     ///
     /// # Errors
@@ -216,7 +226,7 @@ fn check_id(id: &str) -> Result<()> {
 }
 
 /// The container may be running: what it deletes or replaces meanwhile does not count, and no link of it is followed.
-fn tree_size(upper: &Path) -> io::Result<u64> {
+pub(crate) fn tree_size(upper: &Path) -> io::Result<u64> {
     let root = File::open(upper)?;
     let flags = nix::libc::O_RDONLY | nix::libc::O_DIRECTORY | nix::libc::O_NOFOLLOW;
     let (mut sum, mut seen) = (0, HashSet::new());

@@ -225,6 +225,15 @@ impl Store {
         self.inner.trash.discard(path)
     }
 
+    /// Bytes of the files in a tree that somebody may be changing; a file with several names counts once, and no link is
+    /// followed.
+    ///
+    /// # Errors
+    /// The tree cannot be opened.
+    pub fn tree_size(&self, path: &Path) -> Result<u64> {
+        crate::snapshots::tree_size(path).map_err(Error::io("measure", path))
+    }
+
     /// Waits until the background deletions asked for so far are done. For tests and orderly ends.
     pub fn settle(&self) {
         self.inner.trash.settle();
@@ -263,7 +272,7 @@ fn sweep_folder(inner: &Inner, folder: &str, owned: impl Fn(&str) -> bool, recov
     Ok(())
 }
 
-fn names_in(dir: &Path) -> Result<Vec<std::ffi::OsString>> {
+pub(crate) fn names_in(dir: &Path) -> Result<Vec<std::ffi::OsString>> {
     let entries = fs::read_dir(dir).map_err(Error::io("list", dir))?;
     entries
         .map(|e| e.map(|e| e.file_name()).map_err(Error::io("list", dir)))

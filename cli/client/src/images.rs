@@ -3,7 +3,7 @@
 use std::io;
 
 use agent_api::auth::AuthConfig;
-use agent_api::image::{DeleteItem, HistoryItem, Inspect, PruneReport, Summary};
+use agent_api::image::{DeleteItem, HistoryItem, Inspect, PruneReport, SearchResult, Summary};
 use agent_api::message::Message;
 use bytes::Bytes;
 use futures_util::Stream;
@@ -28,10 +28,12 @@ pub struct Pull<'a> {
 
 /// Each fails as [`crate::Error`] tells.
 impl Client {
-    pub async fn images(&self, all: bool, filters: &Filters) -> Result<Vec<Summary>> {
+    /// With `manifests`, each image says of which manifests it is made (API 1.47).
+    pub async fn images(&self, all: bool, manifests: bool, filters: &Filters) -> Result<Vec<Summary>> {
         self.fetch(
             Call::get("/images/json")
                 .flag("all", all)
+                .flag("manifests", manifests)
                 .option("filters", filters.to_query()),
         )
         .await
@@ -106,6 +108,22 @@ impl Client {
     pub async fn prune_images(&self, filters: &Filters) -> Result<PruneReport> {
         self.fetch(Call::post("/images/prune").option("filters", filters.to_query()))
             .await
+    }
+
+    /// Repositories of a registry. `limit` 0 leaves it to the daemon.
+    pub async fn search_images(
+        &self,
+        term: &str,
+        limit: u32,
+        filters: &Filters,
+        auth: Option<&AuthConfig>,
+    ) -> Result<Vec<SearchResult>> {
+        let call = Call::get("/images/search")
+            .query("term", term)
+            .option("limit", (limit != 0).then_some(limit))
+            .option("filters", filters.to_query())
+            .auth(auth);
+        self.fetch(call).await
     }
 
     /// Images as one tar.

@@ -1,6 +1,8 @@
-//! `/info`, `/version`, `/events`, `/system/df`.
+//! `/info`, `/version`, `/events`, `/system/df`, `/auth`.
 
+use agent_api::auth::{AuthConfig, AuthResponse};
 use agent_api::event::Event;
+use agent_api::extension::CheckReport;
 use agent_api::system::{DiskUsage, Info, Version};
 use bytes::Bytes;
 
@@ -34,6 +36,11 @@ impl Client {
         self.fetch(Call::get("/version")).await
     }
 
+    /// Whether a registry takes these credentials, as the daemon sees it.
+    pub async fn check_login(&self, auth: &AuthConfig) -> Result<AuthResponse> {
+        self.fetch(Call::post("/auth").json(auth)?).await
+    }
+
     /// `T` is [`Event`], or a JSON value for what this client does not know.
     pub async fn events<T: serde::de::DeserializeOwned>(&self, query: &EventQuery) -> Result<Messages<T>> {
         let call = Call::get("/events")
@@ -46,6 +53,15 @@ impl Client {
     /// Events with their type fixed, for callers that want no type annotation.
     pub async fn typed_events(&self, query: &EventQuery) -> Result<Messages<Event>> {
         self.events(query).await
+    }
+
+    /// Compares the daemon's records with the machine; an extension.
+    pub async fn check_system(&self, repair: bool) -> Result<CheckReport> {
+        let call = match repair {
+            true => Call::post("/system/check").flag("repair", true),
+            false => Call::get("/system/check"),
+        };
+        self.fetch(call).await
     }
 
     pub async fn disk_usage(&self, verbose: bool) -> Result<DiskUsage> {

@@ -32,7 +32,10 @@
 //! never touched; an accept here does not overrule a drop there, which is why [`Table::forward_drops`] looks for one.
 
 mod expr;
+mod listing;
 mod rules;
+
+pub use listing::words;
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 

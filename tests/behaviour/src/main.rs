@@ -20,6 +20,7 @@ mod contexts;
 mod copies;
 mod daemon;
 mod faults;
+mod image_rules;
 mod images;
 mod isolation;
 mod lifecycle;
@@ -29,14 +30,17 @@ mod log_servers;
 mod logs;
 mod mounts;
 mod networks;
+mod node;
 mod process;
 mod pull;
 mod recovery;
+mod registries;
 mod runtimes;
 mod sessions;
 mod store;
 mod terminal;
 mod users;
+mod volumes;
 
 use harness::daemon::Cli;
 use harness::suite::Tally;
@@ -56,6 +60,7 @@ const SUITES: &[(&str, Runner)] = &[
     ("pull", pull),
     ("store", store),
     ("archive", archive),
+    ("node", node),
     ("recovery", recovery),
     ("faults", faults),
     ("logs", own_logs),
@@ -86,6 +91,9 @@ fn everyday(name: &'static str, cli: Cli, filters: &[String]) -> Tally {
     tests.extend(images::tests());
     tests.extend(copies::tests());
     tests.extend(commits::tests());
+    tests.extend(image_rules::tests());
+    tests.extend(volumes::tests());
+    tests.extend(registries::tests());
     let suite = harness::Suite {
         name,
         jobs: world::jobs(),
@@ -157,6 +165,16 @@ fn archive(filters: &[String]) -> Tally {
         tests: archive::tests(),
     };
     suite.run(filters, || World::start(Cli::Docker), World::finish)
+}
+
+/// Each with a daemon of its own.
+fn node(filters: &[String]) -> Tally {
+    let suite = harness::Suite {
+        name: "node",
+        jobs: world::jobs(),
+        tests: node::tests(),
+    };
+    suite.run(filters, || node::Nothing, drop)
 }
 
 fn recovery(filters: &[String]) -> Tally {

@@ -12,13 +12,13 @@ use std::io::Read;
 use std::sync::Arc;
 use std::time::Duration;
 
-use agent_store::{Bind, Change, Found, IntoOptions, Owners, Tree, TreeSource, view};
+use agent_store::{Bind, BindSource, Change, Found, IntoOptions, Owners, Tree, TreeSource, view};
 use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::Mode;
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard};
 
 use super::mounts::MountKind;
-use super::plan::volume_subpath;
+use super::stage::is_staged;
 use super::state::Phase;
 use super::users::map_of;
 use super::{Container, Record};
@@ -255,7 +255,7 @@ impl Engine {
         ] {
             if source.exists() && !record.mounts.iter().any(|own| own.target == target) {
                 binds.push(Bind {
-                    source,
+                    source: BindSource::Path(source),
                     target: target.into(),
                     read_only: record.host.readonly_rootfs,
                     recursive: false,
@@ -266,8 +266,8 @@ impl Engine {
             let source = match point.kind {
                 // Empty at every start.
                 MountKind::Tmpfs => continue,
-                MountKind::Volume if !point.subpath.is_empty() => volume_subpath(point, &point.subpath)?,
-                MountKind::Volume | MountKind::Bind => point.source.clone(),
+                _ if is_staged(point) => BindSource::Tree(self.staged_tree(point)?, point.target.clone()),
+                _ => BindSource::Path(point.source.clone()),
             };
             binds.push(Bind {
                 source,

@@ -15,7 +15,7 @@ use super::{Container, RECORD_VERSION, Record, unhealthy, validate};
 use crate::Engine;
 use crate::error::{Error, Result};
 use crate::events::EventKind;
-use crate::ids::{ContainerId, container_name};
+use crate::ids::{ContainerId, container_name, random_hex};
 use crate::volumes::VolumeRequest;
 
 pub(crate) const TABLE: &str = "containers";
@@ -49,6 +49,7 @@ impl Engine {
             .transpose()?;
         let mut warnings = validate::request(&request, self)?;
         let image = self.image_for(&request.config.image)?;
+        self.last_use.note(image.id.as_str());
         let id = ContainerId::random();
         let claim = match &wanted {
             Some(name) => self.index.claim(name, &id)?,
@@ -174,20 +175,46 @@ impl Engine {
                     made.volumes.push(volume.name.clone());
                 }
                 point.source = self.volumes.mountpoint(&volume.name);
-                if point.copy_up && is_empty(&point.source) {
-                    let (image, target, to) = (image.clone(), point.target.clone(), point.source.clone());
+                if point.copy_up && !volume.options.is_empty() {
+                    // Its content is there only while it is mounted.
+                    let (image, point, name) = (image.clone(), point.clone(), volume.name.clone());
                     self.blocking(move |engine| {
-                        Ok(engine
-                            .store
-                            .snapshots()
-                            .copy_out(&image.chain, std::path::Path::new(&target), &to)?)
+                        let holder = format!("create {}", random_hex());
+                        engine.volumes.hold(&name, &holder)?;
+                        let copied = engine.fill_volume(&image, &point);
+                        engine.volumes.let_go(&name, &holder)?;
+                        copied
                     })
                     .await?;
+                } else if point.copy_up && is_empty(&point.source) {
+                    let (image, point) = (image.clone(), point.clone());
+                    self.blocking(move |engine| engine.fill_volume(&image, &point)).await?;
                 }
+            }
+            MountKind::Image => {
+                let mounted = self.find_image(&point.name).map_err(|error| match error {
+                    // Not "not found": clients would take that for the container's own image, and pull it.
+                    Error::NoSuchImage(_) => {
+                        Error::invalid(format!("invalid mount config for type \"image\": {error}"))
+                    }
+                    other => other,
+                })?;
+                point.name = mounted.id.to_string();
+                let layers = self.store.layers().lower(&mounted.chain);
+                point.source = layers.into_iter().next().unwrap_or_default();
             }
             MountKind::Tmpfs => {}
         }
         Ok(point)
+    }
+
+    /// Gives an empty volume what the image has at its place. Blocks.
+    fn fill_volume(&self, image: &Image, point: &MountPoint) -> Result<()> {
+        if !is_empty(&point.source) {
+            return Ok(());
+        }
+        let target = std::path::Path::new(&point.target);
+        Ok(self.store.snapshots().copy_out(&image.chain, target, &point.source)?)
     }
 
     /// Mounts that come from other containers (`--volumes-from`); a later one of the same target replaces an earlier one.

@@ -192,6 +192,8 @@ impl Engine {
         self.journal
             .record(EventKind::Container, "die", container.id.as_str(), attributes);
         self.release_network(container.id.as_str(), &net);
+        let record = container.lock().record.clone();
+        self.release_volumes(container.id.as_str(), &record).await;
         self.execs.container_ended(container.id.as_str());
         if let Some(saved) = saved
             && let Err(error) = saved.await

@@ -21,6 +21,7 @@ pub mod ports;
 pub mod remove;
 mod save;
 pub mod spec;
+pub(crate) mod stage;
 pub mod start;
 pub mod state;
 pub mod stats;
@@ -263,6 +264,8 @@ pub struct Places {
     pub run: PathBuf,
     /// Volatile: what another runtime works with.
     pub bundle: PathBuf,
+    /// Volatile: what is mounted for the moment of a start.
+    pub stage: PathBuf,
 }
 
 impl Places {

@@ -13,9 +13,9 @@ use crate::ids::{random_hex, volume_name};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MountPoint {
     pub kind: MountKind,
-    /// Volume name; empty for binds and tmpfs.
+    /// Volume name, or an image's id; empty for binds and tmpfs.
     pub name: String,
-    /// Folder or file of the host; empty for tmpfs.
+    /// Folder or file of the host; of an image, the folder of its topmost layer; empty for tmpfs.
     pub source: PathBuf,
     /// Absolute path in the container, without a trailing slash.
     pub target: String,
@@ -31,7 +31,7 @@ pub struct MountPoint {
     pub read_only_recursive: RecursiveReadOnly,
     /// Whether an empty new volume takes over what the image has at the target.
     pub copy_up: bool,
-    /// Path below the volume's root that is mounted.
+    /// Path below the root of the volume or image that is mounted.
     pub subpath: String,
     /// tmpfs: options for the file system and flags, comma separated.
     pub tmpfs_options: String,
@@ -45,6 +45,8 @@ pub enum MountKind {
     Bind,
     Volume,
     Tmpfs,
+    /// The root of another image, read-only.
+    Image,
 }
 
 impl MountKind {
@@ -53,6 +55,7 @@ impl MountKind {
             MountKind::Bind => "bind",
             MountKind::Volume => "volume",
             MountKind::Tmpfs => "tmpfs",
+            MountKind::Image => "image",
         }
     }
 }
@@ -260,6 +263,7 @@ pub fn parse_mount(mount: &Mount) -> Result<PlannedMount> {
     only("BindOptions", mount.bind.is_some(), "bind")?;
     only("VolumeOptions", mount.volume.is_some(), "volume")?;
     only("TmpfsOptions", mount.tmpfs.is_some(), "tmpfs")?;
+    only("ImageOptions", mount.image.is_some(), "image")?;
     let mut planned = PlannedMount {
         point: blank(MountKind::Bind, target),
         create_source: false,
@@ -304,9 +308,7 @@ pub fn parse_mount(mount: &Mount) -> Result<PlannedMount> {
         }
         "volume" => {
             let options = mount.volume.clone().unwrap_or_default();
-            if !matches!(options.driver.as_str(), "" | "local") {
-                return Err(Error::unsupported(format!("volume driver {}", options.driver)));
-            }
+            known_driver(&options.driver)?;
             point.kind = MountKind::Volume;
             point.driver = "local".into();
             point.copy_up = !options.no_copy;
@@ -316,10 +318,11 @@ pub fn parse_mount(mount: &Mount) -> Result<PlannedMount> {
             } else {
                 volume_name(&mount.source)?
             };
-            if options.subpath.starts_with('/') || options.subpath.split('/').any(|part| part == "..") {
-                return Err(refuse("subpath must be a relative path within the volume".into()));
+            if point.anonymous && !options.subpath.is_empty() {
+                return Err(refuse("must not set Subpath when using anonymous volumes".into()));
             }
-            point.subpath = options.subpath;
+            point.subpath = inner_path(&options.subpath)
+                .ok_or_else(|| refuse("subpath must be a relative path within the volume".into()))?;
             planned.volume_labels = options.labels;
             planned.volume_driver_options = options.driver_options;
         }
@@ -349,10 +352,48 @@ pub fn parse_mount(mount: &Mount) -> Result<PlannedMount> {
             point.tmpfs_options = words.join(",");
             check_tmpfs_options(&point.tmpfs_options)?;
         }
-        "image" | "cluster" | "npipe" => return Err(Error::unsupported(format!("a mount of type {}", mount.kind))),
+        "image" => {
+            if mount.source.is_empty() {
+                return Err(need("Source"));
+            }
+            let options = mount.image.clone().unwrap_or_default();
+            point.kind = MountKind::Image;
+            // An image never changes, whatever is asked for.
+            point.writable = false;
+            // The image's id takes its place when the image is looked up.
+            point.name.clone_from(&mount.source);
+            point.subpath = inner_path(&options.subpath)
+                .ok_or_else(|| refuse("subpath must be a relative path within the image".into()))?;
+        }
+        "cluster" | "npipe" => return Err(Error::unsupported(format!("a mount of type {}", mount.kind))),
         other => return Err(Error::invalid(format!("mount type unknown: \"{other}\""))),
     }
     Ok(planned)
+}
+
+/// A path below a volume or image without `.` parts; `None` for one that is absolute or goes up.
+fn inner_path(path: &str) -> Option<String> {
+    let mut parts = Vec::new();
+    for part in Path::new(path).components() {
+        match part {
+            Component::Normal(part) => parts.push(part.to_str()?),
+            Component::CurDir => {}
+            Component::RootDir | Component::ParentDir | Component::Prefix(_) => return None,
+        }
+    }
+    Some(parts.join("/"))
+}
+
+/// Whether there is a volume driver of that name.
+///
+/// # Errors
+/// Docker's words for a driver that is not installed.
+pub fn known_driver(name: &str) -> Result<()> {
+    match name {
+        "" | "local" => Ok(()),
+        // Not "not found" in a create: clients would take that for the image, and pull it.
+        other => Err(Error::invalid(Error::NoSuchVolumeDriver(other.to_owned()).to_string())),
+    }
 }
 
 /// Options of `--tmpfs`: mount flags, and what tmpfs itself knows.
@@ -397,9 +438,7 @@ pub fn plan(
     inherited: &[MountPoint],
     image_volumes: impl Iterator<Item = String>,
 ) -> Result<Vec<PlannedMount>> {
-    if !matches!(host.volume_driver.as_str(), "" | "local") {
-        return Err(Error::unsupported(format!("volume driver {}", host.volume_driver)));
-    }
+    known_driver(&host.volume_driver)?;
     let mut planned: Vec<PlannedMount> = Vec::new();
     let add = |planned: &mut Vec<PlannedMount>, mount: PlannedMount| {
         if planned.iter().any(|other| other.point.target == mount.point.target) {
@@ -493,6 +532,19 @@ mod tests {
             ..HostConfig::default()
         };
         assert!(plan(&twice, &[], std::iter::empty()).is_err());
+    }
+
+    #[test]
+    fn paths_inside_stay_inside() {
+        for (given, wanted) in [
+            ("", Some("")),
+            ("a/./b/", Some("a/b")),
+            ("a", Some("a")),
+            ("/a", None),
+            ("a/../b", None),
+        ] {
+            assert_eq!(inner_path(given).as_deref(), wanted, "{given}");
+        }
     }
 
     proptest! {

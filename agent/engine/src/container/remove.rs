@@ -76,6 +76,8 @@ impl Engine {
         let id = container.id.as_str();
         let anonymous: Vec<String> = {
             let inner = container.lock();
+            // From now on the image may be one that nobody uses.
+            self.last_use.note(&inner.record.image);
             inner
                 .record
                 .mounts

@@ -176,7 +176,7 @@ impl RestartName {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Mount {
-    /// `bind`, `volume`, `tmpfs`; others are refused by name.
+    /// `bind`, `volume`, `tmpfs`, `image`; others are refused by name.
     pub kind: String,
     pub source: String,
     pub target: String,
@@ -185,6 +185,14 @@ pub struct Mount {
     pub bind: Option<BindOptions>,
     pub volume: Option<VolumeOptions>,
     pub tmpfs: Option<TmpfsOptions>,
+    pub image: Option<ImageOptions>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ImageOptions {
+    /// Path below the image's root that is mounted.
+    pub subpath: String,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

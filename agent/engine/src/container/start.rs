@@ -104,30 +104,16 @@ impl Engine {
         let record = container.lock().record.clone();
         let id = container.id.as_str();
         let mut net = RunNet::default();
-        let prepared = self.prepare(&record, &mut net).await;
-        let launched = match prepared {
-            Ok((plan, joined)) => {
-                let attach = std::mem::take(&mut container.lock().pending);
-                self.launcher
-                    .start(
-                        plan,
-                        StartFds {
-                            joined: joined.fds,
-                            attach,
-                        },
-                    )
-                    .await
-                    .map_err(|source| Error::Start {
-                        id: container.id.clone(),
-                        source,
-                    })
-            }
+        let launched = match self.mount_sources(&record).await {
+            // What is staged goes when the shim has answered: the container has its own copies then.
+            Ok(_staged) => self.hand_to_shim(container, &record, &mut net).await,
             Err(error) => Err(error),
         };
         let shim = match launched {
             Ok(shim) => shim,
             Err(error) => {
                 self.release_network(id, &net);
+                self.release_volumes(id, &record).await;
                 let _ = disk::remove_file(&self.places(&container.id).run_record());
                 return Err(error);
             }
@@ -159,6 +145,37 @@ impl Engine {
         self.watch_health(container, run);
         self.watch_oom(container, cgroup, run);
         Ok(())
+    }
+
+    async fn hand_to_shim(
+        &self,
+        container: &Arc<Container>,
+        record: &Record,
+        net: &mut RunNet,
+    ) -> Result<runtime::launcher::Shim> {
+        let (plan, joined) = self.prepare(record, net).await?;
+        let attach = std::mem::take(&mut container.lock().pending);
+        let fds = StartFds {
+            joined: joined.fds,
+            attach,
+        };
+        self.launcher.start(plan, fds).await.map_err(|source| Error::Start {
+            id: container.id.clone(),
+            source,
+        })
+    }
+
+    /// Mounts volumes that have to be, and stages what has no path of its own. Most containers need neither, and no thread.
+    async fn mount_sources(&self, record: &Record) -> Result<Option<super::stage::Staged>> {
+        if !record.mounts.iter().any(super::stage::is_staged) && !self.has_mounted_volumes(record) {
+            return Ok(None);
+        }
+        let record = record.clone();
+        self.blocking(move |engine| {
+            engine.hold_volumes(&record)?;
+            engine.stage(&record)
+        })
+        .await
     }
 
     /// All that comes before the shim is asked: network, files, plan. `net` tells the caller what to give back on failure.

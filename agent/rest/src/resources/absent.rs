@@ -33,8 +33,6 @@ pub fn routes(router: Router<Engine>) -> Router<Engine> {
         .route("/build/cancel", missing!(post, "building images"))
         .route("/grpc", missing!(post, "BuildKit"))
         .route("/session", missing!(post, "BuildKit sessions"))
-        .route("/auth", missing!(post, "checking a registry login"))
-        .route("/images/search", missing!(get, "searching a registry"))
         .route(
             "/distribution/{*name}",
             missing!(get, "inspecting an image at its registry"),

@@ -337,6 +337,9 @@ fn mount(mount: wire::Mount) -> spec::Mount {
                 subpath: volume.subpath,
             }
         }),
+        image: mount
+            .image_options
+            .map(|image| spec::ImageOptions { subpath: image.subpath }),
         tmpfs: mount.tmpfs_options.map(|tmpfs| spec::TmpfsOptions {
             size_bytes: tmpfs.size_bytes,
             mode: tmpfs.mode,
@@ -374,7 +377,10 @@ mod tests {
             (r#""KernelMemory":5000000"#, "HostConfig.KernelMemory"),
             (r#""Cgroup":"x""#, "HostConfig.Cgroup"),
             (r#""Isolation":"hyperv""#, "HostConfig.Isolation"),
-            (r#""Mounts":[{"Type":"image","Target":"/x"}]"#, "mount type image"),
+            (
+                r#""Mounts":[{"Type":"cluster","Target":"/x","ClusterOptions":{}}]"#,
+                "mount type cluster",
+            ),
         ] {
             let error = read(&format!(r#"{{"Image":"a","HostConfig":{{{member}}}}}"#), 50).unwrap_err();
             assert_eq!(error, format!("501 {name} is not supported by this version of iEchor"));

@@ -1,16 +1,15 @@
 //! Images: list, inspect, history, tag, delete, prune.
 
-use std::collections::BTreeMap;
-
 use agent_api::container::GraphDriver;
 use agent_api::image::{
-    DeleteItem, Descriptor, HistoryItem, ImageConfig, Inspect, Metadata, PruneReport, RootFs, Summary,
+    DeleteItem, Descriptor, HistoryItem, ImageConfig, Inspect, ManifestImage, ManifestSize, ManifestSummary, Metadata,
+    Platform, PruneReport, RootFs, Summary, UnpackedSize,
 };
 use agent_api::time::Time;
 use agent_api::{StringMap, json};
 use agent_engine::Engine;
 use agent_engine::image::{ImageSummary, RemovedPart};
-use agent_engine::view::Image;
+use agent_engine::view::{Image, Manifest};
 use axum::extract::State;
 use http::StatusCode;
 
@@ -50,8 +49,7 @@ pub async fn delete(State(engine): State<Engine>, Target(name): Target, query: Q
         return Err(ApiError::unsupported("removing single platforms of an image"));
     }
     let removed = engine
-        // `noprune` keeps untagged parent images; this store has none, a layer is no image here.
-        .remove_image(&name, query.flag("force"))
+        .remove_image(&name, query.flag("force"), query.flag("noprune"))
         .await?;
     Ok(reply::ok(&removed.into_iter().map(item).collect::<Vec<_>>()))
 }
@@ -70,23 +68,84 @@ fn item(part: RemovedPart) -> DeleteItem {
 }
 
 /// The only platform values that can be served: those of the one platform an image has here.
-pub fn check_platform(image: &Image, query: &Query) -> ApiResult<()> {
+pub fn check_platform(name: &str, image: &Image, query: &Query) -> ApiResult<()> {
     for text in query.all("platform").iter().filter(|text| !text.is_empty()) {
-        let wanted: agent_api::image::Platform = json::from_slice(text.as_bytes())
+        let wanted: Platform = json::from_slice(text.as_bytes())
             .map_err(|error| ApiError::bad(format!("invalid platform {text:?}: {error}")))?;
-        let own = &image.parsed;
+        let own = platform(image);
         let variant = wanted.variant.is_empty() || own.variant.is_empty() || wanted.variant == own.variant;
         if own.os != wanted.os || own.architecture != wanted.architecture || !variant {
             return Err(ApiError::new(
                 StatusCode::NOT_FOUND,
                 format!(
-                    "image does not provide the specified platform ({}/{})",
-                    wanted.os, wanted.architecture
+                    "image with reference {name} was found but does not provide the specified platform ({}); it is for {}",
+                    words(&wanted),
+                    words(&own)
                 ),
             ));
         }
     }
     Ok(())
+}
+
+fn platform(image: &Image) -> Platform {
+    let own = &image.parsed;
+    Platform {
+        architecture: own.architecture.clone(),
+        os: own.os.clone(),
+        os_version: own.os_version.clone(),
+        variant: own.variant.clone(),
+    }
+}
+
+fn words(platform: &Platform) -> String {
+    let parts = [&platform.os, &platform.architecture, &platform.variant];
+    let parts: Vec<&str> = parts
+        .into_iter()
+        .map(String::as_str)
+        .filter(|part| !part.is_empty())
+        .collect();
+    parts.join("/")
+}
+
+/// The one manifest that an image has here.
+fn manifests(engine: &Engine, one: &ImageSummary) -> Vec<ManifestSummary> {
+    let image = &one.image;
+    let Some(manifest) = engine.image_manifest(image) else {
+        return Vec::new();
+    };
+    let content = manifest.bytes.len() + image.config.len();
+    let content = signed(content as u64);
+    vec![ManifestSummary {
+        id: manifest.digest.to_string(),
+        descriptor: Descriptor {
+            platform: Some(platform(image)),
+            ..descriptor(&manifest)
+        },
+        available: true,
+        // Layers are kept unpacked alone; of what travels, manifest and configuration are here.
+        size: ManifestSize {
+            total: content + signed(image.size),
+            content,
+        },
+        kind: "image".to_owned(),
+        image_data: Some(ManifestImage {
+            platform: platform(image),
+            containers: one.containers.clone(),
+            size: UnpackedSize {
+                unpacked: signed(image.size),
+            },
+        }),
+    }]
+}
+
+fn descriptor(manifest: &Manifest) -> Descriptor {
+    Descriptor {
+        media_type: manifest.media_type.clone(),
+        digest: manifest.digest.to_string(),
+        size: signed(manifest.bytes.len() as u64),
+        ..Descriptor::default()
+    }
 }
 
 fn created(image: &Image) -> Time {
@@ -101,55 +160,54 @@ fn created(image: &Image) -> Time {
 pub fn summary(one: &ImageSummary, version: ApiVersion) -> Summary {
     let image = &one.image;
     let created = created(image);
+    // Clients of old versions expect a word where there is none.
+    let nameless = one.tags.is_empty() && one.digests.is_empty() && !version.since(43);
+    let named = |list: &Vec<String>, word: &str| {
+        if nameless { vec![word.to_owned()] } else { list.clone() }
+    };
     Summary {
         containers: if version.since(51) {
-            i64::try_from(one.containers).unwrap_or(i64::MAX)
+            signed(one.containers.len() as u64)
         } else {
             -1
         },
         created: if created == Time::NEVER { 0 } else { created.unix() },
         id: image.id.to_string(),
         labels: image.parsed.config.labels.clone(),
-        parent_id: String::new(),
-        repo_digests: one.digests.clone(),
-        repo_tags: one.tags.clone(),
+        parent_id: image.parent.as_ref().map(ToString::to_string).unwrap_or_default(),
+        repo_digests: named(&one.digests, "<none>@<none>"),
+        repo_tags: named(&one.tags, "<none>:<none>"),
         shared_size: -1,
         size: signed(image.size),
         virtual_size: (!version.since(44)).then(|| signed(image.size)),
         descriptor: None,
+        manifests: None,
     }
 }
 
 pub async fn list(State(engine): State<Engine>, version: ApiVersion, query: Query) -> ApiResult {
-    if version.since(47) {
-        query.refuse(&["manifests"])?;
+    if version.since(54) {
+        query.refuse(&["identity"])?;
     }
-    let images = engine.list_images(&query.filters()?)?;
+    let images = engine.list_images(query.flag("all"), &query.filters()?)?;
     let mut rows: Vec<Summary> = images.iter().map(|one| summary(one, version)).collect();
     if query.flag("shared-size") {
-        let sizes: Vec<Vec<(String, u64)>> = images.iter().map(|one| layers(&engine, &one.image)).collect();
-        let mut users: BTreeMap<&str, usize> = BTreeMap::new();
-        for (chain, _) in sizes.iter().flatten() {
-            *users.entry(chain).or_default() += 1;
+        let shared = engine.shared_sizes();
+        for row in &mut rows {
+            row.shared_size = shared.get(&row.id).copied().map_or(0, signed);
         }
-        for (row, layers) in rows.iter_mut().zip(&sizes) {
-            let shared = layers
-                .iter()
-                .filter(|(chain, _)| users.get(chain.as_str()).is_some_and(|count| *count > 1));
-            row.shared_size = signed(shared.map(|(_, bytes)| bytes).sum());
+    }
+    if version.since(47) && query.flag("manifests") {
+        for (row, one) in rows.iter_mut().zip(&images) {
+            row.manifests = Some(manifests(&engine, one));
+        }
+    }
+    if version.since(48) {
+        for (row, one) in rows.iter_mut().zip(&images) {
+            row.descriptor = one.image.manifest.as_ref().map(descriptor);
         }
     }
     Ok(reply::ok(&rows))
-}
-
-/// Chain id and bytes of each layer, bottom first.
-pub fn layers(engine: &Engine, image: &Image) -> Vec<(String, u64)> {
-    image
-        .chain
-        .iter()
-        .map(ToString::to_string)
-        .zip(engine.layer_sizes(image))
-        .collect()
 }
 
 /// The image's own defaults. What a hostile configuration file has of other types is left out.
@@ -159,12 +217,15 @@ fn config(image: &Image) -> ImageConfig {
 }
 
 fn inspect(engine: &Engine, version: ApiVersion, name: &str, query: &Query) -> ApiResult {
-    if query.flag("manifests") {
-        return Err(ApiError::unsupported("query parameter \"manifests\""));
+    let with_manifests = version.since(48) && query.flag("manifests");
+    if with_manifests && !query.get("platform").is_empty() {
+        return Err(ApiError::bad(
+            "conflicting options: manifests and platform options cannot both be set",
+        ));
     }
     let one = engine.inspect_image(name)?;
     let image = &one.image;
-    check_platform(image, query)?;
+    check_platform(name, image, query)?;
     let parsed = &image.parsed;
     let mut config = config(image);
     if !version.since(50) {
@@ -176,7 +237,11 @@ fn inspect(engine: &Engine, version: ApiVersion, name: &str, query: &Query) -> A
         id: image.id.to_string(),
         repo_tags: one.tags.clone(),
         repo_digests: one.digests.clone(),
-        parent: Some(String::new()).filter(|_| !version.since(53)),
+        parent: image
+            .parent
+            .as_ref()
+            .map(ToString::to_string)
+            .or((!version.since(53)).then(String::new)),
         comment: parsed.comment.clone(),
         created: Some(created).filter(|time| *time != Time::NEVER || !version.since(44)),
         docker_version: Some(parsed.docker_version.clone()).filter(|text| !text.is_empty() || !version.since(53)),
@@ -195,16 +260,8 @@ fn inspect(engine: &Engine, version: ApiVersion, name: &str, query: &Query) -> A
         metadata: Metadata {
             last_tag_time: last_tag(image),
         },
-        descriptor: image
-            .manifest
-            .as_ref()
-            .filter(|_| version.since(48))
-            .map(|manifest| Descriptor {
-                media_type: manifest.media_type.clone(),
-                digest: manifest.digest.to_string(),
-                size: i64::try_from(manifest.bytes.len()).unwrap_or(i64::MAX),
-                ..Descriptor::default()
-            }),
+        descriptor: image.manifest.as_ref().filter(|_| version.since(48)).map(descriptor),
+        manifests: with_manifests.then(|| manifests(engine, &one)),
         config: Some(config),
         container: old.then(String::new),
         container_config: old.then(Default::default),
@@ -241,8 +298,18 @@ fn graph_driver(engine: &Engine, image: &Image) -> GraphDriver {
 
 fn history(engine: &Engine, name: &str, query: &Query) -> ApiResult {
     let one = engine.inspect_image(name)?;
-    check_platform(&one.image, query)?;
-    Ok(reply::ok(&steps(&one, engine.layer_sizes(&one.image))))
+    check_platform(name, &one.image, query)?;
+    let mut items = steps(&one, engine.layer_sizes(&one.image));
+    // Images that this one was made from here have ids of their own.
+    let mut above = engine.image_parent(&one.image);
+    for item in items.iter_mut().skip(1) {
+        let Some(parent) = above else { break };
+        item.id = parent.id.to_string();
+        let tags: Vec<String> = parent.names.iter().map(|name| engine.familiar(name)).collect();
+        item.tags = Some(tags).filter(|tags| !tags.is_empty());
+        above = engine.image_parent(&parent);
+    }
+    Ok(reply::ok(&items))
 }
 
 /// Newest first. A configuration without history still has one step for each layer.

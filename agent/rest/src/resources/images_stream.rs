@@ -1,18 +1,18 @@
 //! Images on the move: pull, import, load (JSON message streams out), save (an archive out).
 
-use agent_api::auth::{AuthConfig, REGISTRY_AUTH};
 use agent_api::message::{Message, ProgressDetail};
 use agent_engine::Engine;
 use agent_engine::image::instructions;
 use agent_engine::image::pull::{LayerStep, PullEvent, Pulled};
 use agent_engine::image::transfer::ImportRequest;
-use agent_engine::view::{Credentials, LoadEvent, Platform, RunConfig};
+use agent_engine::view::{LoadEvent, Platform, RunConfig};
 use axum::body::Body;
 use axum::extract::State;
 use http::{HeaderMap, Request, StatusCode};
 use tokio::sync::mpsc;
 
 use super::images::check_platform;
+use super::registries::credentials;
 use crate::error::{ApiError, ApiResult};
 use crate::peer::Peer;
 use crate::reply::{self, Feeder};
@@ -36,16 +36,6 @@ pub async fn create(State(engine): State<Engine>, peer: Peer, query: Query, requ
         )),
         (image, _) => pull(&engine, peer, image, &query, &parts.headers).await,
     }
-}
-
-/// A header that cannot be read counts as no login, as with dockerd; the registry will say what it thinks of that.
-fn credentials(headers: &HeaderMap) -> Option<Credentials> {
-    let header = headers.get(REGISTRY_AUTH)?.to_str().ok()?;
-    AuthConfig::decode(header)?;
-    Credentials::from_header(header)
-        .ok()
-        .flatten()
-        .filter(|credentials| !credentials.is_empty())
 }
 
 async fn pull(engine: &Engine, peer: Peer, image: &str, query: &Query, headers: &HeaderMap) -> ApiResult {
@@ -221,7 +211,7 @@ pub async fn save_several(State(engine): State<Engine>, query: Query) -> ApiResu
 pub fn save(engine: Engine, names: Vec<String>, query: &Query) -> ApiResult {
     let selection = engine.save_selection(&names)?;
     for one in &selection {
-        check_platform(&one.image, query)?;
+        check_platform(one.image.id.as_str(), &one.image, query)?;
     }
     let (mut writer, body) = BodyWriter::new();
     tokio::task::spawn_blocking(move || {

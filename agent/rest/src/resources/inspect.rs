@@ -479,6 +479,9 @@ fn mount(mount: &spec::Mount) -> wire::Mount {
             mode: tmpfs.mode,
             options: Some(tmpfs.options.clone()),
         }),
+        image_options: mount.image.as_ref().map(|image| wire::ImageOptions {
+            subpath: image.subpath.clone(),
+        }),
         ..wire::Mount::default()
     }
 }

@@ -2,6 +2,7 @@
 
 mod absent;
 mod attach;
+mod check;
 mod commit;
 mod containers;
 mod copy;
@@ -15,6 +16,7 @@ mod inspect;
 mod logs;
 mod networks;
 mod refused;
+mod registries;
 mod stats;
 mod system;
 mod units;
@@ -36,6 +38,7 @@ pub fn router(engine: Engine) -> Router {
         .route("/info", get(system::info))
         .route("/events", get(events::events))
         .route("/system/df", get(system::disk_usage))
+        .route("/system/check", get(check::look).post(check::repair))
         .route("/containers/json", get(containers::list))
         .route("/containers/create", post(create::create))
         .route("/containers/prune", post(containers::prune))
@@ -72,6 +75,8 @@ pub fn router(engine: Engine) -> Router {
         .route("/images/load", post(images_stream::load))
         .route("/images/get", get(images_stream::save_several))
         .route("/images/prune", post(images::prune))
+        .route("/images/search", get(registries::search))
+        .route("/auth", post(registries::auth))
         // Names of images have slashes: what follows the name is taken off by the handler.
         .route(
             "/images/{*name}",

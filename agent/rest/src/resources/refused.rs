@@ -33,16 +33,12 @@ pub fn host(host: &HostConfig) -> ApiResult<()> {
             !matches!(host.isolation.as_str(), "" | "default"),
             "HostConfig.Isolation",
         ),
-        (
-            !matches!(host.volume_driver.as_str(), "" | "local"),
-            "HostConfig.VolumeDriver",
-        ),
     ];
     if let Some((_, name)) = asked.iter().find(|(asked, _)| *asked) {
         return Err(ApiError::unsupported(name));
     }
     for mount in host.mounts.iter().flatten() {
-        if mount.image_options.is_some() || mount.cluster_options.is_some() || mount.kind == "image" {
+        if mount.cluster_options.is_some() {
             return Err(ApiError::unsupported(format!("mount type {}", mount.kind)));
         }
     }
@@ -84,6 +80,7 @@ pub fn by_version(host: &HostConfig, version: ApiVersion) -> ApiResult<()> {
         if let Some(volume) = &mount.volume_options {
             needs(!volume.subpath.is_empty(), 45, "VolumeOptions.Subpath")?;
         }
+        needs(mount.kind == "image", 48, "a mount of type image")?;
         if let Some(tmpfs) = &mount.tmpfs_options {
             needs(
                 tmpfs.options.as_ref().is_some_and(|list| !list.is_empty()),

@@ -86,7 +86,6 @@ pub async fn version(State(engine): State<Engine>) -> ApiResult {
 
 pub async fn info(State(engine): State<Engine>, version: ApiVersion) -> ApiResult {
     let info = engine.info();
-    let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
     let list = |names: &[&str]| Some(names.iter().map(|name| (*name).to_owned()).collect());
     let cgroup = &info.support;
     let own = Runtime {
@@ -145,7 +144,7 @@ pub async fn info(State(engine): State<Engine>, version: ApiVersion) -> ApiResul
         os_version: info.os_version,
         os_type: "linux".to_owned(),
         architecture: info.architecture,
-        index_server_address: format!("https://index.{}/v1/", info.default_registry),
+        index_server_address: index_address(&info.default_registry),
         registry_config: Some(RegistryConfig {
             index_configs: BTreeMap::from([(
                 info.default_registry.clone(),
@@ -185,6 +184,14 @@ pub async fn info(State(engine): State<Engine>, version: ApiVersion) -> ApiResul
     }))
 }
 
+/// Where the default registry is searched and logged in to, as clients store it.
+fn index_address(registry: &str) -> String {
+    match registry {
+        "docker.io" => "https://index.docker.io/v1/".to_owned(),
+        other => format!("https://{other}/v1/"),
+    }
+}
+
 /// What is asked for: everything, or some kinds.
 struct Wanted {
     containers: bool,
@@ -210,6 +217,10 @@ impl Wanted {
     }
 }
 
+fn count(number: usize) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
 pub async fn disk_usage(State(engine): State<Engine>, version: ApiVersion, query: Query) -> ApiResult {
     let wanted = Wanted::of(&query)?;
     let (old, new) = (!version.since(53), version.since(52));
@@ -217,18 +228,20 @@ pub async fn disk_usage(State(engine): State<Engine>, version: ApiVersion, query
     let mut usage = DiskUsage::default();
     let everything = engine.list(true, None, &Filters::default())?;
     if wanted.images {
-        let images = engine.list_images(&Filters::default())?;
+        let images = engine.list_images(true, &Filters::default())?;
+        let shared = engine.shared_sizes();
         let mut rows: Vec<_> = images.iter().map(|one| images::summary(one, version)).collect();
         for (row, one) in rows.iter_mut().zip(&images) {
-            (row.containers, row.shared_size) = (i64::try_from(one.containers).unwrap_or(i64::MAX), 0);
+            row.containers = count(one.containers.len());
+            row.shared_size = shared.get(&row.id).copied().map_or(0, signed);
         }
-        let total = signed(engine.layers_size());
-        let unused: i64 = rows.iter().filter(|row| row.containers == 0).map(|row| row.size).sum();
+        let layers = engine.layer_use();
+        let total = signed(layers.total);
         usage.image_usage = new.then(|| Usage {
-            active_count: rows.iter().filter(|row| row.containers > 0).count() as i64,
+            active_count: count(rows.iter().filter(|row| row.containers > 0).count()),
             items: verbose.then(|| rows.clone()),
-            reclaimable: unused.min(total),
-            total_count: rows.len() as i64,
+            reclaimable: signed(layers.reclaimable),
+            total_count: count(rows.len()),
             total_size: total,
         });
         usage.layers_size = old.then_some(total);

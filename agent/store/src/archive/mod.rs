@@ -18,8 +18,9 @@ pub use save::{SaveImage, SaveName};
 pub(crate) use walk::{DEPTH, Walk, is_opaque};
 pub(crate) use writer::TarWriter;
 
+use crate::digest::Digest;
 use crate::error::Result;
-use crate::image::Image;
+use crate::image::{Image, Manifest, OCI_MANIFEST};
 use crate::store::Store;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -50,6 +51,23 @@ impl Archive<'_> {
     /// The writer fails; a layer is missing or was changed on disk.
     pub fn save(&self, images: &[SaveImage], writer: impl Write) -> Result<()> {
         save::save(self.store, images, writer)
+    }
+
+    /// The manifest that describes the image in an archive of ours: the one it came by, or else the one that [`Archive::save`]
+    /// writes.
+    ///
+    /// # Errors
+    /// A layer is missing.
+    pub fn manifest(&self, image: &Image) -> Result<Manifest> {
+        if let Some(known) = &image.manifest {
+            return Ok(known.clone());
+        }
+        let bytes = save::manifest(self.store, image)?;
+        Ok(Manifest {
+            digest: Digest::of(&bytes),
+            media_type: OCI_MANIFEST.to_owned(),
+            bytes,
+        })
     }
 
     /// Makes an image of one layer from the tar of a root file system (compressed or not).

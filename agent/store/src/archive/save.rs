@@ -6,7 +6,7 @@
 use super::documents::{Descriptor, DockerImage, FULL_NAME, ImageManifest, Index, REF_NAME};
 use super::load::blob_path;
 use super::writer::TarWriter;
-use crate::digest::Digest;
+use crate::digest::{ChainId, Digest};
 use crate::error::{Error, Result};
 use crate::image::{Image, OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST};
 use crate::layers::Layer;
@@ -134,27 +134,15 @@ struct Plan {
 impl Plan {
     fn add(&mut self, store: &Store, one: &SaveImage) -> Result<()> {
         let image = &one.image;
-        let mut layers = Vec::new();
-        for (chain, diff_id) in image.chain.iter().zip(&image.parsed.rootfs.diff_ids) {
-            let layer = store
-                .layers()
-                .get(chain)
-                .ok_or_else(|| Error::NoSuchLayer { chain: chain.clone() })?;
-            let descriptor = plain(OCI_LAYER, diff_id.clone(), layer.tar_bytes);
-            let path = blob_path(&descriptor);
+        let ImageManifest { config, layers, .. } = describe(store, image)?;
+        for (chain, descriptor) in image.chain.iter().zip(&layers) {
+            let path = blob_path(descriptor);
             if self.seen.insert(path.clone()) {
-                self.layers.push((path, layer));
+                self.layers.push((path, layer(store, chain)?));
             }
-            layers.push(descriptor);
         }
-        let config = plain(OCI_CONFIG, image.id.clone(), image.config.len() as u64);
         self.blob(&config, image.config.clone());
-        let manifest = json(&ImageManifest {
-            schema_version: 2,
-            media_type: OCI_MANIFEST.to_owned(),
-            config: config.clone(),
-            layers: layers.clone(),
-        });
+        let manifest = manifest(store, image)?;
         let descriptor = plain(OCI_MANIFEST, Digest::of(&manifest), manifest.len() as u64);
         self.blob(&descriptor, manifest);
         for name in &one.names {
@@ -193,6 +181,31 @@ impl Plan {
             self.blobs.push((path, bytes));
         }
     }
+}
+
+fn layer(store: &Store, chain: &ChainId) -> Result<Arc<Layer>> {
+    let found = store.layers().get(chain);
+    found.ok_or_else(|| Error::NoSuchLayer { chain: chain.clone() })
+}
+
+/// What the image is made of, with its layers as uncompressed tars.
+fn describe(store: &Store, image: &Image) -> Result<ImageManifest> {
+    let mut layers = Vec::new();
+    for (chain, diff_id) in image.chain.iter().zip(&image.parsed.rootfs.diff_ids) {
+        let tar_bytes = layer(store, chain)?.tar_bytes;
+        layers.push(plain(OCI_LAYER, diff_id.clone(), tar_bytes));
+    }
+    Ok(ImageManifest {
+        schema_version: 2,
+        media_type: OCI_MANIFEST.to_owned(),
+        config: plain(OCI_CONFIG, image.id.clone(), image.config.len() as u64),
+        layers,
+    })
+}
+
+/// The manifest under which `save` writes the image.
+pub(super) fn manifest(store: &Store, image: &Image) -> Result<Vec<u8>> {
+    Ok(json(&describe(store, image)?))
 }
 
 fn plain(media_type: &str, digest: Digest, size: u64) -> Descriptor {

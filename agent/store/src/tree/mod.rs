@@ -23,7 +23,7 @@ mod view;
 pub use into::{IntoOptions, Target};
 pub use out::Source;
 pub(crate) use out::reopen;
-pub use view::{Bind, View, view};
+pub use view::{Bind, BindSource, View, view};
 
 use crate::error::{Error, Result};
 use nix::fcntl::OFlag;

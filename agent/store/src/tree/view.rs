@@ -20,16 +20,24 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// Something of the host that is mounted on the root.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Bind {
-    /// On the host.
-    pub source: PathBuf,
+    pub source: BindSource,
     /// Absolute, in the container.
     pub target: PathBuf,
     /// Nothing is written to it.
     pub read_only: bool,
     /// With what is mounted below it.
     pub recursive: bool,
+}
+
+/// What of the host it is.
+#[derive(Debug)]
+pub enum BindSource {
+    /// A folder or file.
+    Path(PathBuf),
+    /// A tree that is attached nowhere yet, and what it is of, for messages.
+    Tree(OwnedFd, String),
 }
 
 /// A root that is mounted nowhere else.
@@ -84,13 +92,26 @@ fn build(rw: &Rw, binds: &[Bind], writable: bool, read_only_root: bool) -> Resul
     .map_err(Error::sys("open", place))?;
     mount::attach(root.as_fd(), on.as_fd()).map_err(Error::io("attach the view of", place))?;
     for bind in binds {
-        let failed = |e| Error::io("mount", &bind.source)(e);
-        let kind = fs::metadata(&bind.source).map_err(Error::io("look at", &bind.source))?;
-        let tree = mount::clone_tree(&bind.source, bind.recursive).map_err(failed)?;
+        let name = match &bind.source {
+            BindSource::Path(path) => path.as_path(),
+            BindSource::Tree(_, what) => Path::new(what),
+        };
+        let failed = |e| Error::io("mount", name)(e);
+        let cloned;
+        let tree = match &bind.source {
+            BindSource::Path(path) => {
+                fs::metadata(path).map_err(Error::io("look at", path))?;
+                cloned = mount::clone_tree(path, bind.recursive).map_err(failed)?;
+                &cloned
+            }
+            BindSource::Tree(tree, _) => tree,
+        };
+        let kind = nix::sys::stat::fstat(tree).map_err(Error::sys("look at", name))?;
+        let is_folder = kind.st_mode & nix::libc::S_IFMT == nix::libc::S_IFDIR;
         let set = attr::NODEV | if bind.read_only { attr::RDONLY } else { 0 };
         let private = MsFlags::MS_PRIVATE.bits();
         mount::set_attributes(tree.as_fd(), set, 0, private, bind.recursive).map_err(failed)?;
-        let Some(target) = target(root.as_fd(), &bind.target, kind.is_dir(), writable)
+        let Some(target) = target(root.as_fd(), &bind.target, is_folder, writable)
             .map_err(Error::io("make the mount point", &bind.target))?
         else {
             return Ok(None);

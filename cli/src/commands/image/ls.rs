@@ -32,6 +32,9 @@ pub struct Args {
     /// Show only ids
     #[arg(short, long)]
     quiet: bool,
+    /// Show the platforms of each image below it
+    #[arg(long, conflicts_with_all = ["digests", "format", "no_trunc", "quiet"])]
+    tree: bool,
     /// Only images of this name
     #[arg(value_name = "REPOSITORY[:TAG]")]
     name: Option<String>,
@@ -47,11 +50,14 @@ pub async fn run(cli: &Cli, args: Args) -> Result {
     if let Some(name) = &args.name {
         filters.add("reference", name.clone());
     }
+    if args.tree {
+        return super::tree::print(cli, args.all, &filters).await;
+    }
     let format = args
         .format
         .as_deref()
         .or(cli.config()?.images_format.as_deref().filter(|_| !args.quiet));
-    let images = cli.client()?.images(args.all, &filters).await?;
+    let images = cli.client()?.images(args.all, false, &filters).await?;
     let digests = args.digests || format.is_some_and(|format| format.contains(".Digest"));
     if args.quiet && args.format.is_none() {
         for image in &images {

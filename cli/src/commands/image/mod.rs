@@ -10,6 +10,7 @@ pub mod pull;
 pub mod rm;
 pub mod save;
 pub mod tag;
+mod tree;
 
 /// Characters of a shortened id.
 pub(crate) const ID_WIDTH: usize = 12;

@@ -1,6 +1,7 @@
 //! `iechor system …`, one file per command.
 
 pub mod certs;
+pub mod check;
 pub mod df;
 pub mod dial_stdio;
 pub mod events;

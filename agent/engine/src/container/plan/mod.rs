@@ -29,7 +29,6 @@ use devices::limits;
 pub(crate) use devices::{asked_nodes, changed_limits};
 pub(crate) use foreign::is_own_runtime;
 use mounts::root_propagation;
-pub(crate) use mounts::volume_subpath;
 pub use security::PlanCache;
 use security::{Seccomp, capability_sets, error_text, security, sysctl};
 

@@ -10,6 +10,7 @@ use super::FOR_BINDS;
 use crate::Engine;
 use crate::container::Record;
 use crate::container::mounts::{MountKind, MountPoint, RecursiveReadOnly};
+use crate::container::stage::{is_staged, place};
 use crate::container::validate::{Share, ipc_share, network_share};
 use crate::error::{Error, Result};
 
@@ -68,8 +69,13 @@ impl Engine {
                 mounts.push(mount);
             }
         }
-        for point in &record.mounts {
-            mounts.push(user_mount(point)?);
+        let stage = self.places(&record.id).stage;
+        for (number, point) in record.mounts.iter().enumerate() {
+            let source = match is_staged(point) {
+                true => place(&stage, number),
+                false => point.source.clone(),
+            };
+            mounts.push(user_mount(point, source));
         }
         mounts.sort_by_key(|mount| mount.target.components().count());
         Ok(mounts)
@@ -98,11 +104,12 @@ pub(super) fn bind(path: PathBuf, target: &str, writable: bool) -> Mount {
 /// `MOUNT_ATTR_RDONLY` of mount_setattr(2).
 pub(super) const MOUNT_ATTR_RDONLY: u64 = 1;
 
-pub(super) fn user_mount(point: &MountPoint) -> Result<Mount> {
+/// `source` is where the mount's content is now, which is not always where it belongs (see `stage`).
+pub(super) fn user_mount(point: &MountPoint, source: PathBuf) -> Mount {
     let mut mount = match point.kind {
         MountKind::Tmpfs => {
             let (flags, data) = tmpfs_options(&point.tmpfs_options, point.writable);
-            return Ok(Mount {
+            return Mount {
                 target: PathBuf::from(&point.target),
                 source: MountSource::Fs {
                     fstype: "tmpfs".into(),
@@ -117,16 +124,9 @@ pub(super) fn user_mount(point: &MountPoint) -> Result<Mount> {
                 propagation: 0,
                 optional: false,
                 id_map: None,
-            });
-        }
-        MountKind::Bind => bind(point.source.clone(), &point.target, point.writable),
-        MountKind::Volume => {
-            let source = match point.subpath.as_str() {
-                "" => point.source.clone(),
-                sub => volume_subpath(point, sub)?,
             };
-            bind(source, &point.target, point.writable)
         }
+        MountKind::Bind | MountKind::Volume | MountKind::Image => bind(source, &point.target, point.writable),
     };
     if let MountSource::Bind { recursive, .. } = &mut mount.source {
         *recursive = point.recursive;
@@ -148,27 +148,7 @@ pub(super) fn user_mount(point: &MountPoint) -> Result<Mount> {
         _ => MsFlags::MS_PRIVATE | rec,
     }
     .bits();
-    Ok(mount)
-}
-
-/// A folder or file below a volume, resolved so that links in the volume cannot lead out of it.
-pub(crate) fn volume_subpath(point: &MountPoint, sub: &str) -> Result<PathBuf> {
-    let path = point.source.join(sub);
-    let real = path
-        .canonicalize()
-        .map_err(Error::io(format!("find subpath {sub} of volume {}", point.name)))?;
-    let root = point
-        .source
-        .canonicalize()
-        .map_err(Error::io(format!("find volume {}", point.name)))?;
-    if real.starts_with(&root) {
-        Ok(real)
-    } else {
-        Err(Error::invalid(format!(
-            "subpath {sub} of volume {} leads out of the volume",
-            point.name
-        )))
-    }
+    mount
 }
 
 /// Mount flags and file system options of a tmpfs; Docker's defaults first.

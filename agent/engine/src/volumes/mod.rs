@@ -1,4 +1,7 @@
-//! Named and anonymous volumes of the `local` driver: folders below the data root, owned by records.
+//! Named and anonymous volumes of the `local` driver: folders below the data root, owned by records. What is mounted as
+//! the content of some of them is in `local`.
+
+mod local;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -10,6 +13,7 @@ use agent_store::{Batch, Db};
 use serde::{Deserialize, Serialize};
 
 use crate::Engine;
+use crate::container::mounts::known_driver;
 use crate::disk;
 use crate::error::{Error, Result};
 use crate::events::EventKind;
@@ -43,6 +47,7 @@ pub struct VolumeRequest {
 pub struct Volumes {
     root: PathBuf,
     table: Mutex<BTreeMap<String, Volume>>,
+    holders: local::Holders,
 }
 
 impl Volumes {
@@ -58,6 +63,7 @@ impl Volumes {
         Ok(Volumes {
             root: data_root.join("volumes"),
             table: Mutex::new(table),
+            holders: local::Holders::default(),
         })
     }
 
@@ -81,6 +87,18 @@ impl Volumes {
             .ok_or_else(|| Error::NoSuchVolume(name.to_owned()))
     }
 
+    /// Moves the folder of a volume that is none to the trash.
+    pub(crate) fn discard_orphan(&self, name: &str, store: &agent_store::Store) -> Result<()> {
+        // Held across the rename: nobody makes a volume of this name meanwhile.
+        let table = self.lock();
+        if table.contains_key(name) {
+            return Err(Error::Conflict(format!("volume {name} was made in the meantime")));
+        }
+        let folder = self.root.join(name);
+        disk::detach_below(&folder)?;
+        Ok(store.discard(&folder)?)
+    }
+
     /// Removes folders that no record owns: what a crash between folder and record left.
     pub fn remove_orphans(&self) -> Result<usize> {
         let table = self.lock();
@@ -88,6 +106,8 @@ impl Volumes {
         for entry in fs::read_dir(&self.root).map_err(Error::io("list the volumes"))? {
             let entry = entry.map_err(Error::io("list the volumes"))?;
             if !entry.file_name().to_str().is_some_and(|name| table.contains_key(name)) {
+                // Whatever is still mounted there is somebody's data.
+                disk::detach_below(&entry.path())?;
                 fs::remove_dir_all(entry.path()).map_err(Error::io(format!("remove {}", entry.path().display())))?;
                 removed += 1;
             }
@@ -99,12 +119,20 @@ impl Volumes {
 impl Engine {
     /// Makes a volume, or finds the one of that name. The flag says whether it is new.
     pub(crate) async fn ensure_volume(&self, request: VolumeRequest, anonymous: bool) -> Result<(Volume, bool)> {
-        if !matches!(request.driver.as_str(), "" | "local") {
-            return Err(Error::unsupported(format!("volume driver {}", request.driver)));
+        if known_driver(&request.driver).is_err() {
+            // Docker's order: a name that is taken counts before a driver that is not there.
+            return match self.volumes.get(&request.name) {
+                Ok(_) => Err(Error::Conflict(format!(
+                    "create {}: conflict: volume name must be unique",
+                    request.name
+                ))),
+                Err(_) => Err(Error::NoSuchVolumeDriver(request.driver)),
+            };
         }
-        if let Some(option) = request.options.keys().next() {
-            return Err(Error::unsupported(format!("option {option} of volume driver local")));
-        }
+        local::parse(&request.options).map_err(|error| match error {
+            Error::Invalid(text) => Error::Invalid(format!("create {}: {text}", request.name)),
+            other => other,
+        })?;
         let name = if request.name.is_empty() {
             random_hex()
         } else {
@@ -196,6 +224,9 @@ impl Engine {
                 list.join(", ")
             )));
         }
+        // First of all: what is mounted there must not be deleted.
+        let own = name.to_owned();
+        self.blocking(move |engine| engine.volumes.unmount(&own)).await?;
         let mut batch = Batch::new();
         batch.delete(TABLE, name);
         self.store.db().commit(batch).await?;
@@ -222,18 +253,27 @@ impl Engine {
             }
             let (mut removed, mut freed) = (Vec::new(), 0);
             for volume in engine.volumes.all() {
-                if used.contains(&volume.name) || !(all || volume.anonymous) || !wanted(&volume) {
+                // What is mounted from elsewhere is never pruned, as with Docker.
+                let pruned = (all || volume.anonymous) && volume.options.is_empty();
+                if used.contains(&volume.name) || !pruned || !wanted(&volume) {
                     continue;
                 }
                 let path = engine.volumes.mountpoint(&volume.name);
-                freed += disk::usage(&path);
+                let size = engine.blocking(move |engine| Ok(engine.store.tree_size(&path)?)).await;
+                // One that cannot be read can still go.
+                let size = size.unwrap_or(0);
                 match engine.drop_volume(&volume.name, false).await {
-                    Ok(()) => removed.push(volume.name),
-                    // A container took it in the meantime.
-                    Err(Error::Conflict(_)) => {}
+                    Ok(()) => {
+                        removed.push(volume.name);
+                        freed += size;
+                    }
+                    // A container took it in the meantime, or somebody removed it.
+                    Err(Error::Conflict(_) | Error::NoSuchVolume(_)) => {}
                     Err(error) => return Err(error),
                 }
             }
+            let attributes = BTreeMap::from([("reclaimed".to_owned(), freed.to_string())]);
+            engine.journal.record(EventKind::Volume, "prune", "", attributes);
             Ok((removed, freed))
         })
         .await
