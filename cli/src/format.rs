@@ -89,12 +89,20 @@ impl List<'_> {
     /// # Errors
     /// The template is wrong, or does not fit the rows.
     pub fn print(&self, rows: &[Row]) -> Result {
+        output::print(&self.text(rows)?);
+        Ok(())
+    }
+
+    /// What [`List::print`] prints.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn text(&self, rows: &[Row]) -> Result<String> {
         let format = match self.format {
             None | Some("" | "table") => format!("table {}", self.table),
             Some(format) => format.to_owned(),
         };
-        output::print(&self.render(&format, rows)?);
-        Ok(())
+        self.render(&format, rows)
     }
 
     fn render(&self, format: &str, rows: &[Row]) -> Result<String> {

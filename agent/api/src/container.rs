@@ -275,6 +275,13 @@ pub struct PruneReport {
     pub space_reclaimed: u64,
 }
 
+/// `POST /containers/{id}/update`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct UpdateResponse {
+    pub warnings: Option<Vec<String>>,
+}
+
 /// `GET /containers/{id}/top`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]

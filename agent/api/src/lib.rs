@@ -25,6 +25,7 @@ pub mod image;
 pub mod json;
 pub mod message;
 pub mod network;
+pub mod stats;
 pub mod system;
 pub mod time;
 pub mod volume;

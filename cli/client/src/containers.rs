@@ -1,7 +1,9 @@
 //! `/containers/…`
 
-use agent_api::container::{Inspect, PruneReport, Summary, Top, WaitResponse};
+use agent_api::container::{Inspect, PruneReport, Summary, Top, UpdateResponse, WaitResponse};
 use agent_api::create::{CreateRequest, CreateResponse};
+use agent_api::host_config::HostConfig;
+use agent_api::stats::Stats;
 use bytes::Bytes;
 use http::StatusCode;
 
@@ -210,6 +212,17 @@ impl Client {
     pub async fn container_top(&self, id: &str, ps_args: Option<&str>) -> Result<Top> {
         self.fetch(Call::get(path(id, "/top")?).option("ps_args", ps_args))
             .await
+    }
+
+    /// A sample a second for as long as the container exists, or one that is compared with one before it.
+    pub async fn container_stats(&self, id: &str, stream: bool) -> Result<Messages<Stats>> {
+        let call = Call::get(path(id, "/stats")?).query("stream", u8::from(stream));
+        Ok(Messages::new(self.open(call).await?))
+    }
+
+    /// Changes the limits of `change` that are set, and the restart policy if it has a name.
+    pub async fn update_container(&self, id: &str, change: &HostConfig) -> Result<UpdateResponse> {
+        self.fetch(Call::post(path(id, "/update")?).json(change)?).await
     }
 
     /// The root filesystem as a tar.

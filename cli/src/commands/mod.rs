@@ -94,9 +94,11 @@ commands! {
     container::restart "container" "restart" [] Some("restart"), false "Restart containers";
     container::rm "container" "rm" ["remove"] Some("rm"), false "Remove containers";
     container::start "container" "start" [] Some("start"), false "Start stopped containers";
+    container::stats "container" "stats" [] Some("stats"), false "Show what containers use, as it changes";
     container::stop "container" "stop" [] Some("stop"), false "Stop running containers";
     container::top "container" "top" [] Some("top"), false "Display the processes of a container";
     container::unpause "container" "unpause" [] Some("unpause"), false "Unpause all processes within containers";
+    container::update "container" "update" [] Some("update"), false "Change limits and restart policy of containers";
     container::wait "container" "wait" [] Some("wait"), false "Wait until containers stop, then print their exit codes";
     image::history "image" "history" [] Some("history"), false "Show the history of an image";
     image::import "image" "import" [] Some("import"), false "Make an image from the contents of a tarball";

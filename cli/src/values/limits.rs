@@ -82,7 +82,7 @@ pub fn cpus(text: &str) -> Result<i64, String> {
         .ok_or_else(wrong)
 }
 
-/// `no`, `always`, `unless-stopped`, `on-failure[:n]`.
+/// `no`, `always`, `unless-stopped`, `on-failure[:n]`, `on-unhealthy[:n]`.
 ///
 /// # Errors
 /// Another word, or a count where it has no meaning.
@@ -97,9 +97,9 @@ pub fn restart(text: &str) -> Result<RestartPolicy, String> {
     if name.is_empty() {
         return Err("invalid restart policy format: no policy provided before colon".to_owned());
     }
-    if !matches!(name, "no" | "always" | "unless-stopped" | "on-failure") {
+    if !matches!(name, "no" | "always" | "unless-stopped" | "on-failure" | "on-unhealthy") {
         return Err(format!(
-            "invalid restart policy {name:?}: use one of no, always, unless-stopped, on-failure[:max-retries]"
+            "invalid restart policy {name:?}: use one of no, always, unless-stopped, on-failure[:max-retries], on-unhealthy[:max-retries]"
         ));
     }
     let maximum_retry_count = match count {
@@ -108,9 +108,9 @@ pub fn restart(text: &str) -> Result<RestartPolicy, String> {
             .parse()
             .map_err(|_| "invalid restart policy format: maximum retry count must be an integer".to_owned())?,
     };
-    if name != "on-failure" && maximum_retry_count != 0 {
+    if !matches!(name, "on-failure" | "on-unhealthy") && maximum_retry_count != 0 {
         return Err(format!(
-            "invalid restart policy: maximum retry count can only be used with on-failure, not {name}"
+            "invalid restart policy: maximum retry count can only be used with on-failure and on-unhealthy, not {name}"
         ));
     }
     Ok(RestartPolicy {
@@ -330,6 +330,7 @@ mod tests {
     fn restart_policies_parse() {
         assert_eq!(restart("on-failure:3").unwrap().maximum_retry_count, 3);
         assert_eq!(restart("always").unwrap().name, "always");
+        assert_eq!(restart("on-unhealthy:2").unwrap().maximum_retry_count, 2);
         for bad in [":1", "on-failure:x", "sometimes", "always:3"] {
             assert!(restart(bad).is_err(), "{bad}");
         }

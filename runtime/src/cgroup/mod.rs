@@ -290,4 +290,13 @@ impl Cgroups {
     pub fn stats(&self, path: &CgroupPath) -> Result<Stats> {
         stats::read_from(&self.tree, path)
     }
+
+    /// The same without what takes most of the files and is rarely asked for: memory by nodes, the kernel's own memory on
+    /// v1, huge pages, RDMA and pressure.
+    ///
+    /// # Errors
+    /// When the group is gone.
+    pub fn usage(&self, path: &CgroupPath) -> Result<Stats> {
+        stats::usage(&self.tree, path)
+    }
 }

@@ -11,7 +11,7 @@ use agent_store::{Batch, Image};
 use super::mounts::{self, MountKind, MountPoint, PlannedMount};
 use super::spec::{Config, CreateRequest, Healthcheck};
 use super::state::Status;
-use super::{Container, RECORD_VERSION, Record, validate};
+use super::{Container, RECORD_VERSION, Record, unhealthy, validate};
 use crate::Engine;
 use crate::error::{Error, Result};
 use crate::events::EventKind;
@@ -47,7 +47,7 @@ impl Engine {
             .filter(|name| !name.is_empty())
             .map(|name| container_name(&name))
             .transpose()?;
-        let warnings = validate::request(&request, self)?;
+        let mut warnings = validate::request(&request, self)?;
         let image = self.image_for(&request.config.image)?;
         let id = ContainerId::random();
         let claim = match &wanted {
@@ -55,6 +55,7 @@ impl Engine {
             None => self.claim_random(&id)?,
         };
         let mut config = merge(request.config, &image)?;
+        warnings.extend(unhealthy::doubt(&config, &request.host));
         if let validate::Share::Container(target) = validate::network_share(&request.host)? {
             // It shares the other one's address, and so its name.
             let other = self.container(&target)?;

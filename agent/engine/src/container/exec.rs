@@ -8,8 +8,8 @@ use tokio::sync::watch;
 
 use super::attach::{Attachment, pair};
 use super::plan::is_own_runtime;
-use super::state::Request;
-use super::{Container, create};
+use super::state::{Phase, Request};
+use super::{Container, Inner, create};
 use crate::Engine;
 use crate::error::{Error, Result};
 use crate::events::EventKind;
@@ -135,19 +135,24 @@ impl Execs {
     }
 }
 
+/// Whether a further process may be started; Docker has words of its own for a paused container.
+fn admit_exec(container: &Container, inner: &Inner) -> Result<()> {
+    container.admit(inner, Request::Exec).map_err(|error| match error {
+        Error::Conflict(_) if inner.record.status.phase == Phase::Paused => Error::Conflict(format!(
+            "Container {} is paused, unpause the container before exec",
+            container.id
+        )),
+        other => other,
+    })
+}
+
 impl Engine {
     /// Registers an exec in a running container.
     pub async fn exec_create(&self, target: &str, request: ExecRequest) -> Result<String> {
         let container = self.container(target)?;
         {
             let inner = container.lock();
-            container.admit(&inner, Request::Exec).map_err(|error| match error {
-                Error::Conflict(_) if inner.record.status.phase == super::Phase::Paused => Error::Conflict(format!(
-                    "Container {} is paused, unpause the container before exec",
-                    container.id
-                )),
-                other => other,
-            })?;
+            admit_exec(&container, &inner)?;
         }
         if request.argv.is_empty() || request.argv[0].is_empty() {
             return Err(Error::invalid("No exec command specified"));
@@ -190,7 +195,7 @@ impl Engine {
         let container = &exec.container;
         let (shim, record) = {
             let inner = container.lock();
-            container.admit(&inner, Request::Exec)?;
+            admit_exec(container, &inner)?;
             let run = inner
                 .run
                 .as_ref()

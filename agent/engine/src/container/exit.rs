@@ -54,7 +54,7 @@ pub fn wants_restart(policy: &RestartPolicy, status: &Status, code: i32) -> bool
     match policy.name {
         RestartName::No => false,
         RestartName::Always | RestartName::UnlessStopped => true,
-        RestartName::OnFailure => {
+        RestartName::OnFailure | RestartName::OnUnhealthy => {
             code != 0 && (policy.maximum_retry_count == 0 || status.restart_count < policy.maximum_retry_count)
         }
     }
@@ -68,7 +68,7 @@ pub fn wants_start_at_boot(policy: &RestartPolicy, status: &Status) -> bool {
         RestartName::No => false,
         RestartName::Always => ran,
         RestartName::UnlessStopped => ran && !status.stopped_by_user,
-        RestartName::OnFailure => {
+        RestartName::OnFailure | RestartName::OnUnhealthy => {
             ran && !status.stopped_by_user
                 && status.exit_code != 0
                 && (policy.maximum_retry_count == 0 || status.restart_count < policy.maximum_retry_count)
@@ -146,6 +146,7 @@ impl Engine {
             }
             let net = inner.run.take().map(|run| run.net).unwrap_or_default();
             let policy = inner.record.host.restart_policy.clone();
+            let ailing = std::mem::take(&mut inner.ailing);
             let status = &mut inner.record.status;
             let ran = status
                 .started_at
@@ -156,7 +157,9 @@ impl Engine {
             status.oom_killed = exit.oom;
             status.finished_at = Some(exit.at);
             status.pid = 0;
-            let again = wants_restart(&policy, status, exit.code) && status.phase != Phase::Removing;
+            // One that was ended because it was unhealthy has failed, whatever it says of itself.
+            let verdict = if ailing && exit.code == 0 { 1 } else { exit.code };
+            let again = wants_restart(&policy, status, verdict) && status.phase != Phase::Removing;
             if status.phase != Phase::Removing {
                 status.phase = if again { Phase::Restarting } else { Phase::Exited };
             }
@@ -266,8 +269,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn on_failure_stops_at_its_count(count in 1u32..6, code in 1i32..255) {
-            let policy = RestartPolicy { name: RestartName::OnFailure, maximum_retry_count: count };
+        fn on_failure_stops_at_its_count(count in 1u32..6, code in 1i32..255, unhealthy: bool) {
+            let name = if unhealthy { RestartName::OnUnhealthy } else { RestartName::OnFailure };
+            let policy = RestartPolicy { name, maximum_retry_count: count };
             let mut status = Status::default();
             let mut restarts = 0;
             while wants_restart(&policy, &status, code) {
@@ -282,7 +286,13 @@ mod tests {
         #[test]
         fn nothing_restarts_what_a_user_stopped(code in 0i32..255) {
             let status = Status { stopped_by_user: true, ..Status::default() };
-            for name in [RestartName::No, RestartName::Always, RestartName::UnlessStopped, RestartName::OnFailure] {
+            for name in [
+                RestartName::No,
+                RestartName::Always,
+                RestartName::UnlessStopped,
+                RestartName::OnFailure,
+                RestartName::OnUnhealthy,
+            ] {
                 let policy = RestartPolicy { name, maximum_retry_count: 0 };
                 prop_assert!(!wants_restart(&policy, &status, code));
             }

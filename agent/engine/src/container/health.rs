@@ -6,10 +6,12 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt;
+use tokio::sync::watch;
 
-use super::Container;
 use super::exec::ExecRequest;
 use super::spec::{Config, Healthcheck};
+use super::state::Phase;
+use super::{Change, Container, Inner};
 use crate::Engine;
 use crate::error::{Error, Result};
 use crate::events::EventKind;
@@ -55,7 +57,7 @@ pub struct Health {
 pub struct Probe {
     pub start: SystemTime,
     pub end: SystemTime,
-    /// 0 healthy, 1 unhealthy, -1 timed out or could not run.
+    /// Of the test: 0 is healthy. -1: it timed out or could not run.
     pub exit_code: i32,
     pub output: String,
 }
@@ -119,13 +121,47 @@ fn duration(nanoseconds: i64, default: Duration) -> Duration {
     }
 }
 
+/// What is kept of a probe's output.
+fn shown(output: &[u8]) -> String {
+    let kept = &output[..output.len().min(MAX_OUTPUT)];
+    let more = if output.len() > MAX_OUTPUT { "..." } else { "" };
+    String::from_utf8_lossy(kept).into_owned() + more
+}
+
+/// A duration as Go writes it: `1m30s`, `1.5s`, `100ms`.
+fn words(duration: Duration) -> String {
+    let minutes = duration.as_secs() / 60;
+    if minutes == 0 {
+        return format!("{duration:?}");
+    }
+    let rest = duration - Duration::from_secs(minutes * 60);
+    let seconds = rest.as_secs_f64();
+    match minutes / 60 {
+        0 => format!("{minutes}m{seconds}s"),
+        hours => format!("{hours}h{}m{seconds}s", minutes % 60),
+    }
+}
+
+impl Inner {
+    /// Whether a probe that begins at `moment` may fail without counting.
+    fn in_start_period(&self, moment: SystemTime, period: Duration) -> bool {
+        let starting = |health: &Health| health.state == HealthState::Starting;
+        let since = self
+            .record
+            .status
+            .started_at
+            .and_then(|start| moment.duration_since(start).ok());
+        self.record.health.as_ref().is_some_and(starting) && since.unwrap_or_default() < period
+    }
+}
+
 impl Health {
     /// Takes in one result; failures in the start period do not count. Pure.
     pub fn take(&mut self, probe: Probe, retries: u32, in_start_period: bool) {
         if probe.exit_code == 0 {
             self.failing_streak = 0;
             self.state = HealthState::Healthy;
-        } else if !(in_start_period && self.state == HealthState::Starting) {
+        } else if !in_start_period {
             self.failing_streak += 1;
             if self.failing_streak >= retries {
                 self.state = HealthState::Unhealthy;
@@ -152,7 +188,6 @@ impl Engine {
         };
         let (engine, container) = (self.clone(), container.clone());
         self.tasks.spawn(async move {
-            let started = tokio::time::Instant::now();
             let start_period = duration(settings.start_period, Duration::ZERO);
             let retries = u32::try_from(if settings.retries == 0 {
                 DEFAULT_RETRIES
@@ -162,33 +197,28 @@ impl Engine {
             .unwrap_or(u32::MAX);
             let mut changes = container.changes.subscribe();
             loop {
-                let starting = started.elapsed() < start_period
-                    && container
-                        .lock()
-                        .record
-                        .health
-                        .as_ref()
-                        .is_some_and(|h| h.state == HealthState::Starting);
+                let starting = container.lock().in_start_period(SystemTime::now(), start_period);
                 let pause = if starting {
                     duration(settings.start_interval, DEFAULT_START_INTERVAL)
                 } else {
                     duration(settings.interval, DEFAULT_INTERVAL)
                 };
-                let over = changes.wait_for(|change| change.removed || change.exits != run || !change.phase.is_live());
-                tokio::select! {
-                    () = engine.shutdown.cancelled() => return,
-                    _ = over => return,
-                    () = tokio::time::sleep(pause) => {}
+                if !engine.probe_due(&mut changes, run, pause).await {
+                    return;
                 }
                 let probe = engine
                     .probe(&container, &argv, duration(settings.timeout, DEFAULT_TIMEOUT))
                     .await;
-                let in_start_period = started.elapsed() < start_period;
                 let change = {
                     let mut inner = container.lock();
                     if inner.record.status.exits != run {
                         return;
                     }
+                    if inner.record.status.phase == Phase::Paused {
+                        // It was frozen under the test, which says nothing about it.
+                        continue;
+                    }
+                    let in_start_period = inner.in_start_period(probe.start, start_period);
                     let Some(health) = inner.record.health.as_mut() else {
                         return;
                     };
@@ -203,9 +233,33 @@ impl Engine {
                         .journal
                         .record(EventKind::Container, action, container.id.as_str(), attributes);
                     engine.save_soon(&container);
+                    if state == HealthState::Unhealthy {
+                        engine.cure(&container, run);
+                    }
                 }
             }
         });
+    }
+
+    /// Waits until the next probe; `false` when there is to be none. A paused container is left alone, and has a whole
+    /// pause more when it runs on.
+    async fn probe_due(&self, changes: &mut watch::Receiver<Change>, run: u64, pause: Duration) -> bool {
+        let over = |change: &Change| change.removed || change.exits != run || !change.phase.is_live();
+        loop {
+            let turned = changes.wait_for(|change| over(change) || change.phase == Phase::Paused);
+            tokio::select! {
+                () = self.shutdown.cancelled() => return false,
+                () = tokio::time::sleep(pause) => return true,
+                change = turned => match change {
+                    Ok(change) if !over(&change) => {}
+                    _ => return false,
+                },
+            }
+            tokio::select! {
+                () = self.shutdown.cancelled() => return false,
+                _ = changes.wait_for(|change| change.phase != Phase::Paused) => {}
+            }
+        }
     }
 
     async fn probe(&self, container: &Arc<Container>, argv: &[String], limit: Duration) -> Probe {
@@ -239,7 +293,8 @@ impl Engine {
                     if socket.read_exact(&mut chunk).await.is_err() {
                         break;
                     }
-                    let room = MAX_OUTPUT.saturating_sub(output.len());
+                    // One byte more than is shown tells that there was more.
+                    let room = (MAX_OUTPUT + 1).saturating_sub(output.len());
                     output.extend_from_slice(&chunk[..length.min(room)]);
                 }
             }
@@ -253,9 +308,13 @@ impl Engine {
             self.execs.forget(&id);
         }
         let (exit_code, text) = match result {
-            Ok(Ok(code)) => (i32::from(code != 0), String::from_utf8_lossy(&output).into_owned()),
+            Ok(Ok(code)) => (code, shown(&output)),
             Ok(Err(error)) => (-1, error.chain()),
-            Err(_) => (-1, format!("Health check exceeded timeout ({limit:?})")),
+            Err(_) if output.is_empty() => (-1, format!("Health check exceeded timeout ({})", words(limit))),
+            Err(_) => (
+                -1,
+                format!("Health check exceeded timeout ({}): {}", words(limit), shown(&output)),
+            ),
         };
         Probe {
             start,
@@ -298,6 +357,21 @@ mod tests {
             health.take(probe(0), 2, false);
         }
         assert_eq!(health.log.len(), KEPT);
+    }
+
+    #[test]
+    fn output_and_durations_are_written_as_docker_writes_them() {
+        assert_eq!(shown(&[b'x'; MAX_OUTPUT]).len(), MAX_OUTPUT);
+        assert!(shown(&[b'x'; MAX_OUTPUT + 1]).ends_with("x..."));
+        for (milliseconds, text) in [
+            (100, "100ms"),
+            (1_500, "1.5s"),
+            (30_000, "30s"),
+            (90_000, "1m30s"),
+            (3_600_000, "1h0m0s"),
+        ] {
+            assert_eq!(words(Duration::from_millis(milliseconds)), text);
+        }
     }
 
     #[test]

@@ -19,7 +19,10 @@ mod save;
 pub mod spec;
 pub mod start;
 pub mod state;
+pub mod stats;
 pub mod stop;
+pub mod top;
+pub mod unhealthy;
 pub mod update;
 mod users;
 pub mod validate;
@@ -98,6 +101,8 @@ pub(crate) struct Inner {
     pub removed: bool,
     /// Delay of the next restart by policy.
     pub backoff: exit::Backoff,
+    /// This run is being ended because it is unhealthy.
+    pub ailing: bool,
 }
 
 /// What waiters see.
@@ -116,6 +121,7 @@ pub struct Container {
     pub(crate) changes: watch::Sender<Change>,
     /// Nothing of an earlier run is being handled any more: the next one may start.
     pub(crate) idle: watch::Sender<bool>,
+    sampling: Mutex<stats::Sampling>,
 }
 
 impl Container {
@@ -135,15 +141,22 @@ impl Container {
                 pending: Vec::new(),
                 removed: false,
                 backoff: exit::Backoff::default(),
+                ailing: false,
             }),
             changes: watch::Sender::new(change),
             idle: watch::Sender::new(true),
+            sampling: Mutex::default(),
         }
     }
 
     /// Short exclusive access; never hold it across an await.
     pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Who looks at what it uses; held for moments only.
+    fn sampling(&self) -> MutexGuard<'_, stats::Sampling> {
+        self.sampling.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A copy of everything that is known, for inspection.

@@ -128,7 +128,7 @@ pub struct PortBinding {
 #[serde(default)]
 pub struct RestartPolicy {
     pub name: RestartName,
-    /// Only for `on-failure`; 0 is without limit.
+    /// Only for `on-failure` and `on-unhealthy`; 0 is without limit.
     pub maximum_retry_count: u32,
 }
 
@@ -140,15 +140,23 @@ pub enum RestartName {
     Always,
     UnlessStopped,
     OnFailure,
+    /// Ours: as `on-failure`, and being unhealthy is a failure.
+    OnUnhealthy,
 }
 
 impl RestartName {
+    /// Whether only failures are followed by a restart, so many times at most.
+    pub fn counts_failures(self) -> bool {
+        matches!(self, RestartName::OnFailure | RestartName::OnUnhealthy)
+    }
+
     pub fn parse(text: &str) -> Option<RestartName> {
         Some(match text {
             "" | "no" => RestartName::No,
             "always" => RestartName::Always,
             "unless-stopped" => RestartName::UnlessStopped,
             "on-failure" => RestartName::OnFailure,
+            "on-unhealthy" => RestartName::OnUnhealthy,
             _ => return None,
         })
     }
@@ -159,6 +167,7 @@ impl RestartName {
             RestartName::Always => "always",
             RestartName::UnlessStopped => "unless-stopped",
             RestartName::OnFailure => "on-failure",
+            RestartName::OnUnhealthy => "on-unhealthy",
         }
     }
 }
@@ -215,6 +224,12 @@ pub struct Resources {
     pub nano_cpus: i64,
     pub cgroup_parent: String,
     pub blkio_weight: u16,
+    /// Weights by path of the device.
+    pub blkio_weight_device: Vec<DeviceLimit>,
+    pub read_bps: Vec<DeviceLimit>,
+    pub write_bps: Vec<DeviceLimit>,
+    pub read_iops: Vec<DeviceLimit>,
+    pub write_iops: Vec<DeviceLimit>,
     pub cpu_period: i64,
     pub cpu_quota: i64,
     pub cpuset_cpus: String,
@@ -228,6 +243,14 @@ pub struct Resources {
     pub oom_kill_disable: Option<bool>,
     pub pids_limit: Option<i64>,
     pub ulimits: BTreeMap<String, Ulimit>,
+}
+
+/// A weight, or a rate a second, of a block device.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DeviceLimit {
+    pub path: String,
+    pub value: u64,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

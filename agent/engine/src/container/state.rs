@@ -58,6 +58,7 @@ pub enum Request {
     Exec,
     Attach,
     Resize,
+    Top,
     Pause,
     Unpause,
     Rename,
@@ -88,13 +89,23 @@ impl Phase {
             (Dead, R::Remove { .. }) => Ok(()),
             (
                 Dead,
-                R::Start | R::Stop | R::Kill | R::Exec | R::Attach | R::Resize | R::Pause | R::Unpause | R::Rename,
+                R::Start
+                | R::Stop
+                | R::Kill
+                | R::Exec
+                | R::Attach
+                | R::Resize
+                | R::Top
+                | R::Pause
+                | R::Unpause
+                | R::Rename,
             ) => Err(Denied::Dead),
 
             (Created | Exited, R::Start) => Ok(()),
             (Running, R::Start) => Err(Denied::AlreadySo),
             (Paused, R::Start) => Err(Denied::Paused),
-            (Restarting, R::Start) => Ok(()),
+            // To Docker it runs, and so there is nothing to start.
+            (Restarting, R::Start) => Err(Denied::AlreadySo),
 
             (Running | Paused | Restarting, R::Stop) => Ok(()),
             (Created | Exited, R::Stop) => Err(Denied::AlreadySo),
@@ -103,12 +114,12 @@ impl Phase {
             (Restarting, R::Kill) => Ok(()),
             (Created | Exited, R::Kill) => Err(Denied::NotRunning),
 
-            (Running, R::Exec | R::Resize | R::Pause) => Ok(()),
+            (Running, R::Exec | R::Resize | R::Top | R::Pause) => Ok(()),
             (Paused, R::Exec) => Err(Denied::Paused),
-            (Paused, R::Resize) => Ok(()),
+            (Paused, R::Resize | R::Top) => Ok(()),
             (Paused, R::Pause) => Err(Denied::Paused),
-            (Restarting, R::Exec | R::Resize | R::Pause) => Err(Denied::Restarting),
-            (Created | Exited, R::Exec | R::Resize | R::Pause) => Err(Denied::NotRunning),
+            (Restarting, R::Exec | R::Resize | R::Top | R::Pause) => Err(Denied::Restarting),
+            (Created | Exited, R::Exec | R::Resize | R::Top | R::Pause) => Err(Denied::NotRunning),
 
             (Paused, R::Unpause) => Ok(()),
             (Created | Running | Restarting | Exited, R::Unpause) => Err(Denied::NotPaused),
@@ -170,6 +181,7 @@ mod tests {
             Request::Exec,
             Request::Attach,
             Request::Resize,
+            Request::Top,
             Request::Pause,
             Request::Unpause,
             Request::Rename,
@@ -186,7 +198,7 @@ mod tests {
             Request::Pause => Phase::Paused,
             Request::Unpause => Phase::Running,
             Request::Remove { .. } => return None,
-            Request::Exec | Request::Attach | Request::Resize | Request::Rename => phase,
+            Request::Exec | Request::Attach | Request::Resize | Request::Top | Request::Rename => phase,
         })
     }
 

@@ -55,9 +55,31 @@ impl Engine {
         signal: Option<i32>,
         grace: Option<Option<Duration>>,
     ) -> Result<()> {
+        container.lock().record.status.stopped_by_user = true;
+        if self.end_run(container, signal, grace).await? {
+            // Acknowledged only when a restarted daemon would know that somebody wanted it.
+            self.save_now(container).await?;
+            self.journal.record(
+                EventKind::Container,
+                "stop",
+                container.id.as_str(),
+                container.event_attributes(),
+            );
+            return Ok(());
+        }
+        self.save_now(container).await
+    }
+
+    /// Ends the run, whoever wants it; `false`: it only waited for a restart by policy. The caller owns the container's
+    /// `op`.
+    pub(crate) async fn end_run(
+        &self,
+        container: &Arc<Container>,
+        signal: Option<i32>,
+        grace: Option<Option<Duration>>,
+    ) -> Result<bool> {
         let signalled = {
             let mut inner = container.lock();
-            inner.record.status.stopped_by_user = true;
             let config = &inner.record.config;
             let first = match (signal, config.stop_signal.as_deref()) {
                 (Some(signal), _) => signal,
@@ -79,7 +101,7 @@ impl Engine {
             }
         };
         let Some((shim, first, limit)) = signalled else {
-            return self.save_now(container).await;
+            return Ok(false);
         };
         if container.phase() == Phase::Paused {
             self.thaw(container).await?;
@@ -99,15 +121,7 @@ impl Engine {
                 )));
             }
         }
-        // Acknowledged only when a restarted daemon would know that somebody wanted it.
-        self.save_now(container).await?;
-        self.journal.record(
-            EventKind::Container,
-            "stop",
-            container.id.as_str(),
-            container.event_attributes(),
-        );
-        Ok(())
+        Ok(true)
     }
 
     fn note_kill(&self, container: &Container, signal: i32) {
@@ -138,6 +152,7 @@ impl Engine {
         let (engine, container) = (self.clone(), container.clone());
         self.detached(async move {
             // Without the owner's lock: a kill must reach a container whose stop is waiting.
+            let ending;
             let (shim, phase) = {
                 let mut inner = container.lock();
                 container.admit(&inner, Request::Kill).map_err(|error| match error {
@@ -153,12 +168,16 @@ impl Engine {
                     .stop_signal
                     .as_deref()
                     .and_then(|text| parse_signal(text).ok());
-                if signal == Signal::SIGKILL as i32 || Some(signal) == own.or(Some(Signal::SIGTERM as i32)) {
+                ending = signal == Signal::SIGKILL as i32 || signal == own.unwrap_or(Signal::SIGTERM as i32);
+                if ending {
                     inner.record.status.stopped_by_user = true;
                 }
                 if inner.record.status.phase == Phase::Restarting {
+                    if !ending {
+                        // There is no process to hear it.
+                        return Ok(());
+                    }
                     inner.record.status.phase = Phase::Exited;
-                    inner.record.status.stopped_by_user = true;
                     container.announce(&inner);
                     (None, Phase::Exited)
                 } else {
@@ -174,11 +193,11 @@ impl Engine {
             };
             let mut changes = container.changes.subscribe();
             let exits = changes.borrow().exits;
-            if phase == Phase::Paused && signal == Signal::SIGKILL as i32 {
-                // A frozen v1 cgroup takes the signal only when it thaws.
+            engine.signal(&container, &shim, signal).await?;
+            if phase == Phase::Paused && ending {
+                // Frozen processes take a signal only when they thaw; what is to end them they take at once.
                 engine.thaw(&container).await?;
             }
-            engine.signal(&container, &shim, signal).await?;
             engine.note_kill(&container, signal);
             if signal == Signal::SIGKILL as i32 && !wait_exit(&mut changes, exits, Some(KILL_GRACE)).await {
                 return Err(Error::Conflict(format!(

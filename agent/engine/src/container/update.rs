@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::spec::{Resources, RestartPolicy};
+use super::spec::{Resources, RestartName, RestartPolicy};
 use super::state::Phase;
-use super::{Container, plan, validate};
+use super::{Container, plan, unhealthy, validate};
 use crate::Engine;
 use crate::error::{Error, Result};
 use crate::events::EventKind;
@@ -16,32 +16,50 @@ pub struct UpdateRequest {
     pub restart_policy: Option<RestartPolicy>,
 }
 
-/// The present limits with the wanted ones over them. Pure.
+/// The present limits with the wanted ones over them. Pure; the words are Docker's.
 fn merge(own: &Resources, wanted: &Resources) -> Result<Resources> {
+    let conflict = |text: &str| Err(Error::Conflict(text.to_owned()));
+    // The two notations exclude each other, also over time.
+    for (clash, text) in [
+        (
+            wanted.nano_cpus > 0 && own.cpu_period > 0,
+            "Conflicting options: Nano CPUs cannot be updated as CPU Period has already been set",
+        ),
+        (
+            wanted.nano_cpus > 0 && own.cpu_quota > 0,
+            "Conflicting options: Nano CPUs cannot be updated as CPU Quota has already been set",
+        ),
+        (
+            wanted.cpu_period > 0 && own.nano_cpus > 0,
+            "Conflicting options: CPU Period cannot be updated as NanoCPUs has already been set",
+        ),
+        (
+            wanted.cpu_quota > 0 && own.nano_cpus > 0,
+            "Conflicting options: CPU Quota cannot be updated as NanoCPUs has already been set",
+        ),
+        (
+            wanted.memory != 0 && wanted.memory_swap == 0 && own.memory_swap > 0 && wanted.memory > own.memory_swap,
+            "Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time",
+        ),
+    ] {
+        if clash {
+            return conflict(text);
+        }
+    }
     let mut merged = own.clone();
-    let number = |target: &mut i64, value: i64| {
+    for (target, value) in [
+        (&mut merged.cpu_shares, wanted.cpu_shares),
+        (&mut merged.nano_cpus, wanted.nano_cpus),
+        (&mut merged.cpu_period, wanted.cpu_period),
+        (&mut merged.cpu_quota, wanted.cpu_quota),
+        (&mut merged.memory_reservation, wanted.memory_reservation),
+        (&mut merged.memory, wanted.memory),
+        (&mut merged.memory_swap, wanted.memory_swap),
+    ] {
         if value != 0 {
             *target = value;
         }
-    };
-    number(&mut merged.cpu_shares, wanted.cpu_shares);
-    number(&mut merged.cpu_period, wanted.cpu_period);
-    number(&mut merged.cpu_quota, wanted.cpu_quota);
-    number(&mut merged.memory_reservation, wanted.memory_reservation);
-    if wanted.nano_cpus != 0 {
-        // The two notations exclude each other; the newer wish replaces the older one.
-        merged.nano_cpus = wanted.nano_cpus;
-        (merged.cpu_period, merged.cpu_quota) = (wanted.cpu_period, wanted.cpu_quota);
-    } else if wanted.cpu_period != 0 || wanted.cpu_quota != 0 {
-        merged.nano_cpus = 0;
     }
-    if wanted.memory != 0 && wanted.memory_swap == 0 && own.memory_swap > 0 && wanted.memory > own.memory_swap {
-        return Err(Error::invalid(
-            "Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time",
-        ));
-    }
-    number(&mut merged.memory, wanted.memory);
-    number(&mut merged.memory_swap, wanted.memory_swap);
     if wanted.blkio_weight != 0 {
         merged.blkio_weight = wanted.blkio_weight;
     }
@@ -51,6 +69,18 @@ fn merge(own: &Resources, wanted: &Resources) -> Result<Resources> {
     ] {
         if !value.is_empty() {
             target.clone_from(value);
+        }
+    }
+    for (target, devices) in [
+        (&mut merged.blkio_weight_device, &wanted.blkio_weight_device),
+        (&mut merged.read_bps, &wanted.read_bps),
+        (&mut merged.write_bps, &wanted.write_bps),
+        (&mut merged.read_iops, &wanted.read_iops),
+        (&mut merged.write_iops, &wanted.write_iops),
+    ] {
+        for device in devices {
+            target.retain(|other| other.path != device.path);
+            target.push(device.clone());
         }
     }
     if wanted.pids_limit.is_some() {
@@ -71,24 +101,36 @@ impl Engine {
         let (engine, container) = (self.clone(), container.clone());
         self.detached(async move {
             let _owner = container.op.lock().await;
+            let refused = |error: Error| match error {
+                Error::Conflict(text) => Error::Conflict(format!("Cannot update container {}: {text}", container.id)),
+                other => other,
+            };
             let (record, run) = {
                 let inner = container.lock();
                 if matches!(inner.record.status.phase, Phase::Removing | Phase::Dead) {
-                    return Err(Error::Removing(container.id.clone()));
+                    return Err(refused(Error::Conflict(
+                        "container is marked for removal and cannot be \"update\"".to_owned(),
+                    )));
                 }
                 let run = inner.run.as_ref();
                 let unit = |run: &super::Run| run.net.group.as_ref().and_then(|group| group.unit.clone());
                 (inner.record.clone(), run.map(|run| (run.cgroup.clone(), unit(run))))
             };
             let mut host = record.host.clone();
-            host.resources = merge(&host.resources, &request.resources)?;
+            host.resources = merge(&host.resources, &request.resources).map_err(refused)?;
             if let Some(policy) = request.restart_policy {
+                if host.auto_remove && policy.name != RestartName::No {
+                    return Err(refused(Error::Conflict(
+                        "Restart policy cannot be updated because AutoRemove is enabled for the container".to_owned(),
+                    )));
+                }
                 host.restart_policy = policy;
             }
             let mut warnings = Vec::new();
             validate::changes(&host, &mut warnings)?;
+            warnings.extend(unhealthy::doubt(&record.config, &host));
+            let limits = plan::changed_limits(&record.host.resources, &host.resources)?;
             if let Some((cgroup, unit)) = run {
-                let limits = plan::changed_limits(&record.host.resources, &host.resources)?;
                 engine
                     .blocking(move |engine| engine.update_group(&cgroup, unit.as_deref(), &limits))
                     .await?;
@@ -110,6 +152,7 @@ impl Engine {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use super::super::spec::DeviceLimit;
     use super::*;
 
     #[test]
@@ -126,15 +169,29 @@ mod tests {
         };
         let merged = merge(&own, &wanted).unwrap();
         assert_eq!((merged.memory, merged.nano_cpus, merged.pids_limit), (50, 5, Some(7)));
-        let quota = merge(
-            &own,
-            &Resources {
-                cpu_quota: 9000,
-                ..Resources::default()
-            },
-        )
-        .unwrap();
-        assert_eq!((quota.nano_cpus, quota.cpu_quota), (0, 9000));
+        let quota = Resources {
+            cpu_quota: 9000,
+            ..Resources::default()
+        };
+        assert!(matches!(merge(&own, &quota), Err(Error::Conflict(_))));
+        assert!(matches!(merge(&quota, &own), Err(Error::Conflict(_))));
+        assert_eq!(merge(&Resources::default(), &quota).unwrap().cpu_quota, 9000);
+    }
+
+    #[test]
+    fn limits_of_devices_are_replaced_one_by_one() {
+        let rates = |pairs: &[(&str, u64)]| Resources {
+            read_bps: pairs
+                .iter()
+                .map(|(path, value)| DeviceLimit {
+                    path: (*path).to_owned(),
+                    value: *value,
+                })
+                .collect(),
+            ..Resources::default()
+        };
+        let merged = merge(&rates(&[("/dev/a", 1), ("/dev/b", 2)]), &rates(&[("/dev/a", 3)])).unwrap();
+        assert_eq!(merged, rates(&[("/dev/b", 2), ("/dev/a", 3)]));
     }
 
     #[test]

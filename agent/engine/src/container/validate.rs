@@ -215,7 +215,7 @@ pub fn changes(host: &HostConfig, warnings: &mut Vec<String>) -> Result<()> {
 
 fn restart(host: &HostConfig) -> Result<()> {
     let policy = &host.restart_policy;
-    if policy.maximum_retry_count != 0 && policy.name != RestartName::OnFailure {
+    if policy.maximum_retry_count != 0 && !policy.name.counts_failures() {
         return Err(Error::invalid(
             "invalid restart policy: maximum retry count can only be used with 'on-failure'",
         ));
@@ -298,6 +298,11 @@ fn resources(limits: &Resources, warnings: &mut Vec<String>) -> Result<()> {
                 "invalid device cgroup permissions: {}",
                 device.cgroup_permissions
             )));
+        }
+    }
+    for device in &limits.blkio_weight_device {
+        if device.value != 0 && !(10..=1000).contains(&device.value) {
+            return bad("Range of blkio weight is from 10 to 1000");
         }
     }
     for (name, limit) in &limits.ulimits {

@@ -24,14 +24,9 @@ fn swarm() -> MethodRouter<Engine> {
 pub fn routes(router: Router<Engine>) -> Router<Engine> {
     router
         .route(
-            "/containers/{id}/top",
-            missing!(get, "listing a container's processes (top)"),
-        )
-        .route(
             "/containers/{id}/changes",
             missing!(get, "listing file system changes (diff)"),
         )
-        .route("/containers/{id}/stats", missing!(get, "resource statistics (stats)"))
         .route("/containers/{id}/attach/ws", missing!(get, "attaching over WebSocket"))
         .route("/containers/{id}/archive", missing!(any, "copying files (cp)"))
         .route("/containers/{id}/checkpoints", missing!(any, "checkpointing"))

@@ -11,7 +11,7 @@ use axum::body::Body;
 use axum::extract::State;
 use http::{Request, StatusCode};
 
-use super::refused;
+use super::{device_limits, refused};
 use crate::error::{ApiError, ApiResult};
 use crate::reply;
 use crate::request::{Query, json_bytes};
@@ -255,7 +255,7 @@ pub(super) fn restart_policy(policy: &wire::RestartPolicy) -> ApiResult<spec::Re
     Ok(spec::RestartPolicy {
         name: spec::RestartName::parse(&policy.name).ok_or_else(|| {
             ApiError::bad(format!(
-                "invalid restart policy: unknown policy '{}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'",
+                "invalid restart policy: unknown policy '{}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped', or the extension 'on-unhealthy'",
                 policy.name
             ))
         })?,
@@ -291,6 +291,11 @@ pub(super) fn resources(host: &HostConfig) -> ApiResult<spec::Resources> {
         nano_cpus: host.nano_cpus,
         cgroup_parent: host.cgroup_parent.clone(),
         blkio_weight: host.blkio_weight,
+        blkio_weight_device: device_limits::weights(host.blkio_weight_device.as_deref()),
+        read_bps: device_limits::rates(host.blkio_device_read_bps.as_deref()),
+        write_bps: device_limits::rates(host.blkio_device_write_bps.as_deref()),
+        read_iops: device_limits::rates(host.blkio_device_read_iops.as_deref()),
+        write_iops: device_limits::rates(host.blkio_device_write_iops.as_deref()),
         cpu_period: host.cpu_period,
         cpu_quota: host.cpu_quota,
         cpuset_cpus: host.cpuset_cpus.clone(),
@@ -365,10 +370,6 @@ mod tests {
     fn what_cannot_be_done_is_named() {
         for (member, name) in [
             (r#""DeviceRequests":[{"Count":-1}]"#, "HostConfig.DeviceRequests"),
-            (
-                r#""BlkioDeviceReadBps":[{"Path":"/dev/a","Rate":1}]"#,
-                "HostConfig.BlkioDeviceReadBps",
-            ),
             (r#""CpuRealtimePeriod":1000"#, "HostConfig.CpuRealtimePeriod"),
             (r#""KernelMemory":5000000"#, "HostConfig.KernelMemory"),
             (r#""Cgroup":"x""#, "HostConfig.Cgroup"),

@@ -15,6 +15,7 @@ use agent_engine::container::{Record, spec};
 use agent_engine::{Engine, Phase, Snapshot};
 use axum::extract::State;
 
+use super::device_limits;
 use crate::error::ApiResult;
 use crate::reply;
 use crate::request::{Query, Target};
@@ -404,11 +405,11 @@ fn host_config(engine: &Engine, host: &spec::HostConfig) -> wire::HostConfig {
         nano_cpus: resources.nano_cpus,
         cgroup_parent: resources.cgroup_parent.clone(),
         blkio_weight: resources.blkio_weight,
-        blkio_weight_device: Some(Vec::new()),
-        blkio_device_read_bps: Some(Vec::new()),
-        blkio_device_write_bps: Some(Vec::new()),
-        blkio_device_read_iops: Some(Vec::new()),
-        blkio_device_write_iops: Some(Vec::new()),
+        blkio_weight_device: device_limits::weights_shown(&resources.blkio_weight_device),
+        blkio_device_read_bps: device_limits::rates_shown(&resources.read_bps),
+        blkio_device_write_bps: device_limits::rates_shown(&resources.write_bps),
+        blkio_device_read_iops: device_limits::rates_shown(&resources.read_iops),
+        blkio_device_write_iops: device_limits::rates_shown(&resources.write_iops),
         cpu_period: resources.cpu_period,
         cpu_quota: resources.cpu_quota,
         cpuset_cpus: resources.cpuset_cpus.clone(),

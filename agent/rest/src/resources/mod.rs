@@ -5,6 +5,7 @@ mod attach;
 mod changes;
 mod containers;
 mod create;
+mod device_limits;
 mod events;
 mod exec;
 mod images;
@@ -13,6 +14,7 @@ mod inspect;
 mod logs;
 mod networks;
 mod refused;
+mod stats;
 mod system;
 mod units;
 mod update;
@@ -50,6 +52,8 @@ pub fn router(engine: Engine) -> Router {
         .route("/containers/{id}/resize", post(attach::resize))
         .route("/containers/{id}/attach", post(attach::attach))
         .route("/containers/{id}/logs", get(logs::logs))
+        .route("/containers/{id}/stats", get(stats::stats))
+        .route("/containers/{id}/top", get(stats::top))
         .route("/containers/{id}/export", get(containers::export))
         .route("/containers/{id}/exec", post(exec::create))
         .route("/exec/{id}/start", post(exec::start))

@@ -20,11 +20,6 @@ pub fn host(host: &HostConfig) -> ApiResult<()> {
     }
     let asked = [
         (some(&host.device_requests), "HostConfig.DeviceRequests"),
-        (some(&host.blkio_weight_device), "HostConfig.BlkioWeightDevice"),
-        (some(&host.blkio_device_read_bps), "HostConfig.BlkioDeviceReadBps"),
-        (some(&host.blkio_device_write_bps), "HostConfig.BlkioDeviceWriteBps"),
-        (some(&host.blkio_device_read_iops), "HostConfig.BlkioDeviceReadIOps"),
-        (some(&host.blkio_device_write_iops), "HostConfig.BlkioDeviceWriteIOps"),
         (host.cpu_realtime_period != 0, "HostConfig.CpuRealtimePeriod"),
         (host.cpu_realtime_runtime != 0, "HostConfig.CpuRealtimeRuntime"),
         (host.kernel_memory != 0, "HostConfig.KernelMemory"),
@@ -52,6 +47,25 @@ pub fn host(host: &HostConfig) -> ApiResult<()> {
         }
     }
     Ok(())
+}
+
+/// What can be set at a create only.
+pub fn update(host: &HostConfig) -> ApiResult<()> {
+    fn some<T>(list: &Option<Vec<T>>) -> bool {
+        list.as_ref().is_some_and(|list| !list.is_empty())
+    }
+    let asked = [
+        (some(&host.devices), "Devices"),
+        (some(&host.device_cgroup_rules), "DeviceCgroupRules"),
+        (some(&host.ulimits), "Ulimits"),
+        (!host.cgroup_parent.is_empty(), "CgroupParent"),
+        (host.oom_kill_disable == Some(true), "OomKillDisable"),
+        (host.init.is_some(), "Init"),
+    ];
+    match asked.iter().find(|(asked, _)| *asked) {
+        Some((_, name)) => Err(ApiError::unsupported(format!("updating {name}"))),
+        None => Ok(()),
+    }
 }
 
 /// Options that came with a later version than the client speaks.

@@ -1,12 +1,12 @@
 //! Update: limits and restart policy of a container.
 
+use agent_api::container::UpdateResponse;
 use agent_api::host_config::HostConfig;
 use agent_engine::Engine;
 use agent_engine::container::update::UpdateRequest;
 use axum::body::Body;
 use axum::extract::State;
 use http::Request;
-use serde_json::json;
 
 use super::{create, refused};
 use crate::error::ApiResult;
@@ -18,11 +18,14 @@ pub async fn update(State(engine): State<Engine>, Target(id): Target, request: R
     let container = engine.container(&id)?;
     let wanted: HostConfig = request::json(request).await?;
     refused::host(&wanted)?;
+    refused::update(&wanted)?;
     let restart_policy = match wanted.restart_policy.name.as_str() {
         "" => None,
         _ => Some(create::restart_policy(&wanted.restart_policy)?),
     };
-    let resources = create::resources(&wanted)?;
+    let mut resources = create::resources(&wanted)?;
+    // Here 0 is a wish as well: no limit.
+    resources.pids_limit = wanted.pids_limit.map(|limit| if limit <= 0 { -1 } else { limit });
     let warnings = engine
         .update(
             &container,
@@ -32,5 +35,8 @@ pub async fn update(State(engine): State<Engine>, Target(id): Target, request: R
             },
         )
         .await?;
-    Ok(reply::ok(&json!({ "Warnings": warnings })))
+    Ok(reply::ok(&UpdateResponse {
+        // Go's nil list.
+        warnings: Some(warnings).filter(|list| !list.is_empty()),
+    }))
 }

@@ -48,7 +48,7 @@ pub struct Options {
     /// Remove the container (and its anonymous volumes) when it exits
     #[arg(long, help_heading = "Container")]
     pub rm: bool,
-    /// When to restart: no, always, unless-stopped, on-failure[:N]
+    /// When to restart: no, always, unless-stopped, on-failure[:N], on-unhealthy[:N]
     #[arg(long, value_name = "POLICY", value_parser = limits::restart, help_heading = "Container")]
     pub restart: Option<RestartPolicy>,
     /// Signal that stops the container

@@ -243,7 +243,8 @@ pub struct RdmaStats {
     pub objects_limit: Option<u64>,
 }
 
-pub(super) fn read_from(tree: &Tree, path: &CgroupPath) -> Result<Stats> {
+/// What changes all the time: processor, memory, processes, block devices.
+pub(super) fn usage(tree: &Tree, path: &CgroupPath) -> Result<Stats> {
     let mut stats = Stats::default();
     // On v1 these may be two hierarchies; on v2 time is counted without the controller.
     match tree.place("cpuacct", path) {
@@ -267,6 +268,16 @@ pub(super) fn read_from(tree: &Tree, path: &CgroupPath) -> Result<Stats> {
     match tree.place("io", path) {
         Some(Place::V1(folder)) => stats.io = v1::block_io(&folder),
         Some(Place::V2(folder)) => stats.io = v2::block_io(&folder),
+        None => {}
+    }
+    Ok(stats)
+}
+
+pub(super) fn read_from(tree: &Tree, path: &CgroupPath) -> Result<Stats> {
+    let mut stats = usage(tree, path)?;
+    match tree.place("memory", path) {
+        Some(Place::V1(folder)) => v1::further_memory(&folder, &mut stats.memory),
+        Some(Place::V2(folder)) => stats.memory.numa = parse::memory_nodes(&folder),
         None => {}
     }
     match tree.place("hugetlb", path) {

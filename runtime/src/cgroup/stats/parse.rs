@@ -47,6 +47,11 @@ pub(super) fn pids(folder: &Path) -> PidsStats {
     }
 }
 
+/// Memory by nodes, in the file of the same name on both.
+pub(super) fn memory_nodes(folder: &Path) -> Vec<NumaStats> {
+    numa(&optional(folder, "memory.numa_stat"))
+}
+
 /// Rows `anon N0=1 N1=2` (v2) or `anon=3 N0=1 N1=2` (v1).
 pub(super) fn numa(text: &str) -> Vec<NumaStats> {
     text.lines()

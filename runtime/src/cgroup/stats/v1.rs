@@ -2,7 +2,7 @@
 
 use super::super::Result;
 use super::super::control::{keyed, read};
-use super::parse::{counter, limit, numa, number, optional, page_sizes, table};
+use super::parse::{counter, limit, memory_nodes, number, optional, page_sizes, table};
 use super::{CpuStats, HugePageStats, IoEntry, IoStats, MemoryEvents, MemoryStats};
 use std::path::Path;
 
@@ -52,16 +52,23 @@ pub(super) fn memory(folder: &Path) -> Result<MemoryStats> {
         max_swap: 0,
         swap_limit: both.and_then(|both| both.limit),
         with_swap: both,
-        kernel: counter(folder, "memory.kmem."),
-        kernel_tcp: counter(folder, "memory.kmem.tcp."),
+        kernel: None,
+        kernel_tcp: None,
         events: MemoryEvents {
             oom_kill: keyed(&optional(folder, "memory.oom_control"), "oom_kill").unwrap_or(0),
             ..MemoryEvents::default()
         },
         stat: table(&optional(folder, "memory.stat")),
-        numa: numa(&optional(folder, "memory.numa_stat")),
+        numa: Vec::new(),
         pressure: None,
     })
+}
+
+/// What stands in files of its own.
+pub(super) fn further_memory(folder: &Path, memory: &mut MemoryStats) {
+    memory.kernel = counter(folder, "memory.kmem.");
+    memory.kernel_tcp = counter(folder, "memory.kmem.tcp.");
+    memory.numa = memory_nodes(folder);
 }
 
 pub(super) fn huge_pages(folder: &Path) -> Vec<HugePageStats> {

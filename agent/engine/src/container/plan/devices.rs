@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-use runtime::cgroup::{DeviceRule, Resources as Limits};
+use runtime::cgroup::{DeviceRule, Resources as Limits, Throttle, WeightDevice};
 use runtime::defaults;
 use runtime::plan::{Device, DeviceKind};
 
 use crate::Engine;
-use crate::container::spec::{self, HostConfig, Resources};
+use crate::container::spec::{self, DeviceLimit, HostConfig, Resources};
 use crate::error::{Error, Result};
 
 impl Engine {
@@ -53,6 +53,11 @@ pub(super) fn limits(resources: &Resources, privileged: bool, devices: &[Device]
         oom_kill_disable: resources.oom_kill_disable.unwrap_or(false),
         pids: resources.pids_limit.filter(|limit| *limit != 0),
         blkio_weight: (resources.blkio_weight != 0).then_some(resources.blkio_weight),
+        blkio_weight_device: weights(&resources.blkio_weight_device)?,
+        read_bps: throttles(&resources.read_bps)?,
+        write_bps: throttles(&resources.write_bps)?,
+        read_iops: throttles(&resources.read_iops)?,
+        write_iops: throttles(&resources.write_iops)?,
         ..Limits::default()
     };
     if resources.nano_cpus > 0 {
@@ -85,11 +90,53 @@ pub(super) fn limits(resources: &Resources, privileged: bool, devices: &[Device]
     Ok(limits)
 }
 
+/// Major and minor number of a block device; the words are Docker's.
+fn block_device(path: &str) -> Result<(u32, u32)> {
+    use std::os::unix::fs::{FileTypeExt, MetadataExt};
+    let gather = |error| Error::invalid(format!("cannot gather device information for \"{path}\": {error}"));
+    let meta = std::fs::metadata(path).map_err(gather)?;
+    if !meta.file_type().is_block_device() {
+        return Err(Error::invalid(format!("{path} is not a block device")));
+    }
+    let number = |part: u64| u32::try_from(part).unwrap_or(u32::MAX);
+    Ok((
+        number(nix::sys::stat::major(meta.rdev())),
+        number(nix::sys::stat::minor(meta.rdev())),
+    ))
+}
+
+fn weights(devices: &[DeviceLimit]) -> Result<Vec<WeightDevice>> {
+    let weight = |device: &DeviceLimit| {
+        let (major, minor) = block_device(&device.path)?;
+        Ok(WeightDevice {
+            major,
+            minor,
+            weight: u16::try_from(device.value).unwrap_or(u16::MAX),
+        })
+    };
+    devices.iter().map(weight).collect()
+}
+
+fn throttles(devices: &[DeviceLimit]) -> Result<Vec<Throttle>> {
+    let throttle = |device: &DeviceLimit| {
+        let (major, minor) = block_device(&device.path)?;
+        Ok(Throttle {
+            major,
+            minor,
+            rate: device.value,
+        })
+    };
+    devices.iter().map(throttle).collect()
+}
+
 /// Only the limits in which `new` differs from `old`; device rules are not touched.
 pub(crate) fn changed_limits(old: &Resources, new: &Resources) -> Result<Limits> {
     let (old, new) = (limits(old, true, &[])?, limits(new, true, &[])?);
     fn change<T: PartialEq>(old: Option<T>, new: Option<T>) -> Option<T> {
         if old == new { None } else { new }
+    }
+    fn changed<T: PartialEq>(old: &[T], new: Vec<T>) -> Vec<T> {
+        new.into_iter().filter(|limit| !old.contains(limit)).collect()
     }
     Ok(Limits {
         cpu_shares: change(old.cpu_shares, new.cpu_shares),
@@ -112,6 +159,11 @@ pub(crate) fn changed_limits(old: &Resources, new: &Resources) -> Result<Limits>
         swappiness: change(old.swappiness, new.swappiness),
         pids: change(old.pids, new.pids),
         blkio_weight: change(old.blkio_weight, new.blkio_weight),
+        blkio_weight_device: changed(&old.blkio_weight_device, new.blkio_weight_device),
+        read_bps: changed(&old.read_bps, new.read_bps),
+        write_bps: changed(&old.write_bps, new.write_bps),
+        read_iops: changed(&old.read_iops, new.read_iops),
+        write_iops: changed(&old.write_iops, new.write_iops),
         ..Limits::default()
     })
 }
