@@ -124,7 +124,7 @@ impl Engine {
             inner.run = Some(Run {
                 shim: shim.clone(),
                 net,
-                cgroup,
+                cgroup: cgroup.clone(),
             });
             container.announce(&inner);
             exits
@@ -132,6 +132,7 @@ impl Engine {
         self.save_soon(container);
         self.watch_exit(container, shim, run);
         self.watch_health(container, run);
+        self.watch_oom(container, cgroup, run);
         Ok(())
     }
 

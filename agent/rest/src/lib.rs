@@ -25,6 +25,7 @@ mod service;
 mod tls;
 mod transfer;
 pub mod version;
+mod websocket;
 
 pub use listen::{Address, Listener, Listeners};
 pub use serve::Server;

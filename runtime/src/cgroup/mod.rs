@@ -28,6 +28,7 @@ mod detect;
 mod devices;
 mod limits;
 mod oci;
+mod oom;
 mod path;
 mod resources;
 mod start;
@@ -43,6 +44,7 @@ mod tests;
 pub use control::{Freeze, RemoveError};
 pub use detect::Support;
 pub use devices::{Access, DeviceRule, DeviceType};
+pub use oom::OomWatch;
 pub use path::CgroupPath;
 pub use resources::{InterfacePriority, RdmaLimit, Resources, Throttle, WeightDevice};
 pub use stats::{

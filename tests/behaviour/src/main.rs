@@ -20,6 +20,7 @@ mod images;
 mod isolation;
 mod lifecycle;
 mod limits;
+mod live;
 mod mounts;
 mod networks;
 mod process;
@@ -72,6 +73,7 @@ fn everyday(name: &'static str, cli: Cli, filters: &[String]) -> Tally {
     tests.extend(networks::tests());
     tests.extend(sessions::tests());
     tests.extend(lifecycle::tests());
+    tests.extend(live::tests());
     tests.extend(images::tests());
     let suite = harness::Suite {
         name,

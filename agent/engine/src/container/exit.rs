@@ -139,7 +139,7 @@ impl Engine {
 
     /// Records one exit, tells waiters, and does what policy wants.
     pub(crate) async fn ended(&self, container: &Arc<Container>, exit: Exit, run: u64) -> After {
-        let (saved, net, restart, auto_remove) = {
+        let (saved, net, restart, auto_remove, untold_oom) = {
             let mut inner = container.lock();
             if inner.removed || inner.record.status.exits != run {
                 return After::Nothing;
@@ -154,7 +154,8 @@ impl Engine {
                 .unwrap_or_default();
             status.exits += 1;
             status.exit_code = exit.code;
-            status.oom_killed = exit.oom;
+            let untold = exit.oom && !status.oom_killed;
+            status.oom_killed |= exit.oom;
             status.finished_at = Some(exit.at);
             status.pid = 0;
             // One that was ended because it was unhealthy has failed, whatever it says of itself.
@@ -167,9 +168,9 @@ impl Engine {
             // Queued while locked: a removal's delete can only come behind it. The shim's own record lasts until then.
             let saved = self.queue_save(&inner);
             container.announce(&inner);
-            (saved, net, delay, inner.record.host.auto_remove)
+            (saved, net, delay, inner.record.host.auto_remove, untold)
         };
-        if exit.oom {
+        if untold_oom {
             self.journal.record(
                 EventKind::Container,
                 "oom",

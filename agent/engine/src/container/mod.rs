@@ -12,6 +12,7 @@ pub mod health;
 pub mod list;
 pub mod logs;
 pub mod mounts;
+mod oom;
 pub mod plan;
 pub mod ports;
 pub mod remove;

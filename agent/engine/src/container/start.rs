@@ -131,6 +131,7 @@ impl Engine {
                 return Err(error);
             }
         };
+        let cgroup = self.cgroup_path(&record)?;
         let run = {
             let mut inner = container.lock();
             let status = &mut inner.record.status;
@@ -144,7 +145,7 @@ impl Engine {
             inner.run = Some(Run {
                 shim: shim.clone(),
                 net,
-                cgroup: self.cgroup_path(&record)?,
+                cgroup: cgroup.clone(),
             });
             container.announce(&inner);
             exits
@@ -155,6 +156,7 @@ impl Engine {
             .record(EventKind::Container, "start", id, container.event_attributes());
         self.watch_exit(container, shim, run);
         self.watch_health(container, run);
+        self.watch_oom(container, cgroup, run);
         Ok(())
     }
 

@@ -27,7 +27,6 @@ pub fn routes(router: Router<Engine>) -> Router<Engine> {
             "/containers/{id}/changes",
             missing!(get, "listing file system changes (diff)"),
         )
-        .route("/containers/{id}/attach/ws", missing!(get, "attaching over WebSocket"))
         .route("/containers/{id}/archive", missing!(any, "copying files (cp)"))
         .route("/containers/{id}/checkpoints", missing!(any, "checkpointing"))
         .route(

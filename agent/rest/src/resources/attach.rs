@@ -15,6 +15,7 @@ use crate::peer::Peer;
 use crate::reply;
 use crate::request::{Query, Target};
 use crate::version::ApiVersion;
+use crate::websocket::Handshake;
 
 pub async fn attach(
     State(engine): State<Engine>,
@@ -60,6 +61,49 @@ pub async fn attach(
         move || engine.note_detach(&container)
     };
     Ok(Hijack::of(request).run(attachment, version, first, Some(keys), async {}, detached))
+}
+
+/// As attach, for browsers. Which streams are wanted can be said from 1.42 on; before that it is all of them.
+pub async fn websocket(
+    State(engine): State<Engine>,
+    version: ApiVersion,
+    peer: Peer,
+    Target(id): Target,
+    query: Query,
+    mut request: Request<Body>,
+) -> ApiResult {
+    let keys = detach::parse(query.get("detachKeys"))?;
+    let container = engine.container(&id)?;
+    let wanted = |key: &str| !version.since(42) || query.flag(key);
+    let streams = Streams {
+        stdin: wanted("stdin"),
+        stdout: wanted("stdout"),
+        stderr: wanted("stderr"),
+    };
+    let handshake = Handshake::of(&mut request)?;
+    let attachment = match query.flag("stream") {
+        true => Some(engine.attach(&container, streams).await?),
+        false => None,
+    };
+    let first = match query.flag("logs") {
+        true => {
+            let wanted = LogQuery {
+                stdout: streams.stdout,
+                stderr: streams.stderr,
+                ..LogQuery::default()
+            };
+            // Nothing here tells the streams apart.
+            let style = Style {
+                tty: true,
+                ..Style::default()
+            };
+            let batches = engine.logs(&container, wanted, move |entry, out| style.write(entry, out))?;
+            Some(logs::stream(batches, peer))
+        }
+        false => None,
+    };
+    let detached = move || engine.note_detach(&container);
+    Ok(handshake.run(attachment, first, keys, detached))
 }
 
 /// `h` and `w`, which both must be there.
