@@ -18,6 +18,7 @@ pub fn tests() -> Vec<Test<World>> {
         one_shot_takes_one_sample,
         stream_ends_when_the_container_goes,
         table_of_figures,
+        the_table_follows_what_comes_and_goes,
         processes_are_those_of_ps,
         processes_with_other_columns,
         limits_of_devices_change,
@@ -28,6 +29,8 @@ pub fn tests() -> Vec<Test<World>> {
 
 fn figures_are_those_of_the_kernel(world: &World) {
     let (name, process) = world.sleeper(&["-m", "64m", "--pids-limit", "50"]);
+    let gateway = world.gateway_of(&name);
+    world.inside(&name, &format!("ping -c 1 -W 2 {gateway}"));
     let took = Instant::now();
     let stats = world
         .server
@@ -146,6 +149,24 @@ fn table_of_figures(world: &World) {
         .ok();
     assert!(all.lines().any(|id| id == world.inspect(&name)["Id"]), "{all}");
     assert_ne!(world.run(&["stats", "--no-stream", "no-such-one"]).code, 0);
+}
+
+fn the_table_follows_what_comes_and_goes(world: &World) {
+    let (first, _) = world.sleeper(&[]);
+    let table = world.background(&["stats", "--format", "<{{.Name}}>"]);
+    table.expect(&format!("<{}>", &*first));
+    let (second, _) = world.sleeper(&[]);
+    table.expect(&format!("<{}>", &*second));
+    world.run(&["rm", "-f", &second]).ok();
+    let times = || table.so_far().matches(&format!("<{}>", &*second)).count();
+    eventually("it is gone from the table", 10, || {
+        let before = times();
+        std::thread::sleep(Duration::from_millis(1500));
+        times() == before
+    });
+    table.signal(nix::sys::signal::Signal::SIGINT);
+    let (_, text) = table.finish(5);
+    assert!(text.contains(&format!("<{}>", &*first)));
 }
 
 fn processes_are_those_of_ps(world: &World) {
