@@ -190,6 +190,23 @@ mod tests {
         ])
     }
 
+    /// What happens to a container.
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        Ask(Request),
+        /// Its process ends, and its policy starts it again or not.
+        End {
+            again: bool,
+        },
+    }
+
+    fn steps() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            4 => requests().prop_map(Step::Ask),
+            1 => any::<bool>().prop_map(|again| Step::End { again }),
+        ]
+    }
+
     /// What an admitted request leads to, as the engine carries it out.
     fn after(phase: Phase, request: Request) -> Option<Phase> {
         Some(match request {
@@ -216,15 +233,24 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_sequence_keeps_the_rules(steps in prop::collection::vec(requests(), 0..40)) {
+        fn any_sequence_keeps_the_rules(steps in prop::collection::vec(steps(), 0..40)) {
             let mut phase = Phase::Created;
-            for request in steps {
+            for step in steps {
                 let live = phase.is_live();
+                let request = match step {
+                    Step::Ask(request) => request,
+                    Step::End { again } => {
+                        if live {
+                            phase = if again { Phase::Restarting } else { Phase::Exited };
+                        }
+                        continue;
+                    }
+                };
                 match phase.admit(request) {
                     Ok(()) => match after(phase, request) {
                         Some(next) => {
-                            // A start never makes a second process of one container.
-                            prop_assert!(!(request == Request::Start && live));
+                            // A start never makes a second process of one container, nor goes before its policy's delay.
+                            prop_assert!(!(request == Request::Start && (live || phase == Phase::Restarting)));
                             phase = next;
                         }
                         None => {
@@ -235,10 +261,18 @@ mod tests {
                     },
                     Err(denied) => {
                         if denied == Denied::NotRunning { prop_assert!(!live); }
+                        if denied == Denied::Restarting { prop_assert_eq!(phase, Phase::Restarting); }
                         if denied == Denied::StillRunning { prop_assert!(live || phase == Phase::Restarting); }
                     }
                 }
             }
+        }
+
+        #[test]
+        fn what_waits_for_its_policy_is_only_ended(request in requests()) {
+            let ends = matches!(request, Request::Stop | Request::Kill | Request::Remove { force: true });
+            let admitted = Phase::Restarting.admit(request).is_ok();
+            prop_assert_eq!(admitted, ends || request == Request::Rename);
         }
 
         #[test]
