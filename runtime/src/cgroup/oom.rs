@@ -1,35 +1,41 @@
 //! Hearing of OOM kills as they happen.
 //!
-//! v1 tells by an event descriptor that is registered with the group, v2 by a change of `memory.events`.
+//! v1 tells by an event descriptor that is registered with the group. v2 marks `memory.events` itself, for poll(2), until it
+//! is read: an inotify instance for each container would be more than a user may have (128 by default).
 
 use super::detect::Place;
 use super::{CgroupPath, Cgroups, Result, io_error};
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use runtime_sys::inotify::{Inotify, Watch};
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::unix::fs::FileExt;
 
-/// Becomes readable when something happens for want of memory, or the group goes away.
+/// Becomes ready when something happens for want of memory; on v1 also when the group goes away.
 #[derive(Debug)]
 pub struct OomWatch(Source);
 
 #[derive(Debug)]
 enum Source {
     V1(EventFd),
-    V2(Inotify),
+    V2(File),
 }
 
 impl OomWatch {
-    /// Takes what has been told, so that the next event can be heard. `false`: the group is gone.
+    /// What poll(2) is to wait for: `POLLPRI` instead of `POLLIN`.
+    pub fn is_priority(&self) -> bool {
+        matches!(self.0, Source::V2(_))
+    }
+
+    /// Takes what has been told, so that the next event can be heard.
     ///
     /// # Errors
-    /// `WouldBlock` when nothing has been told.
-    pub fn take(&self) -> io::Result<bool> {
+    /// `WouldBlock` when nothing has been told; others when the group is gone.
+    pub fn take(&self) -> io::Result<()> {
         match &self.0 {
-            // What is told at the group's end looks the same; the count tells them apart.
-            Source::V1(event) => event.read().map(|_| true).map_err(io::Error::from),
-            Source::V2(inotify) => Ok(inotify.drain()? == Watch::Changed),
+            // What is told at the group's end looks the same; the count of kills tells them apart.
+            Source::V1(event) => event.read().map(drop).map_err(io::Error::from),
+            Source::V2(events) => events.read_at(&mut [0; 512], 0).map(drop),
         }
     }
 }
@@ -38,7 +44,7 @@ impl AsFd for OomWatch {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match &self.0 {
             Source::V1(event) => event.as_fd(),
-            Source::V2(inotify) => inotify.as_fd(),
+            Source::V2(events) => events.as_fd(),
         }
     }
 }
@@ -69,11 +75,12 @@ impl Cgroups {
                 Source::V1(event)
             }
             Some(Place::V2(folder)) => {
-                let watch = Inotify::new().and_then(|inotify| {
-                    inotify.watch_folder(&folder)?;
-                    Ok(inotify)
-                });
-                Source::V2(watch.map_err(|error| io_error("watch", &folder, error))?)
+                let events = folder.join("memory.events");
+                let file = File::open(&events).map_err(|error| io_error("open", &events, error))?;
+                // Marked from the beginning, until it is read for the first time.
+                file.read_at(&mut [0; 512], 0)
+                    .map_err(|error| io_error("read", &events, error))?;
+                Source::V2(file)
             }
         };
         Ok(Some(OomWatch(source)))

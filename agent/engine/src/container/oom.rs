@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use runtime::cgroup::{CgroupPath, OomWatch};
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::Container;
@@ -13,6 +14,14 @@ use crate::events::EventKind;
 /// v1 tells before the victim is counted: so often, and so long apart, the count is looked at.
 const LOOKS: u32 = 20;
 const LOOK: Duration = Duration::from_millis(25);
+
+fn interest(watch: &OomWatch) -> Interest {
+    if watch.is_priority() {
+        Interest::PRIORITY
+    } else {
+        Interest::READABLE
+    }
+}
 
 impl Engine {
     /// Watches one run until its end. Nothing on the way of a start waits for this.
@@ -34,9 +43,10 @@ impl Engine {
                 // A short run is over by now.
                 Ok(None) | Err(_) => return,
             };
-            // The successor of `new` is unsafe, for types whose descriptor can change; `OomWatch` owns the one it has.
+            let interest = interest(&watch);
+            // The successor of this is unsafe, for types whose descriptor can change; `OomWatch` owns the one it has.
             #[allow(deprecated)]
-            let Ok(watch) = AsyncFd::new(watch) else {
+            let Ok(watch) = AsyncFd::with_interest(watch, interest) else {
                 return;
             };
             let mut changes = container.changes.subscribe();
@@ -62,12 +72,17 @@ impl Engine {
         run: u64,
         mut seen: u64,
     ) {
+        let interest = interest(watch.get_ref());
         loop {
-            let Ok(mut ready) = watch.readable().await else { return };
-            match ready.try_io(|watch| watch.get_ref().take()) {
-                Ok(Ok(true)) => {}
-                Ok(_) => return,
-                Err(_) => continue,
+            let Ok(mut ready) = watch.ready(interest).await else {
+                return;
+            };
+            // Before it is taken: what is told meanwhile makes it ready again.
+            ready.clear_ready();
+            match watch.get_ref().take() {
+                Ok(()) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => continue,
+                Err(_) => return,
             }
             for _ in 0..LOOKS {
                 let cgroup = cgroup.clone();
