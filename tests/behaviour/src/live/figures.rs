@@ -19,6 +19,7 @@ pub fn tests() -> Vec<Test<World>> {
         stream_ends_when_the_container_goes,
         table_of_figures,
         the_table_follows_what_comes_and_goes,
+        the_table_is_redrawn_on_a_terminal,
         processes_are_those_of_ps,
         processes_with_other_columns,
         limits_of_devices_change,
@@ -167,6 +168,18 @@ fn the_table_follows_what_comes_and_goes(world: &World) {
     table.signal(nix::sys::signal::Signal::SIGINT);
     let (_, text) = table.finish(5);
     assert!(text.contains(&format!("<{}>", &*first)));
+}
+
+fn the_table_is_redrawn_on_a_terminal(world: &World) {
+    let (name, _) = world.sleeper(&[]);
+    // Of all: with a name, docker's client 28 hears only the third interrupt.
+    let mut terminal = world.terminal(&["stats"], 24, 160);
+    let tables = || terminal.shown().matches("CPU %").count();
+    eventually("it is shown again and again", 10, || tables() > 2);
+    let shown = terminal.shown();
+    assert!(shown.contains("\x1b[H") && shown.contains(&*name), "{shown:?}");
+    terminal.send(b"\x03");
+    terminal.finish();
 }
 
 fn processes_are_those_of_ps(world: &World) {
