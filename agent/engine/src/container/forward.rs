@@ -43,8 +43,8 @@ impl Engine {
         }
         let (engine, container) = (self.clone(), container.clone());
         let place = self.places(&container.id).data.join("forwarded");
-        // Not in `tasks`: a server that does not answer must not keep the daemon from ending.
-        tokio::spawn(async move {
+        // In `tasks`, so that the position is kept at an orderly end; all its waits hear of the shutdown.
+        self.tasks.spawn(async move {
             let mut forwarding = Forwarding {
                 setup,
                 remote,
@@ -53,6 +53,7 @@ impl Engine {
                 sent: load(&place),
                 place,
                 saved: Instant::now(),
+                unsaved: false,
                 link: None,
             };
             loop {
@@ -81,6 +82,7 @@ struct Forwarding {
     sent: Option<Position>,
     place: PathBuf,
     saved: Instant,
+    unsaved: bool,
     link: Option<Link>,
 }
 
@@ -110,11 +112,13 @@ impl Forwarding {
                 if over {
                     return Ok(());
                 }
-                if self.saved.elapsed() >= SAVE_EVERY {
-                    self.save();
-                }
                 tokio::select! {
-                    changed = reader.changed() => changed?,
+                    () = tokio::time::sleep(SAVE_EVERY), if self.unsaved => self.save(),
+                    changed = reader.changed() => match changed {
+                        // Its folder is gone: it was removed, and the news is on its way.
+                        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+                        other => other?,
+                    },
                     _ = changes.changed() => {}
                     () = engine.shutdown.cancelled() => {}
                 }
@@ -131,6 +135,7 @@ impl Forwarding {
                     }
                     failures = 0;
                     self.sent = reader.position();
+                    self.unsaved = true;
                     if self.saved.elapsed() >= SAVE_EVERY {
                         self.save();
                     }
@@ -211,6 +216,7 @@ impl Forwarding {
 
     fn save(&mut self) {
         self.saved = Instant::now();
+        self.unsaved = false;
         if let Some(sent) = &self.sent
             && let Err(error) = store(&self.place, sent)
             && error.kind() != io::ErrorKind::NotFound
