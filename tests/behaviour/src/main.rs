@@ -33,6 +33,7 @@ mod sessions;
 mod store;
 mod terminal;
 mod users;
+mod volume_copies;
 mod volumes;
 
 use harness::daemon::Cli;
@@ -119,7 +120,7 @@ fn client(filters: &[String]) -> Tally {
     let suite = harness::Suite {
         name: "client",
         jobs: world::jobs(),
-        tests: client::tests(),
+        tests: client::tests().into_iter().chain(volume_copies::tests()).collect(),
     };
     suite.run(filters, || World::start(Cli::Iechor), World::finish)
 }

@@ -18,6 +18,7 @@ mod registries;
 mod system;
 mod units;
 mod update;
+mod volume_copies;
 mod volumes;
 
 use agent_engine::Engine;
@@ -74,6 +75,10 @@ pub fn router(engine: Engine) -> Router {
         .route("/volumes/create", post(volumes::create))
         .route("/volumes/prune", post(volumes::prune))
         .route("/volumes/{name}", get(volumes::inspect).delete(volumes::remove))
+        .route("/volumes/{name}/export", get(volume_copies::export))
+        .route("/volumes/{name}/import", post(volume_copies::import))
+        .route("/volumes/{name}/clone", post(volume_copies::duplicate))
+        .route("/volumes/{name}/rename", post(volume_copies::rename))
         .route("/networks", get(networks::list))
         .route("/networks/", get(networks::list))
         .route("/networks/{id}", get(networks::inspect).delete(networks::remove));

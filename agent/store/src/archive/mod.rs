@@ -13,9 +13,10 @@ pub use import::ImportOptions;
 pub use load::{LoadEvent, LoadOptions, Loaded, LoadedImage};
 pub use save::{SaveImage, SaveName};
 
-use crate::digest::Digest;
+use crate::digest::{Digest, Hasher};
 use crate::error::Result;
 use crate::image::{Image, Manifest, OCI_MANIFEST};
+use crate::pipeline::Unpack;
 use crate::store::Store;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -71,6 +72,21 @@ impl Archive<'_> {
     /// The tar is malformed or hostile.
     pub fn import(&self, reader: impl Read, options: ImportOptions) -> Result<Arc<Image>> {
         import::import(self.store, reader, options)
+    }
+
+    /// Unpacks a tar (compressed or not) into a folder below the root, hostile ones refused as for layers, and calls `place`
+    /// with it: what is not renamed away by then is deleted.
+    ///
+    /// # Errors
+    /// The tar is malformed or hostile, or the disk is full; `place` was not called then.
+    pub fn unpack(&self, reader: impl Read, place: impl FnOnce(&Path)) -> Result<()> {
+        let unpack = Unpack {
+            tree: true,
+            ..Unpack::default()
+        };
+        let (temp, _) = self.store.layers().stage(reader, unpack, Hasher::sha256())?;
+        place(&temp.path.join("tree"));
+        Ok(())
     }
 
     /// Writes the merged view of `lower` (top first) under `upper` as a tar. The view is a detached mount that no other
