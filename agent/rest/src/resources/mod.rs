@@ -15,6 +15,7 @@ mod logs;
 mod networks;
 mod refused;
 mod registries;
+mod registry_info;
 mod system;
 mod units;
 mod update;
