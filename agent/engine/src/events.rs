@@ -113,6 +113,11 @@ impl Journal {
         ring.counts.iter().map(|(key, count)| (key.clone(), *count)).collect()
     }
 
+    /// How many readers there are.
+    pub fn listeners(&self) -> usize {
+        self.inner.newest.receiver_count()
+    }
+
     /// A reader that first yields what is kept from `since` on, then what comes; without `since` only what comes.
     pub fn subscribe(&self, since: Option<SystemTime>) -> Reader {
         let ring = self.inner.ring.lock().unwrap_or_else(PoisonError::into_inner);

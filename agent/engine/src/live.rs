@@ -61,6 +61,11 @@ impl Shared {
 }
 
 impl Engine {
+    /// How registries are reached, as it is now.
+    pub fn registry_config(&self) -> agent_registry::ClientConfig {
+        self.live().source.0.clone()
+    }
+
     /// Puts the parts of `config` in force that may change while we run: labels, debug, runtimes, what registries are
     /// reached by, downloads at once, the grace at shutdown. Everything else of it is passed over.
     ///

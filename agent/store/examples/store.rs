@@ -140,6 +140,7 @@ fn pull(store: &Store, path: &str) -> Result<(), Box<dyn Error>> {
             if let Begin::Write(writer) = store.layers().begin(&lease, parent, diff_id) {
                 let expected = Some((Digest::parse(digest).map_err(|e| e.to_string())?, size));
                 let unpack = Unpack {
+                    tree: false,
                     expected,
                     ..Unpack::default()
                 };

@@ -34,6 +34,8 @@ pub struct Unpack<'a> {
     pub compression: Option<Compression>,
     /// Digest and size of the stream as it comes (compressed).
     pub expected: Option<(Digest, u64)>,
+    /// It is a tree and no layer: names that begin with `.wh.` are names, and symbolic links may say what they like.
+    pub tree: bool,
     /// Called with the bytes read from the stream so far.
     pub progress: Option<&'a dyn Fn(u64)>,
 }
@@ -54,9 +56,10 @@ pub(crate) fn run(dir: &Path, reader: impl Read, unpack: &Unpack<'_>, hasher: Ha
         let (to_hash, hash) = sync_channel(DEPTH);
         let spawn_failed = |e| Error::io("start a thread for", dir)(e);
         let builder = || std::thread::Builder::new();
+        let is_tree = unpack.tree;
         let files = builder()
             .name("store-files".into())
-            .spawn_scoped(scope, move || build(dir, ChunkReader::new(files), limits))
+            .spawn_scoped(scope, move || build(dir, ChunkReader::new(files), limits, is_tree))
             .map_err(spawn_failed)?;
         let hash = builder()
             .name("store-hash".into())
@@ -102,10 +105,11 @@ pub(crate) fn run(dir: &Path, reader: impl Read, unpack: &Unpack<'_>, hasher: Ha
     })
 }
 
-fn build(dir: &Path, input: ChunkReader, limits: &Limits) -> Result<(Built, u64)> {
+fn build(dir: &Path, input: ChunkReader, limits: &Limits, is_tree: bool) -> Result<(Built, u64)> {
     own_umask()?;
     let mut split = SplitWriter::create(dir.join("split"))?;
     let mut extractor = Extractor::new(dir, &mut split, limits)?;
+    extractor.is_tree = is_tree;
     extractor.run(&mut TarReader::new(input, limits.layer_bytes))?;
     let built = extractor.finish()?;
     Ok((built, split.finish()?))

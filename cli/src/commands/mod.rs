@@ -135,6 +135,10 @@ commands! {
     system::events "system" "events" [] Some("events"), false "Show events as they happen";
     system::prune "system" "prune" [] None, false "Remove unused data";
     volume::create "volume" "create" [] None, false "Create a volume";
+    volume::duplicate "volume" "clone" [] None, false "Make a volume like another";
+    volume::export "volume" "export" [] None, false "Write a volume's content as a tar archive";
+    volume::import "volume" "import" [] None, false "Make a volume from the contents of a tarball";
+    volume::rename "volume" "rename" [] None, false "Give a volume another name";
     volume::inspect "volume" "inspect" [] None, false "Display detailed information on volumes";
     volume::ls "volume" "ls" ["list"] None, false "List volumes";
     volume::prune "volume" "prune" [] None, false "Remove unused volumes";

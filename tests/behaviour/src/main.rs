@@ -40,6 +40,7 @@ mod sessions;
 mod store;
 mod terminal;
 mod users;
+mod volume_copies;
 mod volumes;
 
 use harness::daemon::Cli;
@@ -131,6 +132,7 @@ fn pull(filters: &[String]) -> Tally {
 fn client(filters: &[String]) -> Tally {
     let mut tests = client::tests();
     tests.extend(contexts::tests());
+    tests.extend(volume_copies::tests());
     let suite = harness::Suite {
         name: "client",
         jobs: world::jobs(),

@@ -27,6 +27,7 @@ pub fn tests() -> Vec<Test<Nothing>> {
         work_under_way_is_no_difference,
         full_disks_lose_the_longest_unused_image,
         collection_is_off_by_default_and_its_settings_are_checked,
+        info_says_what_the_daemon_was_told,
     ]
 }
 
@@ -631,4 +632,60 @@ fn collection_is_off_by_default_and_its_settings_are_checked(_: &Nothing) {
     .unwrap();
     let output = Run::new(&program, &["--config-file", &folder.at("daemon.json"), "--validate"]).output();
     assert_eq!(output.code, 0, "{}", output.err);
+}
+
+fn info_says_what_the_daemon_was_told(_: &Nothing) {
+    let daemon = start(&[
+        "--insecure-registry=plain.example:5000",
+        "--insecure-registry=10.1.0.0/16",
+        "--registry-mirror=https://mirror.example",
+        "--https-proxy=http://user:secret@proxy.example:3128",
+        "--no-proxy=.example,10.0.0.0/8",
+        "--label=a=b",
+    ]);
+    let info = || daemon.server.get("/info").expect(200).json();
+    let text = info().to_string();
+    assert!(!text.contains("secret"), "{text}");
+    let before = info();
+    assert_eq!(before["HttpsProxy"], "http://xxxxx:xxxxx@proxy.example:3128");
+    assert_eq!(before["NoProxy"], ".example,10.0.0.0/8");
+    assert_eq!(before["Labels"], json!(["a=b"]));
+    let registries = &before["RegistryConfig"];
+    assert_eq!(registries["IndexConfigs"]["plain.example:5000"]["Secure"], false);
+    assert_eq!(registries["IndexConfigs"]["docker.io"]["Secure"], true);
+    assert!(registries["InsecureRegistryCIDRs"].to_string().contains("10.1.0.0/16"));
+    assert!(registries["Mirrors"].to_string().contains("mirror.example"));
+    assert_eq!(before["IndexServerAddress"], "https://index.docker.io/v1/");
+    assert!(!before["DefaultAddressPools"].as_array().unwrap().is_empty());
+    assert_eq!((bytes(&before["Images"]), bytes(&before["Containers"])), (1, 0));
+    let listener = daemon.background(&["events"]);
+    eventually("the listener counts", 10, || {
+        bytes(&info()["NEventsListener"]) == bytes(&before["NEventsListener"]) + 1
+    });
+    drop(listener);
+    daemon.sleeper("one", &[]);
+    daemon.docker(&["create", "busybox", "true"]).ok();
+    daemon.docker(&["pause", "one"]).ok();
+    let after = info();
+    let counts = [
+        "Containers",
+        "ContainersRunning",
+        "ContainersPaused",
+        "ContainersStopped",
+    ]
+    .map(|key| bytes(&after[key]));
+    assert_eq!(counts, [2, 0, 1, 1]);
+    daemon.docker(&["unpause", "one"]).ok();
+    for shown in [daemon.docker(&["info"]).ok(), daemon.iechor(&["info"]).ok()] {
+        assert!(
+            shown.contains("plain.example:5000")
+                && shown.contains("Default Address Pools") | shown.contains("Default Address Pool"),
+            "{shown}"
+        );
+    }
+    let version = daemon.server.get("/version").expect(200).json();
+    assert_eq!(version["Components"][0]["Name"], "Engine");
+    assert_eq!(version["Components"][0]["Details"]["ApiVersion"], version["ApiVersion"]);
+    assert_eq!(version["KernelVersion"], host("uname", &["-r"]).trim());
+    daemon.finish();
 }

@@ -155,11 +155,12 @@ fn login_is_stored_and_forgotten(world: &World) {
         "{out}"
     );
     assert!(read()["auths"].get(&registry.address).is_none());
-    let out = with(&["logout", &registry.address]).output();
+    let again = with(&["logout", &registry.address]).output();
+    // The docker client says that it removes them, whether or not there are any.
     assert!(
-        format!("{}{}", out.out, out.err).contains("Not logged in"),
+        world.cli == harness::daemon::Cli::Docker || again.out.contains("Not logged in"),
         "{}",
-        out.out
+        again.out
     );
     // Nobody is there to ask.
     let error = with(&["login", &registry.address]).output();

@@ -206,6 +206,7 @@ impl Pull {
         let engine = self.engine.clone();
         let unpacking = tokio::task::spawn_blocking(move || {
             let unpack = Unpack {
+                tree: false,
                 compression: None,
                 expected,
                 progress: None,

@@ -1,6 +1,7 @@
 //! Named and anonymous volumes of the `local` driver: folders below the data root, owned by records. What is mounted as
 //! the content of some of them is in `local`.
 
+mod copies;
 mod local;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -17,10 +17,12 @@ mod logs;
 mod networks;
 mod refused;
 mod registries;
+mod registry_info;
 mod stats;
 mod system;
 mod units;
 mod update;
+mod volume_copies;
 mod volumes;
 
 use agent_engine::Engine;
@@ -86,6 +88,10 @@ pub fn router(engine: Engine) -> Router {
         .route("/volumes/create", post(volumes::create))
         .route("/volumes/prune", post(volumes::prune))
         .route("/volumes/{name}", get(volumes::inspect).delete(volumes::remove))
+        .route("/volumes/{name}/export", get(volume_copies::export))
+        .route("/volumes/{name}/import", post(volume_copies::import))
+        .route("/volumes/{name}/clone", post(volume_copies::duplicate))
+        .route("/volumes/{name}/rename", post(volume_copies::rename))
         .route("/networks", get(networks::list))
         .route("/networks/", get(networks::list))
         .route("/networks/{id}", get(networks::inspect).delete(networks::remove));

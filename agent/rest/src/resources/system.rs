@@ -3,19 +3,18 @@
 use std::collections::BTreeMap;
 
 use agent_api::StringMap;
-use agent_api::system::{
-    Component, DiskUsage, Firewall, IndexConfig, Info, Plugins, RegistryConfig, Runtime, Swarm, Usage, Version,
-};
+use agent_api::system::{AddressPool, Component, DiskUsage, Firewall, Info, Plugins, Runtime, Swarm, Usage, Version};
 use agent_api::volume::UsageData;
 use agent_api::{API_VERSION, MIN_API_VERSION, time::Time};
-use agent_engine::Engine;
 use agent_engine::filters::Filters;
+use agent_engine::{Engine, Phase};
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
 
 use super::inspect::{STORAGE_DRIVER, signed, sizes};
+use super::registry_info::{masked, registries};
 use super::{containers, images, volumes};
 use crate::error::{ApiError, ApiResult};
 use crate::reply;
@@ -100,6 +99,13 @@ pub async fn info(State(engine): State<Engine>, version: ApiVersion) -> ApiResul
         };
         (name, shown)
     });
+    let registry = engine.registry_config();
+    let proxies = &registry.proxies;
+    let pools = engine.config().network.pools.iter().map(|pool| AddressPool {
+        base: pool.base.to_string(),
+        size: i64::from(pool.size),
+    });
+    let pools: Vec<AddressPool> = pools.collect();
     let runtimes: BTreeMap<_, _> = others.chain([(OWN_RUNTIME.to_owned(), own)]).collect();
     Ok(reply::ok(&Info {
         id: info.id,
@@ -145,19 +151,14 @@ pub async fn info(State(engine): State<Engine>, version: ApiVersion) -> ApiResul
         os_type: "linux".to_owned(),
         architecture: info.architecture,
         index_server_address: index_address(&info.default_registry),
-        registry_config: Some(RegistryConfig {
-            index_configs: BTreeMap::from([(
-                info.default_registry.clone(),
-                IndexConfig {
-                    mirrors: Some(Vec::new()),
-                    name: info.default_registry,
-                    official: true,
-                    secure: true,
-                },
-            )]),
-            insecure_registry_cidrs: list(&["::1/128", "127.0.0.0/8"]),
-            mirrors: None,
-        }),
+        registry_config: Some(registries(&engine.config().default_registry, &registry)),
+        http_proxy: proxies.http.as_deref().map(masked).unwrap_or_default(),
+        https_proxy: proxies.https.as_deref().map(masked).unwrap_or_default(),
+        no_proxy: proxies.no_proxy.clone(),
+        default_address_pools: Some(pools),
+        n_events_listener: count(engine.journal().listeners()),
+        // Tasks are what this daemon has in the place of goroutines.
+        n_goroutines: count(tokio::runtime::Handle::current().metrics().num_alive_tasks()),
         n_cpu: count(info.cpus),
         mem_total: signed(info.memory),
         docker_root_dir: info.data_root,
@@ -255,7 +256,8 @@ pub async fn disk_usage(State(engine): State<Engine>, version: ApiVersion, query
             let mut row = containers::summary(&engine, snapshot, &mut names, version);
             (row.size_rw, row.size_root_fs) = sizes(&engine, snapshot).await;
             total += row.size_rw;
-            if snapshot.record.status.phase.is_live() {
+            let phase = snapshot.record.status.phase;
+            if phase.is_live() || phase == Phase::Restarting {
                 active += 1;
             } else {
                 reclaimable += row.size_rw;

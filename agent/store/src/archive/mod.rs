@@ -18,9 +18,10 @@ pub use save::{SaveImage, SaveName};
 pub(crate) use walk::{DEPTH, Walk, is_opaque};
 pub(crate) use writer::TarWriter;
 
-use crate::digest::Digest;
+use crate::digest::{Digest, Hasher};
 use crate::error::Result;
 use crate::image::{Image, Manifest, OCI_MANIFEST};
+use crate::pipeline::Unpack;
 use crate::store::Store;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -85,6 +86,21 @@ impl Archive<'_> {
     /// There is no such writable layer; something in it cannot be read; the disk is full.
     pub fn commit(&self, id: &str, options: CommitOptions) -> Result<Arc<Image>> {
         commit::commit(self.store, id, options)
+    }
+
+    /// Unpacks a tar (compressed or not) into a folder below the root, hostile ones refused as for layers, and calls `place`
+    /// with it: what is not renamed away by then is deleted.
+    ///
+    /// # Errors
+    /// The tar is malformed or hostile, or the disk is full; `place` was not called then.
+    pub fn unpack(&self, reader: impl Read, place: impl FnOnce(&Path)) -> Result<()> {
+        let unpack = Unpack {
+            tree: true,
+            ..Unpack::default()
+        };
+        let (temp, _) = self.store.layers().stage(reader, unpack, Hasher::sha256())?;
+        place(&temp.path.join("tree"));
+        Ok(())
     }
 
     /// Writes the merged view of `lower` (top first) under `upper` as a tar. The view is a detached mount that no other

@@ -140,6 +140,7 @@ impl<'a> Stager<'a> {
             None => {
                 let expected = digest.map(|digest| (digest, size));
                 let unpack = Unpack {
+                    tree: false,
                     compression: None,
                     expected,
                     progress: Some(&report),

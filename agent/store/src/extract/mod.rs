@@ -58,6 +58,8 @@ pub(crate) struct Extractor<'a> {
     replaced: u64,
     split: &'a mut SplitWriter,
     limits: Limits,
+    /// The archive is a tree and no layer (see [`crate::Unpack::tree`]).
+    pub is_tree: bool,
     entries: u64,
     file_bytes: u64,
 }
@@ -87,6 +89,7 @@ impl<'a> Extractor<'a> {
             replaced: 0,
             split,
             limits: *limits,
+            is_tree: false,
             entries: 0,
             file_bytes: 0,
         })
@@ -118,7 +121,7 @@ impl<'a> Extractor<'a> {
             return self.keep_payload(tar);
         };
         let dir = self.dir(&names, entry)?;
-        if let Some(hidden) = name.strip_prefix(WHITEOUT) {
+        if let Some(hidden) = name.strip_prefix(WHITEOUT).filter(|_| !self.is_tree) {
             self.whiteout(entry, &dir, name, hidden)?;
             return self.keep_payload(tar);
         }
@@ -288,7 +291,7 @@ impl<'a> Extractor<'a> {
         if entry.link.is_empty() || entry.link.contains(&0) {
             return Err(refuse(entry, "it is a symbolic link to nothing"));
         }
-        if !entry.link.starts_with(b"/") {
+        if !self.is_tree && !entry.link.starts_with(b"/") {
             // Every reader resolves links inside the root, but Docker refuses such an archive, and so do we.
             let joined = [above.join(&b'/').as_slice(), b"/", &entry.link].concat();
             let relative = joined.strip_prefix(b"/").unwrap_or(&joined);

@@ -334,6 +334,7 @@ fn a_wrong_digest_or_size_is_refused() {
             panic!()
         };
         let unpack = Unpack {
+            tree: false,
             compression: None,
             expected,
             progress: None,

@@ -351,6 +351,7 @@ fn compressions_are_told_by_their_first_bytes() {
                 writer,
                 stream.as_slice(),
                 Unpack {
+                    tree: false,
                     compression: None,
                     expected,
                     progress: Some(&progress),
