@@ -1,6 +1,7 @@
 //! Archives between HTTP bodies and the engine's blocking readers and writers, through short bounded channels.
 
 use std::io::{self, Read, Write};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::body::Body;
 use bytes::{Buf, Bytes};
@@ -59,10 +60,43 @@ impl Read for BodyReader {
     }
 }
 
+/// Memory of pieces that were sent, for the next ones: fresh memory comes page by page from the kernel, which takes longer
+/// than filling it.
+#[derive(Default)]
+struct Pool(Mutex<Vec<Vec<u8>>>);
+
+impl Pool {
+    fn take(&self) -> Vec<u8> {
+        let used = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        used.unwrap_or_else(|| Vec::with_capacity(2 * PIECE))
+    }
+}
+
+/// Bytes that go back to the pool when the connection has sent them.
+struct Piece {
+    bytes: Vec<u8>,
+    pool: Arc<Pool>,
+}
+
+impl AsRef<[u8]> for Piece {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        let mut bytes = std::mem::take(&mut self.bytes);
+        bytes.clear();
+        self.pool.0.lock().unwrap_or_else(PoisonError::into_inner).push(bytes);
+    }
+}
+
 /// A response body for blocking code.
 pub struct BodyWriter {
     feeder: Feeder,
     gathered: Vec<u8>,
+    pool: Arc<Pool>,
 }
 
 impl BodyWriter {
@@ -73,6 +107,7 @@ impl BodyWriter {
             BodyWriter {
                 feeder,
                 gathered: Vec::new(),
+                pool: Arc::default(),
             },
             body,
         )
@@ -90,7 +125,7 @@ impl BodyWriter {
 impl Write for BodyWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.gathered.capacity() == 0 {
-            self.gathered.reserve(PIECE);
+            self.gathered = self.pool.take();
         }
         self.gathered.extend_from_slice(bytes);
         if self.gathered.len() >= PIECE {
@@ -103,7 +138,10 @@ impl Write for BodyWriter {
         if self.gathered.is_empty() {
             return Ok(());
         }
-        let piece = Bytes::from(std::mem::take(&mut self.gathered));
+        let piece = Bytes::from_owner(Piece {
+            bytes: std::mem::take(&mut self.gathered),
+            pool: self.pool.clone(),
+        });
         // The client is gone: there is nobody to write for.
         self.feeder
             .blocking_send(Ok(piece))

@@ -541,7 +541,7 @@ fn copies_speak_of_the_containers_users(world: &Remapped) {
     world.run(&["cp", &at("/made"), &folder.at("out")]).ok();
     let tar = world.run(&["cp", &at("/made"), "-"]);
     let text = String::from_utf8_lossy(&tar.bytes).into_owned();
-    assert!(text.contains("0000005\00000006"), "the owner in the archive");
+    assert!(text.contains("0000005\u{0}0000006"), "the owner in the archive");
     let refused = folder.at("g");
     std::fs::write(&refused, "x").unwrap();
     chown(&refused, Some(4_000_000), None).unwrap();
