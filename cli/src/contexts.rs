@@ -8,14 +8,14 @@
 
 use std::fs;
 use std::io::ErrorKind;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use client::TlsOptions;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::failure::{Failure, Result, fail};
+use crate::failure::{Result, fail};
+use crate::files;
 
 /// What the flags and the environment say; it is in no file.
 pub const DEFAULT: &str = "default";
@@ -113,7 +113,7 @@ impl Contexts {
     pub fn put(&self, context: &Context) -> Result {
         check_name(&context.name)?;
         let text = serde_json::to_string(context)?;
-        write(&self.meta_folder(&context.name).join("meta.json"), text.as_bytes())
+        files::write(&self.meta_folder(&context.name).join("meta.json"), text.as_bytes())
     }
 
     /// Replaces the files of TLS, each as (name, content); an empty list takes them away.
@@ -121,7 +121,7 @@ impl Contexts {
         check_name(name)?;
         remove_folder(&self.tls_folder(name))?;
         for (file, content) in files {
-            write(&self.tls_folder(name).join("docker").join(file), content)?;
+            files::write(&self.tls_folder(name).join("docker").join(file), content)?;
         }
         Ok(())
     }
@@ -166,24 +166,13 @@ impl Contexts {
     /// Makes `name` the one that is used from now on; `default` is what is used where none is named.
     pub fn make_current(&self, name: &str) -> Result {
         let path = self.config.join("config.json");
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
-            Err(error) => fail!("cannot read {}: {error}", path.display()),
-        };
-        let mut config: serde_json::Map<String, serde_json::Value> = match text.trim() {
-            "" => serde_json::Map::new(),
-            text => serde_json::from_str(text)
-                .map_err(|error| Failure::new(format!("cannot understand {}: {error}", path.display())))?,
-        };
+        let mut config = files::members(&path)?;
         if name == DEFAULT {
             config.shift_remove("currentContext");
         } else {
             config.insert("currentContext".to_owned(), name.into());
         }
-        let mut text = serde_json::to_string_pretty(&config)?;
-        text.push('\n');
-        write(&path, text.as_bytes())
+        files::write_members(&path, &config)
     }
 }
 
@@ -217,37 +206,6 @@ fn read(path: &Path) -> Result<Option<Context>> {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => fail!("cannot read {}: {error}", path.display()),
     }
-}
-
-/// Puts a file in place as a whole; keys and credentials are the user's alone.
-fn write(path: &Path, content: &[u8]) -> Result {
-    let failed = |error: std::io::Error| Failure::new(format!("cannot write {}: {error}", path.display()));
-    let folder = path.parent().unwrap_or(Path::new("."));
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(folder)
-        .map_err(failed)?;
-    let new = folder.join(format!(
-        ".{}.{}",
-        path.file_name().unwrap_or_default().to_string_lossy(),
-        std::process::id()
-    ));
-    let put = || {
-        let mut file = fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&new)?;
-        std::io::Write::write_all(&mut file, content)?;
-        file.sync_all()?;
-        fs::rename(&new, path)
-    };
-    put().map_err(|error| {
-        let _ = fs::remove_file(&new);
-        failed(error)
-    })
 }
 
 fn remove_folder(path: &Path) -> Result {

@@ -1,9 +1,7 @@
 //! Storing logins: with a credential helper where one is configured, else in the `auths` of our own `config.json`. What
 //! the file says besides is kept as it is.
 
-use std::fs;
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -14,6 +12,7 @@ use serde_json::{Map, Value, json};
 
 use crate::config::Config;
 use crate::failure::{Failure, Result, fail};
+use crate::files;
 
 /// Where a login went.
 pub enum Stored {
@@ -32,7 +31,7 @@ pub fn store(config: &Config, folder: &Path, key: &str, auth: &AuthConfig) -> Re
         return Ok(Stored::Helper);
     }
     let path = folder.join("config.json");
-    let mut file = read(&path)?;
+    let mut file = files::members(&path)?;
     let pair = STANDARD.encode(format!("{}:{}", auth.username, auth.password));
     let mut entry = json!({ "auth": pair });
     if !auth.identitytoken.is_empty() {
@@ -43,7 +42,7 @@ pub fn store(config: &Config, folder: &Path, key: &str, auth: &AuthConfig) -> Re
         Some(auths) => auths.insert(key.to_owned(), entry),
         None => fail!("cannot write {}: its member auths is no object", path.display()),
     };
-    write(folder, &path, &file)?;
+    files::write_members(&path, &file)?;
     Ok(Stored::File(path))
 }
 
@@ -59,10 +58,10 @@ pub fn erase(config: &Config, folder: &Path, key: &str) -> Result<bool> {
         }
     }
     let path = folder.join("config.json");
-    let mut file = read(&path)?;
+    let mut file = files::members(&path)?;
     let auths = file.get_mut("auths").and_then(Value::as_object_mut);
     if auths.is_some_and(|auths| auths.remove(key).is_some()) {
-        write(folder, &path, &file)?;
+        files::write_members(&path, &file)?;
         known = true;
     }
     Ok(known)
@@ -97,48 +96,11 @@ fn call(helper: &str, verb: &str, input: &str) -> Result<String> {
     Ok(text)
 }
 
-fn read(path: &Path) -> Result<Map<String, Value>> {
-    let text = match fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Map::new()),
-        Err(error) => fail!("cannot read {}: {error}", path.display()),
-    };
-    if text.trim().is_empty() {
-        return Ok(Map::new());
-    }
-    serde_json::from_str(&text).map_err(|error| Failure::new(format!("cannot understand {}: {error}", path.display())))
-}
-
-/// Readable by nobody else, and never half written.
-fn write(folder: &Path, path: &Path, file: &Map<String, Value>) -> Result<()> {
-    let failed = |error: std::io::Error| Failure::new(format!("cannot write {}: {error}", path.display()));
-    fs::create_dir_all(folder).map_err(failed)?;
-    // A link is kept, and what it points to is replaced.
-    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let fresh = target.with_extension(format!("new-{}", std::process::id()));
-    let mut options = fs::OpenOptions::new();
-    let mut new = options
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&fresh)
-        .map_err(failed)?;
-    let mut text = serde_json::to_string_pretty(file).unwrap_or_default();
-    text.push('\n');
-    let done = new
-        .write_all(text.as_bytes())
-        .and_then(|()| new.sync_all())
-        .and_then(|()| fs::rename(&fresh, &target));
-    done.map_err(|error| {
-        let _ = fs::remove_file(&fresh);
-        failed(error)
-    })
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     #[test]

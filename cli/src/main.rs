@@ -10,6 +10,7 @@ mod contexts;
 mod copy;
 mod credentials;
 mod failure;
+mod files;
 mod format;
 mod help;
 mod inspected;
