@@ -120,6 +120,12 @@ fn resize_reaches_the_container(desk: &Desk) {
     });
     terminal.resize(41, 123);
     eventually("the second size arrives", 10, || {
+        // docker's client listens for a new size only some time after the start: one that comes earlier is lost to it, until
+        // the window is moved again. Ours is not forgiven that.
+        if desk.daemon.cli == Cli::Docker {
+            terminal.resize(41, 122);
+            terminal.resize(41, 123);
+        }
         terminal.line("stty size");
         terminal.expect("stty size");
         terminal.expect("# ").contains("41 123")
