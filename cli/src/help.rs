@@ -113,10 +113,7 @@ pub fn command(entry: &Entry, title: &str) -> String {
     let examples = command.get_after_help().map(ToString::to_string);
     command = command.after_help("");
     let flags = flags(command);
-    if !flags.is_empty() {
-        text.push_str("\nOptions:\n");
-        text.push_str(&flags);
-    }
+    text.push_str(&flags);
     if let Some(examples) = examples {
         text.push_str(&format!("\nExamples:\n{}\n", examples.trim_end()));
     }
@@ -137,6 +134,8 @@ pub fn usage(entry: &Entry, title: &str) -> String {
                 let many = matches!(arg.get_action(), clap::ArgAction::Append);
                 usage.push_str(&match (arg.is_required_set(), many) {
                     (true, false) => format!(" {name}"),
+                    // Its name says already how many there are.
+                    (true, true) if name.ends_with("...]") => format!(" {name}"),
                     (true, true) => format!(" {name} [{name}...]"),
                     (false, false) => format!(" [{name}]"),
                     (false, true) => format!(" [{name}...]"),
@@ -147,7 +146,7 @@ pub fn usage(entry: &Entry, title: &str) -> String {
     format!("Usage:  iechor {title} {}", usage.trim()).trim_end().to_owned()
 }
 
-/// The flags as clap lays them out, without its headline.
+/// The flags as clap lays them out, with their headings and without its headline.
 fn flags(command: Command) -> String {
     let mut command = command.mut_args(|arg| match arg.get_action() {
         _ if arg.is_positional() => arg.hide(true),
@@ -156,9 +155,10 @@ fn flags(command: Command) -> String {
         _ => arg,
     });
     let text = command.render_help().to_string();
-    // clap's own first heading; the others follow with theirs.
-    match text.find("Options:\n") {
-        Some(at) => format!("{}\n", text[at + "Options:\n".len()..].trim_end()),
-        None => String::new(),
+    // What follows clap's usage line begins with a heading: clap's own, or one of the flags' where each has one.
+    let from_usage = text.find("Usage:").map_or(text.as_str(), |at| &text[at..]);
+    match from_usage.split_once("\n\n") {
+        Some((_, flags)) if !flags.trim().is_empty() => format!("\n{}\n", flags.trim_end()),
+        _ => String::new(),
     }
 }
