@@ -2,6 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{URL_SAFE, URL_SAFE_NO_PAD};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{json, omit};
@@ -10,7 +11,7 @@ use crate::{json, omit};
 pub const REGISTRY_AUTH: &str = "X-Registry-Auth";
 
 /// Credentials for one registry. `Debug` hides the secrets.
-#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct AuthConfig {
     #[serde(skip_serializing_if = "omit::zero")]
@@ -67,7 +68,7 @@ impl AuthConfig {
 }
 
 /// Answer of `POST /auth`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct AuthResponse {
     #[serde(skip_serializing_if = "omit::zero")]

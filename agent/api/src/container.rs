@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -12,8 +13,9 @@ use crate::time::Time;
 use crate::{StringMap, omit};
 
 /// One row of `GET /containers/json`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "PascalCase")]
+#[schemars(rename = "ContainerSummary")]
 pub struct Summary {
     pub id: String,
     /// Each with a leading slash.
@@ -41,7 +43,7 @@ pub struct Summary {
     pub health: Option<SummaryHealth>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct SummaryHostConfig {
     #[serde(skip_serializing_if = "omit::zero")]
@@ -51,13 +53,13 @@ pub struct SummaryHostConfig {
     pub annotations: Option<StringMap>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct SummaryNetworkSettings {
     pub networks: BTreeMap<String, EndpointSettings>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct SummaryHealth {
     pub status: String,
@@ -65,7 +67,7 @@ pub struct SummaryHealth {
 }
 
 /// A published or merely exposed port in a list.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct Port {
     #[serde(rename = "IP", skip_serializing_if = "omit::zero")]
@@ -78,7 +80,7 @@ pub struct Port {
 }
 
 /// A mount as it is, not as it was asked for.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct MountPoint {
     #[serde(rename = "Type", skip_serializing_if = "omit::zero")]
@@ -96,8 +98,9 @@ pub struct MountPoint {
 }
 
 /// `GET /containers/{id}/json`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "PascalCase")]
+#[schemars(rename = "ContainerInspect")]
 pub struct Inspect {
     pub id: String,
     pub created: Time,
@@ -131,7 +134,7 @@ pub struct Inspect {
     pub network_settings: NetworkSettings,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct State {
     /// `created`, `running`, `paused`, `restarting`, `removing`, `exited`, `dead`.
@@ -151,7 +154,7 @@ pub struct State {
     pub health: Option<Health>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct Health {
     pub status: String,
@@ -159,7 +162,7 @@ pub struct Health {
     pub log: Option<Vec<HealthResult>>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct HealthResult {
     pub start: Time,
@@ -169,14 +172,14 @@ pub struct HealthResult {
 }
 
 /// Where the bytes of an image or of a container's layer lie.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct GraphDriver {
     pub data: Option<StringMap>,
     pub name: String,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct NetworkSettings {
     #[serde(rename = "SandboxID")]
@@ -252,7 +255,7 @@ impl NetworkSettings {
 }
 
 /// `POST /containers/{id}/wait`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct WaitResponse {
     pub status_code: i64,
@@ -260,7 +263,7 @@ pub struct WaitResponse {
     pub error: Option<WaitError>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct WaitError {
     #[serde(skip_serializing_if = "omit::zero")]
@@ -268,22 +271,23 @@ pub struct WaitError {
 }
 
 /// `POST /containers/prune`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "PascalCase")]
+#[schemars(rename = "ContainersPruned")]
 pub struct PruneReport {
     pub containers_deleted: Option<Vec<String>>,
     pub space_reclaimed: u64,
 }
 
 /// `POST /containers/{id}/update`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct UpdateResponse {
     pub warnings: Option<Vec<String>>,
 }
 
 /// `GET /containers/{id}/top`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct Top {
     pub processes: Vec<Vec<String>>,
@@ -291,7 +295,7 @@ pub struct Top {
 }
 
 /// One changed path of a container.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct FileChange {
     pub path: String,
@@ -300,7 +304,7 @@ pub struct FileChange {
 }
 
 /// The image that a commit made.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct CommitResponse {
     pub id: String,

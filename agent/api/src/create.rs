@@ -1,5 +1,9 @@
 //! What `POST /containers/create` takes and answers: `Config`, `HostConfig` and `NetworkingConfig` in one object.
 
+use std::borrow::Cow;
+
+use schemars::generate::{Contract, SchemaGenerator};
+use schemars::{JsonSchema, Schema, json_schema};
 use serde::{Deserialize, Serialize};
 
 use crate::host_config::HostConfig;
@@ -8,7 +12,7 @@ use crate::network::NetworkingConfig;
 use crate::{Set, StringMap, omit};
 
 /// The part of a container that does not depend on the host. Members stand in the order dockerd writes them.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct Config {
     pub hostname: String,
@@ -24,6 +28,7 @@ pub struct Config {
     pub stdin_once: bool,
     pub env: Option<Vec<String>>,
     #[serde(deserialize_with = "words")]
+    #[schemars(with = "Words")]
     pub cmd: Option<Vec<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub healthcheck: Option<HealthConfig>,
@@ -33,6 +38,7 @@ pub struct Config {
     pub volumes: Option<Set>,
     pub working_dir: String,
     #[serde(deserialize_with = "words")]
+    #[schemars(with = "Words")]
     pub entrypoint: Option<Vec<String>>,
     #[serde(skip_serializing_if = "omit::zero")]
     pub network_disabled: bool,
@@ -47,11 +53,12 @@ pub struct Config {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stop_timeout: Option<i64>,
     #[serde(skip_serializing_if = "omit::list", deserialize_with = "words")]
+    #[schemars(with = "Words")]
     pub shell: Option<Vec<String>>,
 }
 
 /// Durations are nanoseconds.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct HealthConfig {
     #[serde(skip_serializing_if = "omit::list")]
@@ -66,6 +73,27 @@ pub struct HealthConfig {
     pub start_interval: i64,
     #[serde(skip_serializing_if = "omit::zero")]
     pub retries: i64,
+}
+
+/// The schema of what [`words`] reads: a single string is taken, and never written.
+struct Words;
+
+impl JsonSchema for Words {
+    fn schema_name() -> Cow<'static, str> {
+        "Words".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let list = json_schema!({ "type": "array", "items": { "type": "string" } });
+        match generator.contract() {
+            Contract::Deserialize => json_schema!({ "anyOf": [list, { "type": ["string", "null"] }] }),
+            Contract::Serialize => json_schema!({ "type": ["array", "null"], "items": { "type": "string" } }),
+        }
+    }
 }
 
 /// Go's `strslice.StrSlice`: a list of words, or one string that is taken for a list of one.
@@ -98,7 +126,7 @@ fn words<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Vec
 }
 
 /// The whole request.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "PascalCase")]
 pub struct CreateRequest {
     #[serde(flatten)]
@@ -133,7 +161,7 @@ impl CreateRequest {
 }
 
 /// 201.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct CreateResponse {
     pub id: String,

@@ -1,11 +1,12 @@
 //! Exec instances.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::omit;
 
 /// `POST /containers/{id}/exec`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct ExecCreate {
     pub user: String,
@@ -27,7 +28,7 @@ pub struct ExecCreate {
 }
 
 /// `POST /exec/{id}/start`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct ExecStart {
     pub detach: bool,
@@ -37,7 +38,7 @@ pub struct ExecStart {
 }
 
 /// `GET /exec/{id}/json`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct ExecInspect {
     #[serde(rename = "ID")]
@@ -57,7 +58,7 @@ pub struct ExecInspect {
 }
 
 /// In lower case on the wire, unlike everything around it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct ProcessConfig {
     pub tty: bool,

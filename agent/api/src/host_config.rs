@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{StringMap, omit};
 
 /// Everything about a container that depends on the host.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct HostConfig {
     pub binds: Option<Vec<String>>,
@@ -107,7 +108,7 @@ pub struct HostConfig {
 /// `80/tcp` → host ends.
 pub type PortMap = BTreeMap<String, Option<Vec<PortBinding>>>;
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct PortBinding {
     pub host_ip: String,
@@ -115,7 +116,7 @@ pub struct PortBinding {
     pub host_port: String,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct LogConfig {
     #[serde(rename = "Type")]
@@ -123,7 +124,7 @@ pub struct LogConfig {
     pub config: Option<StringMap>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct RestartPolicy {
     /// `""`, `no`, `always`, `unless-stopped`, `on-failure`.
@@ -131,21 +132,21 @@ pub struct RestartPolicy {
     pub maximum_retry_count: i64,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct WeightDevice {
     pub path: String,
     pub weight: u16,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct ThrottleDevice {
     pub path: String,
     pub rate: u64,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct DeviceMapping {
     pub path_on_host: String,
@@ -153,7 +154,7 @@ pub struct DeviceMapping {
     pub cgroup_permissions: String,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct DeviceRequest {
     pub driver: String,
@@ -164,7 +165,7 @@ pub struct DeviceRequest {
     pub options: Option<StringMap>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct Ulimit {
     pub name: String,
@@ -173,7 +174,7 @@ pub struct Ulimit {
 }
 
 /// A mount as `--mount` says it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct Mount {
     /// `bind`, `volume`, `tmpfs`, `image`, `cluster`, `npipe`.
@@ -199,7 +200,7 @@ pub struct Mount {
     pub cluster_options: Option<crate::Empty>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct BindOptions {
     #[serde(skip_serializing_if = "omit::zero")]
@@ -214,7 +215,7 @@ pub struct BindOptions {
     pub read_only_force_recursive: bool,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct VolumeOptions {
     #[serde(skip_serializing_if = "omit::zero")]
@@ -227,7 +228,7 @@ pub struct VolumeOptions {
     pub driver_config: Option<DriverConfig>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct DriverConfig {
     #[serde(skip_serializing_if = "omit::zero")]
@@ -236,14 +237,14 @@ pub struct DriverConfig {
     pub options: Option<StringMap>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct ImageOptions {
     #[serde(skip_serializing_if = "omit::zero")]
     pub subpath: String,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct TmpfsOptions {
     #[serde(skip_serializing_if = "omit::zero")]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::container::GraphDriver;
@@ -10,8 +11,9 @@ use crate::time::Time;
 use crate::{Set, StringMap, omit};
 
 /// One row of `GET /images/json`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "PascalCase")]
+#[schemars(rename = "ImageSummary")]
 pub struct Summary {
     /// `-1` unless asked for; a count from API 1.51 on.
     pub containers: i64,
@@ -36,7 +38,7 @@ pub struct Summary {
 }
 
 /// One manifest of an image, with what of it is here.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct ManifestSummary {
     /// Digest of the manifest.
@@ -52,7 +54,7 @@ pub struct ManifestSummary {
     pub image_data: Option<ManifestImage>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct ManifestSize {
     pub total: i64,
@@ -60,7 +62,7 @@ pub struct ManifestSize {
     pub content: i64,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct ManifestImage {
     pub platform: Platform,
@@ -69,14 +71,14 @@ pub struct ManifestImage {
     pub size: UnpackedSize,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct UnpackedSize {
     pub unpacked: i64,
 }
 
 /// One row of `GET /images/search`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct SearchResult {
     pub star_count: i64,
@@ -88,7 +90,7 @@ pub struct SearchResult {
 }
 
 /// An OCI content descriptor.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Descriptor {
     pub media_type: String,
@@ -101,7 +103,7 @@ pub struct Descriptor {
 }
 
 /// A platform, as in OCI and in the `platform` query values.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "lowercase")]
 pub struct Platform {
     pub architecture: String,
@@ -113,8 +115,9 @@ pub struct Platform {
 }
 
 /// `GET /images/{name}/json`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "PascalCase")]
+#[schemars(rename = "ImageInspect")]
 pub struct Inspect {
     pub id: String,
     pub repo_tags: Vec<String>,
@@ -156,7 +159,7 @@ pub struct Inspect {
     pub container_config: Option<crate::create::Config>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct RootFs {
     #[serde(rename = "Type")]
@@ -165,14 +168,14 @@ pub struct RootFs {
     pub layers: Option<Vec<String>>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct Metadata {
     pub last_tag_time: Time,
 }
 
 /// An image's defaults for containers, in dockerd's order.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct ImageConfig {
     #[serde(skip_serializing_if = "omit::zero")]
@@ -235,7 +238,7 @@ impl ImageConfig {
 }
 
 /// One step of `GET /images/{name}/history`, newest first.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct HistoryItem {
     pub comment: String,
@@ -249,7 +252,7 @@ pub struct HistoryItem {
 }
 
 /// One thing that `DELETE /images/{name}` or prune did: exactly one member is set.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct DeleteItem {
     #[serde(skip_serializing_if = "omit::zero")]
@@ -259,15 +262,16 @@ pub struct DeleteItem {
 }
 
 /// `POST /images/prune`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "PascalCase")]
+#[schemars(rename = "ImagesPruned")]
 pub struct PruneReport {
     pub images_deleted: Option<Vec<DeleteItem>>,
     pub space_reclaimed: u64,
 }
 
 /// The part of an image's own configuration file that clients of archives read.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct ArchiveManifest {
     pub config: String,

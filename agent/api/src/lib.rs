@@ -32,6 +32,7 @@ pub mod system;
 pub mod time;
 pub mod volume;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Newest API version spoken, `major.minor`.
@@ -45,18 +46,18 @@ pub type StringMap = std::collections::BTreeMap<String, String>;
 pub type Set = std::collections::BTreeMap<String, Empty>;
 
 /// Go's `struct{}`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Empty {}
 
 /// The body of every error answer.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct ErrorResponse {
     pub message: String,
 }
 
 /// Answer of exec create and commit.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct IdResponse {
     pub id: String,

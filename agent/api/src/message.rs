@@ -1,12 +1,13 @@
 //! Records of the JSON message stream: pull, push, load, import, build.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::omit;
 
 /// One record; a stream is such objects one after the other.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Message {
     #[serde(skip_serializing_if = "omit::zero")]
@@ -71,7 +72,7 @@ impl Message {
     }
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct ProgressDetail {
     #[serde(skip_serializing_if = "omit::zero")]
@@ -86,7 +87,7 @@ pub struct ProgressDetail {
     pub units: String,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct ErrorDetail {
     #[serde(skip_serializing_if = "omit::zero")]

@@ -2,20 +2,21 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::time::Time;
 use crate::{StringMap, omit};
 
 /// Endpoints asked for at create, by network name.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct NetworkingConfig {
     pub endpoints_config: Option<BTreeMap<String, Option<EndpointSettings>>>,
 }
 
 /// One container on one network: what was asked for, and what it got.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct EndpointSettings {
     #[serde(rename = "IPAMConfig")]
@@ -45,7 +46,7 @@ pub struct EndpointSettings {
     pub dns_names: Option<Vec<String>>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct EndpointIpam {
     #[serde(rename = "IPv4Address", skip_serializing_if = "omit::zero")]
@@ -57,7 +58,7 @@ pub struct EndpointIpam {
 }
 
 /// A network in a list or by itself.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct Network {
     pub name: String,
@@ -85,7 +86,7 @@ pub struct Network {
     pub status: Option<NetworkStatus>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct Ipam {
     pub driver: String,
@@ -93,7 +94,7 @@ pub struct Ipam {
     pub config: Option<Vec<IpamConfig>>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct IpamConfig {
     #[serde(skip_serializing_if = "omit::zero")]
@@ -106,13 +107,13 @@ pub struct IpamConfig {
     pub auxiliary_addresses: Option<StringMap>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct ConfigFrom {
     pub network: String,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct EndpointResource {
     pub name: String,
@@ -126,24 +127,31 @@ pub struct EndpointResource {
     pub ipv6_address: String,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct NetworkStatus {
     #[serde(rename = "IPAM")]
     pub ipam: IpamStatus,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct IpamStatus {
     pub subnets: BTreeMap<String, SubnetStatus>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct SubnetStatus {
     #[serde(rename = "IPsInUse")]
     pub ips_in_use: u64,
     #[serde(rename = "DynamicIPsAvailable")]
     pub dynamic_ips_available: u64,
+}
+
+/// `POST /networks/prune`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct NetworksPruned {
+    pub networks_deleted: Option<Vec<String>>,
 }

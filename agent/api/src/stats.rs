@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::time::Time;
 use crate::{Empty, omit};
 
 /// One sample.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Stats {
     #[serde(skip_serializing_if = "omit::zero")]
@@ -34,7 +35,7 @@ pub struct Stats {
     pub networks: BTreeMap<String, Traffic>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Pids {
     #[serde(skip_serializing_if = "omit::zero")]
@@ -44,7 +45,7 @@ pub struct Pids {
 }
 
 /// On cgroup v2 only the first is filled; the others are `null`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Blkio {
     pub io_service_bytes_recursive: Option<Vec<BlkioEntry>>,
@@ -57,7 +58,7 @@ pub struct Blkio {
     pub sectors_recursive: Option<Vec<BlkioEntry>>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct BlkioEntry {
     pub major: u64,
@@ -66,7 +67,7 @@ pub struct BlkioEntry {
     pub value: u64,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Cpu {
     pub cpu_usage: CpuUsage,
@@ -78,7 +79,7 @@ pub struct Cpu {
 }
 
 /// Nanoseconds.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct CpuUsage {
     pub total_usage: u64,
@@ -89,7 +90,7 @@ pub struct CpuUsage {
     pub usage_in_usermode: u64,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Throttling {
     pub periods: u64,
@@ -99,7 +100,7 @@ pub struct Throttling {
 }
 
 /// Bytes.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Memory {
     #[serde(skip_serializing_if = "omit::zero")]
@@ -115,7 +116,7 @@ pub struct Memory {
     pub limit: u64,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Traffic {
     pub rx_bytes: u64,

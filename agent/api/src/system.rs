@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{StringMap, container, image, omit, volume};
 
 /// `GET /version`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct Version {
     pub platform: PlatformName,
@@ -30,13 +31,13 @@ pub struct Version {
     pub build_time: String,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct PlatformName {
     pub name: String,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct Component {
     pub name: String,
@@ -46,7 +47,7 @@ pub struct Component {
 }
 
 /// `GET /info`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct Info {
     #[serde(rename = "ID")]
@@ -142,7 +143,7 @@ pub struct Info {
     pub warnings: Option<Vec<String>>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct Plugins {
     pub volume: Option<Vec<String>>,
@@ -151,7 +152,7 @@ pub struct Plugins {
     pub log: Option<Vec<String>>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct RegistryConfig {
     pub index_configs: BTreeMap<String, IndexConfig>,
@@ -160,7 +161,7 @@ pub struct RegistryConfig {
     pub mirrors: Option<Vec<String>>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct IndexConfig {
     pub mirrors: Option<Vec<String>>,
@@ -169,7 +170,7 @@ pub struct IndexConfig {
     pub secure: bool,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Runtime {
     #[serde(skip_serializing_if = "omit::zero")]
@@ -180,21 +181,21 @@ pub struct Runtime {
     pub status: Option<StringMap>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct Commit {
     #[serde(rename = "ID")]
     pub id: String,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct AddressPool {
     pub base: String,
     pub size: i64,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct Firewall {
     pub driver: String,
@@ -202,7 +203,7 @@ pub struct Firewall {
     pub info: Option<Vec<[String; 2]>>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct Swarm {
     #[serde(rename = "NodeID")]
@@ -216,7 +217,7 @@ pub struct Swarm {
 }
 
 /// `GET /system/df`. Below API 1.52 only the flat members; from 1.53 only the `…Usage` objects; 1.52 has both.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct DiskUsage {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -240,7 +241,7 @@ pub struct DiskUsage {
 }
 
 /// Use of one kind of object, as API 1.52 and later say it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "PascalCase", bound(deserialize = "T: Deserialize<'de>"))]
 pub struct Usage<T> {
     pub active_count: i64,
@@ -263,4 +264,12 @@ impl<T> Default for Usage<T> {
             total_size: 0,
         }
     }
+}
+
+/// `POST /build/prune`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct CachePruned {
+    pub caches_deleted: Option<Vec<String>>,
+    pub space_reclaimed: u64,
 }

@@ -1,11 +1,13 @@
 //! Times as Go writes them: RFC 3339 with up to nine digits of fraction, and a zero value for "never".
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use jiff::tz::Offset;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -75,6 +77,20 @@ impl FromStr for Time {
         text.parse::<Timestamp>()
             .map(|t| Time(Some(t)))
             .map_err(|_| BadTime(text.to_owned()))
+    }
+}
+
+impl JsonSchema for Time {
+    fn schema_name() -> Cow<'static, str> {
+        "Time".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "format": "date-time" })
     }
 }
 

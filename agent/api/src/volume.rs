@@ -1,11 +1,12 @@
 //! Volumes.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{StringMap, omit};
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct Volume {
     /// RFC 3339 with whole seconds.
@@ -24,7 +25,7 @@ pub struct Volume {
     pub usage_data: Option<UsageData>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct UsageData {
     /// `-1` when unknown.
@@ -34,7 +35,7 @@ pub struct UsageData {
 }
 
 /// `GET /volumes`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct VolumeList {
     pub volumes: Vec<Volume>,
@@ -42,7 +43,7 @@ pub struct VolumeList {
 }
 
 /// `POST /volumes/create`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct VolumeCreate {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -59,8 +60,9 @@ pub struct VolumeCreate {
 }
 
 /// `POST /volumes/prune`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "PascalCase")]
+#[schemars(rename = "VolumesPruned")]
 pub struct PruneReport {
     pub volumes_deleted: Option<Vec<String>>,
     pub space_reclaimed: u64,

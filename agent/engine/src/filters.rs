@@ -139,7 +139,8 @@ pub fn go_duration(text: &str) -> Option<Duration> {
     Duration::try_from_secs_f64(total).ok()
 }
 
-const CONTAINER_KEYS: [&str; 15] = [
+/// Filters of the list of containers.
+pub const CONTAINER_KEYS: [&str; 15] = [
     "ancestor",
     "before",
     "expose",

@@ -17,6 +17,8 @@ pub mod error;
 mod hijack;
 pub mod listen;
 mod metrics;
+#[cfg(test)]
+mod openapi;
 mod peer;
 mod reply;
 mod request;

@@ -15,11 +15,14 @@ mod world;
 mod archive;
 mod bad_input;
 mod client;
+mod command_flags;
 mod commits;
 mod contexts;
 mod copies;
 mod daemon;
+mod definition;
 mod faults;
+mod flags;
 mod image_rules;
 mod images;
 mod isolation;
@@ -36,6 +39,7 @@ mod pull;
 mod recovery;
 mod registries;
 mod runtimes;
+mod schema;
 mod sessions;
 mod store;
 mod terminal;
@@ -43,8 +47,10 @@ mod users;
 mod volume_copies;
 mod volumes;
 
+use harness::Test;
 use harness::daemon::Cli;
 use harness::suite::Tally;
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use world::World;
@@ -57,6 +63,7 @@ const SUITES: &[(&str, Runner)] = &[
     ("terminal", terminals),
     ("bad-input", bad_input),
     ("client", client),
+    ("definition", definition),
     ("daemon", daemon),
     ("pull", pull),
     ("store", store),
@@ -67,6 +74,7 @@ const SUITES: &[(&str, Runner)] = &[
     ("logs", own_logs),
     ("runtimes", other_runtimes),
     ("users", users),
+    ("schema", schema),
     ("v2", v2),
 ];
 
@@ -79,7 +87,7 @@ fn iechor(filters: &[String]) -> Tally {
     everyday("iechor", Cli::Iechor, filters)
 }
 
-fn everyday(name: &'static str, cli: Cli, filters: &[String]) -> Tally {
+fn everyday_tests() -> Vec<Test<World>> {
     let mut tests = process::tests();
     tests.extend(isolation::tests());
     tests.extend(limits::tests());
@@ -95,10 +103,16 @@ fn everyday(name: &'static str, cli: Cli, filters: &[String]) -> Tally {
     tests.extend(image_rules::tests());
     tests.extend(volumes::tests());
     tests.extend(registries::tests());
+    tests.extend(flags::tests());
+    tests.extend(command_flags::tests());
+    tests
+}
+
+fn everyday(name: &'static str, cli: Cli, filters: &[String]) -> Tally {
     let suite = harness::Suite {
         name,
         jobs: world::jobs(),
-        tests,
+        tests: everyday_tests(),
     };
     suite.run(filters, || World::start(cli), World::finish)
 }
@@ -137,6 +151,16 @@ fn client(filters: &[String]) -> Tally {
         name: "client",
         jobs: world::jobs(),
         tests,
+    };
+    suite.run(filters, || World::start(Cli::Iechor), World::finish)
+}
+
+/// What the API's definition says, and what it says beside Docker's.
+fn definition(filters: &[String]) -> Tally {
+    let suite = harness::Suite {
+        name: "definition",
+        jobs: world::jobs(),
+        tests: definition::tests(),
     };
     suite.run(filters, || World::start(Cli::Iechor), World::finish)
 }
@@ -232,6 +256,15 @@ fn users(filters: &[String]) -> Tally {
     suite.run(filters, users::Remapped::start, users::Remapped::finish)
 }
 
+fn schema(filters: &[String]) -> Tally {
+    let suite = harness::Suite {
+        name: "schema",
+        jobs: 1,
+        tests: schema::tests(),
+    };
+    suite.run(filters, || schema::Nothing, drop)
+}
+
 /// What depends on the cgroup version or the kernel's age, for the emulated machine of `tests/qemu`.
 fn v2(filters: &[String]) -> Tally {
     let mut tests = limits::tests();
@@ -260,6 +293,39 @@ fn terminals(filters: &[String]) -> Tally {
         total.add(suite.run(filters, || terminal::Desk::start(cli), terminal::Desk::finish));
     }
     total
+}
+
+/// The name of every test of every suite.
+fn test_names() -> BTreeSet<&'static str> {
+    fn of<T>(tests: Vec<Test<T>>) -> impl Iterator<Item = &'static str> {
+        tests.into_iter().map(|test| test.name)
+    }
+    let mut names = BTreeSet::new();
+    for tests in [
+        everyday_tests(),
+        bad_input::tests(),
+        definition::tests(),
+        client::tests(),
+        contexts::tests(),
+        volume_copies::tests(),
+        store::tests(),
+        archive::tests(),
+    ] {
+        names.extend(of(tests));
+    }
+    names.extend(of(pull::tests()));
+    names.extend(of(pull::faults::tests()));
+    names.extend(of(daemon::tests()));
+    names.extend(of(node::tests()));
+    names.extend(of(recovery::tests()));
+    names.extend(of(faults::tests()));
+    names.extend(of(logs::own()));
+    names.extend(of(log_servers::tests()));
+    names.extend(of(runtimes::tests()));
+    names.extend(of(users::tests()));
+    names.extend(of(terminal::tests()));
+    names.extend(of(schema::tests()));
+    names
 }
 
 fn main() -> ExitCode {

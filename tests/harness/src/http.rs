@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
+use crate::definition;
 use crate::process::note;
 use crate::tools::patience;
 
@@ -120,6 +121,12 @@ impl Server {
             reply.status,
             brief(&reply.body)
         ));
+        if let Some(wrong) = definition::complaint(method, target, &reply) {
+            panic!(
+                "{method} {target} answers {} against docs/openapi.json: {wrong}",
+                reply.status
+            );
+        }
         reply
     }
 

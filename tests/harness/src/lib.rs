@@ -18,6 +18,7 @@
 #![allow(clippy::unwrap_used)]
 
 pub mod daemon;
+pub mod definition;
 pub mod http;
 pub mod image;
 pub mod kernel;

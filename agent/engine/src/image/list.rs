@@ -13,7 +13,8 @@ use crate::container::mounts::MountKind;
 use crate::error::Result;
 use crate::filters::{Filters, point_in_time, rfc3339};
 
-const LIST_KEYS: [&str; 6] = ["before", "dangling", "label", "reference", "since", "until"];
+/// Filters of the list.
+pub const LIST_KEYS: [&str; 6] = ["before", "dangling", "label", "reference", "since", "until"];
 
 /// Bytes of layers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

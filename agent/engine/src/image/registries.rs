@@ -7,7 +7,8 @@ use crate::Engine;
 use crate::error::{Error, Result};
 use crate::filters::Filters;
 
-const SEARCH_KEYS: [&str; 3] = ["is-automated", "is-official", "stars"];
+/// Filters of a search.
+pub const SEARCH_KEYS: [&str; 3] = ["is-automated", "is-official", "stars"];
 const DEFAULT_LIMIT: i64 = 25; // Docker's
 const MOST: i64 = 100;
 

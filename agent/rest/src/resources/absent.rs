@@ -1,6 +1,8 @@
 //! Paths of the API that this daemon does not serve yet: a clear answer that names each, instead of "page not found". Where
 //! "there are none" is the whole truth, that is the answer, so that `system prune` and the like work.
 
+use agent_api::network::NetworksPruned;
+use agent_api::system::CachePruned;
 use agent_engine::Engine;
 use axum::Router;
 use axum::response::Response;
@@ -49,7 +51,7 @@ pub fn routes(router: Router<Engine>) -> Router<Engine> {
         )
         .route("/plugins", get(no_plugins))
         .route("/plugins/{*name}", missing!(any, "managing plugins"))
-        .route("/volumes/{name}/update", missing!(put, "updating cluster volumes"))
+        .route("/volumes/{name}", missing!(put, "updating cluster volumes"))
         .route("/swarm", swarm())
         .route("/swarm/{*action}", missing_swarm_action())
         .route("/nodes", swarm())
@@ -71,12 +73,12 @@ async fn no_plugins() -> Response {
 
 /// The default networks cannot be removed, and there are no others.
 async fn no_networks() -> Response {
-    reply::ok(&serde_json::json!({ "NetworksDeleted": null }))
+    reply::ok(&NetworksPruned::default())
 }
 
 /// Nothing builds, so nothing is cached.
 async fn nothing_cached() -> Response {
-    reply::ok(&serde_json::json!({ "CachesDeleted": null, "SpaceReclaimed": 0 }))
+    reply::ok(&CachePruned::default())
 }
 
 /// Making or joining a swarm is what is missing; the rest of `/swarm` asks for one that is not there.

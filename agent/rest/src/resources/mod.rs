@@ -7,6 +7,7 @@ mod commit;
 mod containers;
 mod copy;
 mod create;
+mod definition;
 mod device_limits;
 mod events;
 mod exec;
@@ -38,6 +39,7 @@ pub fn router(engine: Engine) -> Router {
         .route("/_ping", get(system::ping))
         .route("/version", get(system::version))
         .route("/info", get(system::info))
+        .route("/openapi.json", get(definition::document))
         .route("/events", get(events::events))
         .route("/system/df", get(system::disk_usage))
         .route("/system/check", get(check::look).post(check::repair))

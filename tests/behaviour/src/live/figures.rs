@@ -238,7 +238,7 @@ fn processes_with_other_columns(world: &World) {
 }
 
 /// A block device of this machine that can be throttled.
-fn block_device() -> Option<(String, String)> {
+pub fn block_device() -> Option<(String, String)> {
     let names = std::fs::read_dir("/sys/block").ok()?.flatten();
     let mut names: Vec<String> = names.filter_map(|entry| entry.file_name().into_string().ok()).collect();
     names.sort();

@@ -6,6 +6,7 @@ mod restarts;
 mod states;
 mod websocket;
 
+pub use figures::block_device;
 use harness::Test;
 use serde_json::Value;
 
