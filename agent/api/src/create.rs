@@ -2,8 +2,7 @@
 
 use std::borrow::Cow;
 
-use schemars::generate::{Contract, SchemaGenerator};
-use schemars::{JsonSchema, Schema, json_schema};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use crate::host_config::HostConfig;
@@ -89,9 +88,10 @@ impl JsonSchema for Words {
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let list = json_schema!({ "type": "array", "items": { "type": "string" } });
-        match generator.contract() {
-            Contract::Deserialize => json_schema!({ "anyOf": [list, { "type": ["string", "null"] }] }),
-            Contract::Serialize => json_schema!({ "type": ["array", "null"], "items": { "type": "string" } }),
+        if generator.contract().is_deserialize() {
+            json_schema!({ "anyOf": [list, { "type": ["string", "null"] }] })
+        } else {
+            json_schema!({ "type": ["array", "null"], "items": { "type": "string" } })
         }
     }
 }

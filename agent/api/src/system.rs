@@ -243,6 +243,7 @@ pub struct DiskUsage {
 /// Use of one kind of object, as API 1.52 and later say it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "PascalCase", bound(deserialize = "T: Deserialize<'de>"))]
+#[schemars(rename = "UsageOf{T}")]
 pub struct Usage<T> {
     pub active_count: i64,
     /// Only with `verbose`.
