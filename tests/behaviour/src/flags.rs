@@ -285,7 +285,7 @@ fn create_takes_the_flags_of_run(world: &World) {
 fn ps_shows_the_last_ones_and_sizes(world: &World) {
     let (name, _) = world.sleeper(&[]);
     world.inside(&name, "head -c 3000000 /dev/zero >/file");
-    let filter = format!("name={name}");
+    let filter = format!("name={}", &*name);
     let shown = world
         .run(&["ps", "--size", "--filter", &filter, "--format", "{{.Size}}"])
         .ok();
