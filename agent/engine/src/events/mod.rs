@@ -294,7 +294,7 @@ impl Reader {
                 }
                 first
             };
-            self.batch = self.from_files(first - 1).await.into();
+            self.batch = self.read_files(first - 1).await.into();
             if self.batch.is_empty() {
                 self.move_to(first)?;
             }
@@ -309,7 +309,7 @@ impl Reader {
     }
 
     /// Some events up to `last` that the ring has no more; empty when the files have none either.
-    async fn from_files(&mut self, last: u64) -> Vec<Event> {
+    async fn read_files(&mut self, last: u64) -> Vec<Event> {
         let Some(disk) = &self.journal.inner.disk else {
             return Vec::new();
         };
