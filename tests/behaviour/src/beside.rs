@@ -40,7 +40,11 @@ pub fn run(name: &str, command: &[String]) -> ExitCode {
 fn attempt(name: &str, command: &[String]) -> bool {
     let folder = Folder::new(name);
     let registry = Registry::start();
-    registry.push("library/busybox", "latest", &Image::busybox(), true, Packing::Gzip);
+    // What there is to pull, under names of two checks that remove it again: each an image that nobody else has.
+    for repository in ["library/busybox", "clients/run", "clients/pull"] {
+        let image = Image::busybox().with("Labels", serde_json::json!({"of": repository}));
+        registry.push(repository, "v1", &image, true, Packing::Gzip);
+    }
     let port = free_port();
     let certs = folder.at("certs");
     certificates(&certs);

@@ -211,9 +211,16 @@ def config_is_read_and_checked(world):
     assert broken.attempt('config').returncode != 0
 
 
-def pull_and_images(world):
+def pull_is_from_the_registry(world):
+    image = f'{os.environ["IECHOR_TEST_REGISTRY"]}/clients/pull:v1'
+    project = Project(world, f'version: "2.4"\nservices:\n  one:\n    image: {image}\n    network_mode: bridge\n')
+    project('pull')
+    assert 'clients/pull' in _docker('image', 'inspect', image)
+    _docker('image', 'rm', image)
+
+
+def images_and_events(world):
     with _up(world) as project:
-        project('pull', 'store')
         assert 'busybox' in project('images')
         assert 'create' in _events(project)
 

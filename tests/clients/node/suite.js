@@ -202,23 +202,27 @@ const checks = [
 
   async function images_have_names_and_travel() {
     const name = unique('image');
-    const remote = `${process.env.IECHOR_TEST_REGISTRY}/node/${name}`;
     await container({}, async (made) => made.commit({ repo: name, tag: 'v1', comment: 'why' }));
     const image = docker.getImage(`${name}:v1`);
     const id = (await image.inspect()).Id;
-    await image.tag({ repo: remote, tag: 'v1' });
-    const lines = await progress(await docker.getImage(`${remote}:v1`).push({}));
-    assert.ok(lines.some((line) => line.aux && line.aux.Digest), JSON.stringify(lines));
+    await image.tag({ repo: name, tag: 'v2' });
     const archive = await all(await image.get());
     await docker.getImage(id).remove({ force: true });
     await assert.rejects(image.inspect(), (failure) => failure.statusCode === 404);
-    await progress(await docker.pull(`${remote}:v1`));
-    assert.strictEqual((await docker.getImage(`${remote}:v1`).inspect()).Id, id);
-    await docker.getImage(`${remote}:v1`).remove();
     await progress(await docker.loadImage(Readable.from([archive])));
     assert.strictEqual((await image.inspect()).Id, id);
     assert.strictEqual((await image.history())[0].Comment, 'why');
-    assert.ok((await docker.listImages({ filters: { reference: [`${name}:*`] } })).length === 1);
+    assert.strictEqual((await docker.listImages({ filters: { reference: [`${name}:*`] } })).length, 1);
+    await image.remove();
+  },
+
+  async function a_pull_from_a_registry() {
+    const name = `${process.env.IECHOR_TEST_REGISTRY}/clients/pull:v1`;
+    const lines = await progress(await docker.pull(name));
+    assert.ok(lines.some((line) => /Downloaded newer image/.test(line.status)), JSON.stringify(lines));
+    const image = docker.getImage(name);
+    assert.deepStrictEqual((await image.inspect()).Config.Labels, { of: 'clients/pull' });
+    await assert.rejects(image.push({}), (failure) => failure.statusCode === 501 && /pushing images/.test(failure.message));
     await image.remove();
   },
 
