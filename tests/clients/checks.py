@@ -44,7 +44,7 @@ def raises(kind, words, action):
     except kind as failure:
         assert words in str(failure), f'{words!r} is not in {failure}'
         return failure
-    raise AssertionError(f'no {kind.__name__}, but {value!r}')
+    raise AssertionError(f'no failure with {words!r}, but {value!r}')
 
 
 def checks_of(*modules):
