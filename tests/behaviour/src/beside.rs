@@ -49,8 +49,10 @@ fn attempt(name: &str, command: &[String]) -> bool {
     let certs = folder.at("certs");
     certificates(&certs);
     let daemon = Daemon::start(Options {
-        default_registry: Some(registry.address.clone()),
         arguments: [
+            // What Docker SDKs take for granted: the Python one gives the output of `containers.run` with this one alone.
+            "--log-driver".to_owned(),
+            "json-file".to_owned(),
             "--host".to_owned(),
             format!("tcp://127.0.0.1:{port}"),
             "--tlsverify".to_owned(),
@@ -59,6 +61,7 @@ fn attempt(name: &str, command: &[String]) -> bool {
             format!("--tlskey={certs}/server-key.pem"),
         ]
         .to_vec(),
+        ..Options::default()
     });
     daemon.load(&Image::busybox(), "busybox:latest");
     let config = daemon.places.data.join("cli");
@@ -75,6 +78,9 @@ fn attempt(name: &str, command: &[String]) -> bool {
         .env("IECHOR_TEST_FOLDER", folder.path())
         .env("IECHOR_TEST_BUSYBOX", unpacked("busybox/bin/busybox"))
         .env("IECHOR_TEST_DOCKER", docker())
+        // Authorities of the machine, which requests would take in place of those that it is told of.
+        .env_remove("REQUESTS_CA_BUNDLE")
+        .env_remove("CURL_CA_BUNDLE")
         .env_remove("DOCKER_CONTEXT")
         .env_remove("DOCKER_TLS_VERIFY")
         .env_remove("DOCKER_CERT_PATH")

@@ -65,7 +65,8 @@ class Project:
             file.write(text)
 
     def attempt(self, *words, **environment):
-        own = os.environ | {'COMPOSE_PROJECT_NAME': self.name} | environment
+        # The one in Python asks for a member of images that API 1.45 has taken away.
+        own = os.environ | {'COMPOSE_PROJECT_NAME': self.name, 'COMPOSE_API_VERSION': '1.44'} | environment
         command = _program()
         if command[0].endswith('python3'):
             own['PYTHONPATH'] = os.path.join(TOOLS, 'usr/lib/python3/dist-packages')
@@ -144,15 +145,18 @@ def up_again_changes_only_what_changed(world):
         eventually('the new word is there', lambda: 'other' in project('exec', '-T', 'store', 'cat', '/data/page'))
 
 
-def exec_and_run_give_output_and_code(world):
+def exec_gives_output_and_code(world):
     with _up(world) as project:
         assert project('exec', '-T', 'store', 'sh', '-c', 'echo $SAYS') == 'well\n'
         assert project.attempt('exec', '-T', 'store', 'sh', '-c', 'exit 7').returncode == 7
-        out = project('run', '--rm', '-T', '--no-deps', '-e', 'EXTRA=more', 'web', 'sh', '-c', 'echo $EXTRA; cat /data/page')
-        assert out == 'more\nwell\n', out
-        failed = project.attempt('run', '--rm', '-T', '--no-deps', 'web', 'sh', '-c', 'exit 6')
-        assert failed.returncode == 6, failed
-        assert len(project.containers('-a')) == 2
+
+
+def run_gives_output_and_code(world):
+    project = Project(world, 'version: "2.4"\nservices:\n  one:\n    image: busybox\n    network_mode: bridge\n')
+    words = ('run', '--rm', '-T', '-e', 'EXTRA=more', 'one', 'sh', '-c', 'echo $EXTRA; exit 6')
+    done = project.attempt(*words)
+    assert done.returncode == 6 and done.stdout == 'more\n', done
+    assert project.containers('-a') == []
 
 
 def stop_start_and_restart(world):

@@ -103,7 +103,7 @@ def a_list_has_its_filters(world):
         assert ids(all=True, filters={'label': label, 'status': 'created'}) == {made.id}
         assert ids(all=True, filters={'name': made.name}) == {made.id}
         assert ids(all=True, filters={'id': runs.id, 'ancestor': 'busybox'}) == {runs.id}
-        assert ids(all=True, before=made.id, filters={'label': label}) == {runs.id}
+        assert ids(all=True, filters={'label': label, 'before': made.id}) == {runs.id}
         sparse = world.client.containers.list(sparse=True, filters={'label': label})
         assert [found.labels for found in sparse] == [{label: 'x'}]
         raises(APIError, 'invalid filter', lambda: ids(filters={'colour': 'red'}))

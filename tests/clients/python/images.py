@@ -19,7 +19,8 @@ def an_image_is_found_by_name_and_id(world):
     assert 'busybox:latest' in image.tags and image.id.startswith('sha256:')
     assert world.client.images.get(image.id) == image == world.client.images.get(image.short_id)
     assert image.labels == {} and image.attrs['Os'] == 'linux' and image.attrs['Size'] > 0
-    assert image in world.client.images.list() and image in world.client.images.list('busybox')
+    assert image in world.client.images.list('busybox')
+    assert image.id in {entry['Id'] for entry in world.client.api.images()}
     raises(ImageNotFound, 'No such image', lambda: world.client.images.get(unique('nothing')))
 
 
