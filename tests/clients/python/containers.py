@@ -105,7 +105,7 @@ def a_list_has_its_filters(world):
         assert ids(all=True, filters={'id': runs.id, 'ancestor': 'busybox'}) == {runs.id}
         assert ids(all=True, filters={'label': label, 'before': made.id}) == {runs.id}
         sparse = world.client.containers.list(sparse=True, filters={'label': label})
-        assert [found.labels for found in sparse] == [{label: 'x'}]
+        assert [found.attrs['Labels'] for found in sparse] == [{label: 'x'}]
         raises(APIError, 'invalid filter', lambda: ids(filters={'colour': 'red'}))
 
 
