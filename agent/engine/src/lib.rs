@@ -130,6 +130,11 @@ impl Engine {
             state: config.exec_root.join("shim"),
             warm: config.warm,
         })?;
+        let events = config.data_root.join("events");
+        let journal = events::Journal::open(&events).unwrap_or_else(|error| {
+            warn!(%error, folder = %events.display(), "events are kept in memory only");
+            events::Journal::default()
+        });
         let engine = Engine {
             shared: Arc::new(Shared {
                 live: RwLock::new(Arc::new(live::Live::new(&config)?)),
@@ -143,7 +148,7 @@ impl Engine {
                 store,
                 network,
                 launcher,
-                journal: events::Journal::default(),
+                journal,
                 index: index::Index::default(),
                 execs: container::exec::Execs::default(),
                 starts: Semaphore::new(STARTS_IN_FLIGHT),
@@ -153,6 +158,7 @@ impl Engine {
                 config,
             }),
         };
+        engine.tasks.spawn(engine.journal.clone().keep(engine.shutdown.clone()));
         engine.recover().await?;
         engine.start_collector()?;
         Ok(engine)
@@ -167,6 +173,11 @@ impl Engine {
             let left = self.operations.load(Ordering::Relaxed);
             warn!(?grace, left, "operations cut off");
         }
+        let written = self.blocking(|engine| {
+            engine.journal.flush();
+            Ok(())
+        });
+        let _ = written.await;
     }
 
     pub fn is_shutting_down(&self) -> bool {

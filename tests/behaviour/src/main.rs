@@ -4,6 +4,7 @@
 //! behaviour SUITE... [-- PART-OF-A-TEST-NAME...]
 //! behaviour --list            the suites
 //! behaviour --check-clean     fails if a test daemon has left anything on the machine
+//! behaviour --beside NAME COMMAND…   a private daemon for another test program (tests/clients)
 //! ```
 //!
 //! `IECHOR_TEST_HOST=unix:///…` runs the suites that any engine can pass against another one, to check the tests.
@@ -14,6 +15,7 @@ mod world;
 
 mod archive;
 mod bad_input;
+mod beside;
 mod client;
 mod command_flags;
 mod commits;
@@ -334,6 +336,13 @@ fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1).peekable();
     if arguments.peek().is_some_and(|first| first == "--check-clean") {
         return check_clean();
+    }
+    if arguments.peek().is_some_and(|first| first == "--beside") {
+        let words: Vec<String> = arguments.skip(1).collect();
+        return match words.split_first() {
+            Some((name, command)) if !command.is_empty() => beside::run(name, command),
+            _ => ExitCode::from(2),
+        };
     }
     let names: Vec<String> = arguments.by_ref().take_while(|word| word != "--").collect();
     let filters: Vec<String> = arguments.collect();

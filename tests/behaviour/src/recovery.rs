@@ -30,6 +30,7 @@ pub fn tests() -> Vec<Test<Nothing>> {
         paused_container_stays_paused,
         restart_is_fast_with_many_containers,
         follower_of_logs_sees_the_rest_after_a_restart,
+        events_outlive_the_daemon,
     ]
 }
 
@@ -488,5 +489,43 @@ fn follower_of_logs_sees_the_rest_after_a_restart(_: &Nothing) {
     daemon.launch();
     let (code, text) = daemon.background(&["logs", "-f", "slow"]).finish(20);
     assert_eq!((code, counted(&text)), (0, 8));
+    daemon.finish();
+}
+
+fn events_outlive_the_daemon(_: &Nothing) {
+    let daemon = daemon();
+    daemon.docker(&["volume", "create", "before"]).ok();
+    daemon.docker(&["run", "--name", "passing", "busybox", "true"]).ok();
+    let actions = || {
+        let until = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap();
+        let until = format!("{}.{:09}", until.as_secs(), until.subsec_nanos());
+        let format = "{{.Type}} {{.Action}}";
+        let events = ["events", "--since", "0", "--until", &until, "--format", format];
+        let told = daemon.docker(&events).ok();
+        told.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let before = actions();
+    assert!(before.contains(&"volume create".to_owned()), "{before:?}");
+    assert!(before.contains(&"container die".to_owned()), "{before:?}");
+    daemon.stop();
+    daemon.launch();
+    assert_eq!(actions()[..before.len()], before[..]);
+
+    // A daemon that is killed may lose what it had no moment to write, nothing older.
+    daemon.docker(&["volume", "rm", "before"]).ok();
+    let folder = daemon.places.data.join("root/events");
+    eventually("it is in the journal's file", 10, || {
+        let entries = std::fs::read_dir(&folder).unwrap();
+        let mut texts = entries.map(|entry| std::fs::read_to_string(entry.unwrap().path()).unwrap());
+        texts.any(|text| text.contains("\"destroy\""))
+    });
+    let before = actions();
+    daemon.kill9();
+    daemon.launch();
+    assert_eq!(actions()[..before.len()], before[..]);
+    daemon.docker(&["rm", "passing"]).ok();
+    assert_eq!(actions().last().map(String::as_str), Some("container destroy"));
     daemon.finish();
 }

@@ -53,7 +53,7 @@ pub async fn events(
         loop {
             let next = if past {
                 // Only what is kept; nothing that comes can be wanted.
-                match reader.try_next() {
+                match reader.next_kept().await {
                     Ok(Some(event)) => Ok(event),
                     Ok(None) => return,
                     Err(behind) => Err(behind),

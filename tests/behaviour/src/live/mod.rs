@@ -26,9 +26,10 @@ fn events(world: &World, container: &str) -> Vec<(String, Value)> {
     let filters = format!("%7B%22container%22%3A%5B%22{container}%22%5D%7D");
     let until = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
-        .unwrap()
-        .as_secs_f64();
-    let target = format!("/events?since=0&until={until:.3}&filters={filters}");
+        .unwrap();
+    // Exactly now: rounded down it would leave out what has just happened.
+    let until = format!("{}.{:09}", until.as_secs(), until.subsec_nanos());
+    let target = format!("/events?since=0&until={until}&filters={filters}");
     let body = world.server.get(&target).expect(200).text();
     let event = |line: &str| {
         let event: Value = serde_json::from_str(line).unwrap();
