@@ -19,6 +19,7 @@ mod commits;
 mod contexts;
 mod copies;
 mod daemon;
+mod enospc;
 mod faults;
 mod image_rules;
 mod images;
@@ -64,6 +65,7 @@ const SUITES: &[(&str, Runner)] = &[
     ("node", node),
     ("recovery", recovery),
     ("faults", faults),
+    ("enospc", full_disks),
     ("logs", own_logs),
     ("runtimes", other_runtimes),
     ("users", users),
@@ -195,6 +197,16 @@ fn faults(filters: &[String]) -> Tally {
         tests: faults::tests(),
     };
     suite.run(filters, || faults::Nothing, drop)
+}
+
+/// Each with a daemon on a small disk of its own.
+fn full_disks(filters: &[String]) -> Tally {
+    let suite = harness::Suite {
+        name: "enospc",
+        jobs: world::jobs(),
+        tests: enospc::tests(),
+    };
+    suite.run(filters, || enospc::Nothing, drop)
 }
 
 /// Log drivers with servers, and disks that are full.
