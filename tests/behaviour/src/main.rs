@@ -20,6 +20,7 @@ mod contexts;
 mod copies;
 mod daemon;
 mod enospc;
+mod failpoints;
 mod faults;
 mod image_rules;
 mod images;
@@ -66,6 +67,7 @@ const SUITES: &[(&str, Runner)] = &[
     ("recovery", recovery),
     ("faults", faults),
     ("enospc", full_disks),
+    ("failpoints", failpoints),
     ("logs", own_logs),
     ("runtimes", other_runtimes),
     ("users", users),
@@ -197,6 +199,16 @@ fn faults(filters: &[String]) -> Tally {
         tests: faults::tests(),
     };
     suite.run(filters, || faults::Nothing, drop)
+}
+
+/// One after the other, each with the daemon that the one before left.
+fn failpoints(filters: &[String]) -> Tally {
+    let suite = harness::Suite {
+        name: "failpoints",
+        jobs: 1,
+        tests: failpoints::tests(),
+    };
+    suite.run(filters, || failpoints::Nothing, drop)
 }
 
 /// Each with a daemon on a small disk of its own.
