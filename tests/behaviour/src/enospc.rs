@@ -135,7 +135,7 @@ impl Small {
         self.is_whole("everything");
         self.daemon.stop();
         let (daemon, root) = (self.daemon, self.root.display().to_string());
-        host("umount", &[&root]);
+        host("umount", &["-l", &root]);
         daemon.launch();
         daemon.finish();
     }
@@ -255,7 +255,10 @@ fn what_is_there_can_be_used_and_removed(_: &Nothing) {
     let small = Small::ext4(64);
     small.daemon.load(&Image::ubuntu(), "extra:1");
     small.daemon.sleeper("runner", &["-v", "kept:/data"]);
-    small.run(&["run", "--name", "ended", "busybox", "sh", "-c", "echo said; exit 3"]);
+    let ended = small
+        .daemon
+        .docker(&["run", "--name", "ended", "busybox", "sh", "-c", "echo said; exit 3"]);
+    assert_eq!(ended.code, 3);
     small.run(&["volume", "create", "free"]);
     let ballast = small.fill();
     // Not only the disk: until the database takes no further record either.
