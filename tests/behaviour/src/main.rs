@@ -21,6 +21,8 @@ mod commits;
 mod contexts;
 mod copies;
 mod daemon;
+mod enospc;
+mod failpoints;
 mod faults;
 mod image_rules;
 mod images;
@@ -66,6 +68,8 @@ const SUITES: &[(&str, Runner)] = &[
     ("node", node),
     ("recovery", recovery),
     ("faults", faults),
+    ("enospc", full_disks),
+    ("failpoints", failpoints),
     ("logs", own_logs),
     ("runtimes", other_runtimes),
     ("users", users),
@@ -197,6 +201,26 @@ fn faults(filters: &[String]) -> Tally {
         tests: faults::tests(),
     };
     suite.run(filters, || faults::Nothing, drop)
+}
+
+/// One after the other, each with the daemon that the one before left.
+fn failpoints(filters: &[String]) -> Tally {
+    let suite = harness::Suite {
+        name: "failpoints",
+        jobs: 1,
+        tests: failpoints::tests(),
+    };
+    suite.run(filters, || failpoints::Nothing, drop)
+}
+
+/// Each with a daemon on a small disk of its own.
+fn full_disks(filters: &[String]) -> Tally {
+    let suite = harness::Suite {
+        name: "enospc",
+        jobs: world::jobs(),
+        tests: enospc::tests(),
+    };
+    suite.run(filters, || enospc::Nothing, drop)
 }
 
 /// Log drivers with servers, and disks that are full.

@@ -135,6 +135,7 @@ impl Engine {
             .create(&places.data)
             .map_err(Error::io(format!("create {}", places.data.display())))?;
         made.folder = true;
+        runtime_sys::failpoint!("create-folder-made");
         for mount in planned {
             record.mounts.push(self.realise(mount, image, made).await?);
         }
@@ -148,8 +149,10 @@ impl Engine {
             .snapshots()
             .create_in(&mut batch, record.id.as_str(), &image.chain)?;
         made.snapshot = true;
+        runtime_sys::failpoint!("create-layer-made");
         batch.put(TABLE, record.id.as_str(), bytes);
         self.store.db().commit(batch).await?;
+        runtime_sys::failpoint!("create-recorded");
         Ok(())
     }
 
@@ -256,6 +259,7 @@ impl Engine {
                 Ok(()) => self.store.db().commit(batch).await,
                 Err(error) => Err(error),
             };
+            self.store.snapshots().removed(id.as_str());
             if let Err(error) = removed {
                 tracing::warn!(container = %id, %error, "undo of a create: the writable layer stays until the next start");
             }
