@@ -105,6 +105,9 @@ impl Engine {
                 what: format!("container {id}"),
                 source,
             })?;
+            if let Some(users) = &record.users {
+                self.allotments.remember(&id, users);
+            }
             let container = Arc::new(Container::new(record));
             self.index.insert(container.clone());
             containers.push(container);

@@ -31,6 +31,7 @@ mod logs;
 mod mounts;
 mod networks;
 mod node;
+mod own_users;
 mod process;
 mod pull;
 mod recovery;
@@ -95,6 +96,7 @@ fn everyday(name: &'static str, cli: Cli, filters: &[String]) -> Tally {
     tests.extend(image_rules::tests());
     tests.extend(volumes::tests());
     tests.extend(registries::tests());
+    tests.extend(own_users::tests());
     let suite = harness::Suite {
         name,
         jobs: world::jobs(),

@@ -117,6 +117,7 @@ impl Engine {
             disk::remove_file(&places.run_record()).map_err(Error::io("remove the run record")),
         );
         self.execs.container_removed(id);
+        self.allotments.release(id);
         self.index.remove(container);
         if volumes {
             for name in anonymous {
