@@ -75,6 +75,8 @@ pub struct Shared {
     pub(crate) index: index::Index,
     pub(crate) allotments: container::users::allot::Allotments,
     pub(crate) volumes: volumes::Volumes,
+    /// Held while addresses of links are written into hosts files.
+    pub(crate) hosts_files: std::sync::Mutex<()>,
     pub(crate) execs: container::exec::Execs,
     pub(crate) plans: container::plan::PlanCache,
     pub(crate) last_use: image::collect::LastUse,
@@ -147,6 +149,7 @@ impl Engine {
                 journal: events::Journal::default(),
                 index: index::Index::default(),
                 allotments: container::users::allot::Allotments::default(),
+                hosts_files: std::sync::Mutex::default(),
                 execs: container::exec::Execs::default(),
                 starts: Semaphore::new(STARTS_IN_FLIGHT),
                 tasks: TaskTracker::new(),

@@ -25,6 +25,7 @@ mod images;
 mod isolation;
 mod lifecycle;
 mod limits;
+mod links;
 mod live;
 mod log_servers;
 mod logs;
@@ -97,6 +98,7 @@ fn everyday(name: &'static str, cli: Cli, filters: &[String]) -> Tally {
     tests.extend(volumes::tests());
     tests.extend(registries::tests());
     tests.extend(own_users::tests());
+    tests.extend(links::tests());
     let suite = harness::Suite {
         name,
         jobs: world::jobs(),

@@ -44,6 +44,10 @@ impl Engine {
 
     async fn create_now(&self, name: Option<String>, mut request: CreateRequest) -> Result<Created> {
         users::from_annotation(&mut request.host)?;
+        // docker's client says links of the default network twice.
+        for endpoint in request.endpoints.values_mut() {
+            endpoint.links.retain(|link| !request.host.links.contains(link));
+        }
         let wanted = name
             .filter(|name| !name.is_empty())
             .map(|name| container_name(&name))
@@ -74,6 +78,7 @@ impl Engine {
         }
         let mut host = request.host;
         self.fill_host_defaults(&mut host);
+        self.resolve_links(&mut host)?;
         if let Some(endpoint) = request.endpoints.values().next() {
             validate::endpoint(endpoint)?;
             if !endpoint.mac_address.is_empty() {

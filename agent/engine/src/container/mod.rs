@@ -11,6 +11,7 @@ pub mod files;
 mod foreign;
 mod forward;
 pub mod health;
+mod links;
 pub mod list;
 pub mod logging;
 pub mod logs;

@@ -137,6 +137,7 @@ impl Engine {
             container.announce(&inner);
             exits
         };
+        self.follow_links(container);
         // The run record and the shim's socket already tell a restarted daemon that it runs; this one is for a reboot.
         self.save_soon(container);
         self.journal
@@ -228,7 +229,8 @@ impl Engine {
                 .as_ref()
                 .map(|endpoint| std::net::IpAddr::from(endpoint.ip));
             let host_network = network_share(&record.host)? == Share::Host;
-            files::write(&places, record, &self.config, host_network, address, gateway)?;
+            let links = self.link_hosts(record)?;
+            files::write(&places, record, &self.config, host_network, address, gateway, &links)?;
         }
         net.group = Some(self.group(record)?);
         let run = serde_json::to_vec(&*net).map_err(|source| Error::Record {
