@@ -38,6 +38,7 @@ mod pull;
 mod recovery;
 mod registries;
 mod runtimes;
+mod security;
 mod sessions;
 mod store;
 mod terminal;
@@ -99,6 +100,7 @@ fn everyday(name: &'static str, cli: Cli, filters: &[String]) -> Tally {
     tests.extend(registries::tests());
     tests.extend(own_users::tests());
     tests.extend(links::tests());
+    tests.extend(security::tests());
     let suite = harness::Suite {
         name,
         jobs: world::jobs(),
