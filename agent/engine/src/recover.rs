@@ -76,10 +76,13 @@ impl Engine {
             // What a container wrote while no daemon was there, also one that has ended.
             self.forward(container);
         }
+        let starting: Arc<BTreeSet<String>> = Arc::new(restarts.iter().map(|one| one.id.to_string()).collect());
         for container in restarts {
+            let starting = starting.clone();
             let engine = self.clone();
             // Detached: a slow start must not keep the daemon from being ready.
             self.tasks.spawn(async move {
+                engine.await_links(&container, &starting).await;
                 let _owner = container.op.lock().await;
                 if container.phase().is_live() || container.lock().removed {
                     return;
@@ -111,6 +114,9 @@ impl Engine {
                 what: format!("container {id}"),
                 source,
             })?;
+            if let Some(users) = &record.users {
+                self.allotments.remember(&id, users);
+            }
             let container = Arc::new(Container::new(record));
             self.index.insert(container.clone());
             containers.push(container);

@@ -29,17 +29,20 @@ mod images;
 mod isolation;
 mod lifecycle;
 mod limits;
+mod links;
 mod live;
 mod log_servers;
 mod logs;
 mod mounts;
 mod networks;
 mod node;
+mod own_users;
 mod process;
 mod pull;
 mod recovery;
 mod registries;
 mod runtimes;
+mod security;
 mod sessions;
 mod store;
 mod terminal;
@@ -101,6 +104,9 @@ fn everyday(name: &'static str, cli: Cli, filters: &[String]) -> Tally {
     tests.extend(image_rules::tests());
     tests.extend(volumes::tests());
     tests.extend(registries::tests());
+    tests.extend(own_users::tests());
+    tests.extend(links::tests());
+    tests.extend(security::tests());
     let suite = harness::Suite {
         name,
         jobs: world::jobs(),

@@ -121,6 +121,7 @@ impl Engine {
         );
         runtime_sys::failpoint!("remove-folder-away");
         self.execs.container_removed(id);
+        self.allotments.release(id);
         self.index.remove(container);
         if volumes {
             for name in anonymous {

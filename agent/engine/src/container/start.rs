@@ -139,6 +139,7 @@ impl Engine {
             exits
         };
         runtime_sys::failpoint!("start-told");
+        self.follow_links(container);
         // The run record and the shim's socket already tell a restarted daemon that it runs; this one is for a reboot.
         self.save_soon(container);
         self.journal
@@ -232,7 +233,8 @@ impl Engine {
                 .as_ref()
                 .map(|endpoint| std::net::IpAddr::from(endpoint.ip));
             let host_network = network_share(&record.host)? == Share::Host;
-            files::write(&places, record, &self.config, host_network, address, gateway)?;
+            let links = self.link_hosts(record)?;
+            files::write(&places, record, &self.config, host_network, address, gateway, &links)?;
         }
         runtime_sys::failpoint!("start-files-written");
         net.group = Some(self.group(record)?);
