@@ -35,6 +35,7 @@ fn of_files(setting: Option<&str>, files: &Files<'_>) -> anyhow::Result<Remap> {
     Ok(Remap {
         always: setting.is_some(),
         map,
+        reserved: files.given()?,
     })
 }
 
@@ -45,6 +46,24 @@ impl Files<'_> {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
             other => other.with_context(|| format!("cannot read {}", path.display())),
         }
+    }
+
+    /// All that subuid(5) and subgid(5) give to anybody. Lines that say nothing are nobody's.
+    fn given(&self) -> anyhow::Result<Vec<IdRange>> {
+        let mut given = Vec::new();
+        for file in ["subuid", "subgid"] {
+            for line in self.read(file)?.lines() {
+                let mut fields = line.trim().split(':').skip(1).map(|field| field.parse::<u32>().ok());
+                if let (Some(Some(outside)), Some(Some(count))) = (fields.next(), fields.next()) {
+                    given.push(IdRange {
+                        inside: 0,
+                        outside,
+                        count,
+                    });
+                }
+            }
+        }
+        Ok(given)
     }
 
     fn usual(&self) -> anyhow::Result<IdMap> {
@@ -177,6 +196,15 @@ mod tests {
         }
         let map = with(&USERS, Some("max:staff")).unwrap().map;
         assert_eq!(map.groups, [range(0, 400_000, 65_536)]);
+    }
+
+    #[test]
+    fn what_the_host_gives_is_known() {
+        let reserved = with(&USERS, None).unwrap().reserved;
+        let outside: Vec<u32> = reserved.iter().map(|range| range.outside).collect();
+        assert_eq!(outside, [100_000, 1, 300_000, 200_000, 400_000]);
+        let broken = [("subuid", "# nothing\nmax:x:1\nmax:7\n")];
+        assert!(with(&broken, None).unwrap().reserved.is_empty());
     }
 
     #[test]

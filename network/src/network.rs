@@ -192,6 +192,7 @@ impl Network {
     pub fn publish(&self, owner: &str, endpoint: &EndpointRecord, ports: &[PortRequest]) -> Result<Vec<PortBinding>> {
         let inner = &*self.0;
         let bindings = inner.publisher().publish(&inner.home, owner, endpoint.ip, ports)?;
+        runtime_sys::failpoint!("ports-published");
         inner.forget_udp(&bindings);
         Ok(bindings)
     }
@@ -207,6 +208,7 @@ impl Network {
     /// If the table could not be changed. The ports are free all the same, and the next change mends the table.
     pub fn unpublish(&self, owner: &str) -> Result<()> {
         let (bindings, result) = self.0.publisher().unpublish(owner);
+        runtime_sys::failpoint!("ports-unpublished");
         self.0.forget_udp(&bindings);
         result
     }

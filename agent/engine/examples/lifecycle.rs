@@ -48,6 +48,7 @@ async fn run(shim: PathBuf, archive: PathBuf, image: String, rounds: usize, netw
         remap: agent_engine::config::Remap {
             always: false,
             map: Default::default(),
+            reserved: Vec::new(),
         },
         default_ulimits: BTreeMap::new(),
         default_shm_size: 64 << 20,

@@ -38,6 +38,8 @@ pub struct Remap {
     pub always: bool,
     /// Who is who in them.
     pub map: IdMap,
+    /// What the host gives to its own users (subuid(5), subgid(5)): no container is given a range of these.
+    pub reserved: Vec<IdRange>,
 }
 
 /// When images that nobody uses go by themselves.

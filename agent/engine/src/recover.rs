@@ -32,6 +32,7 @@ impl Engine {
     /// Makes memory, disk and kernel agree. Runs once, before the first request is taken.
     pub(crate) async fn recover(&self) -> Result<()> {
         let containers = self.load_records()?;
+        runtime_sys::failpoint!("recover-records-read");
         let mut live: BTreeMap<String, Shim> = BTreeMap::new();
         for id in self.launcher.live()? {
             match self.launcher.reconnect(&id).await {
@@ -42,6 +43,7 @@ impl Engine {
                 Err(error) => tracing::warn!(container = %id, %error, "a shim does not answer"),
             }
         }
+        runtime_sys::failpoint!("recover-shims-found");
         self.sweep_bundles(&containers, &live).await;
         let mut owned: Vec<(String, Option<EndpointRecord>, Vec<PortBinding>)> = Vec::new();
         let mut restarts = Vec::new();
@@ -56,6 +58,7 @@ impl Engine {
                 None => self.settle(container, &mut restarts),
             }
         }
+        runtime_sys::failpoint!("recover-taken-over");
         for (id, shim) in live {
             tracing::warn!(container = %id, "a shim without a record: killed");
             let _ = shim.signal(nix::sys::signal::Signal::SIGKILL as i32).await;
@@ -63,17 +66,23 @@ impl Engine {
             shim.release().await;
         }
         self.blocking(move |engine| Ok(engine.network.recover(owned)?)).await?;
+        runtime_sys::failpoint!("recover-network-made");
         let all = containers.clone();
         self.blocking(move |engine| engine.recover_mounts(&all)).await?;
+        runtime_sys::failpoint!("recover-mounts-made");
         self.remove_orphans(&containers)?;
+        runtime_sys::failpoint!("recover-orphans-gone");
         for container in &containers {
             // What a container wrote while no daemon was there, also one that has ended.
             self.forward(container);
         }
+        let starting: Arc<BTreeSet<String>> = Arc::new(restarts.iter().map(|one| one.id.to_string()).collect());
         for container in restarts {
+            let starting = starting.clone();
             let engine = self.clone();
             // Detached: a slow start must not keep the daemon from being ready.
             self.tasks.spawn(async move {
+                engine.await_links(&container, &starting).await;
                 let _owner = container.op.lock().await;
                 if container.phase().is_live() || container.lock().removed {
                     return;
@@ -105,6 +114,9 @@ impl Engine {
                 what: format!("container {id}"),
                 source,
             })?;
+            if let Some(users) = &record.users {
+                self.allotments.remember(&id, users);
+            }
             let container = Arc::new(Container::new(record));
             self.index.insert(container.clone());
             containers.push(container);

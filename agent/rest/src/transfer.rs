@@ -46,6 +46,11 @@ impl BodyReader {
     }
 }
 
+/// Reads a body to its end for a client that would not hear a refusal before it has sent everything.
+pub async fn discard(mut body: Body) {
+    while let Some(Ok(_)) = body.frame().await {}
+}
+
 impl Read for BodyReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.current.is_empty() {

@@ -8,27 +8,17 @@
 //!
 //! A batch is all or nothing, and batches are applied in the order in which they were sent. Readers never wait for the writer.
 
+mod commit;
+mod file;
+
 use crate::error::{Error, Result};
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, TableError};
-use std::collections::HashSet;
-use std::fs::File;
+use file::{DbFile, Failure};
+use redb::{ReadableDatabase, ReadableTable, TableDefinition, TableError};
 use std::future::Future;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
-
-/// How many batches one transaction takes at most: bounds the time that the first of them waits.
-const GROUP: usize = 512;
-
-/// How long a patient batch waits for company. A container's start, exit and removal often come within it and then cost
-/// one fsync instead of three.
-const GATHER: Duration = Duration::from_millis(50);
-
-/// Page cache of the database. The records are small and the kernel caches the file as well.
-const CACHE: usize = 4 << 20;
 
 /// Changes that become durable together.
 #[derive(Debug, Default, Clone)]
@@ -81,7 +71,7 @@ impl Batch {
     }
 }
 
-type Answer = std::result::Result<(), Arc<str>>;
+type Answer = std::result::Result<(), Failure>;
 
 enum Reply {
     Async(oneshot::Sender<Answer>),
@@ -107,7 +97,7 @@ struct Request {
 
 /// The database. Share it by reference; it closes when dropped.
 pub struct Db {
-    database: Arc<Database>,
+    file: Arc<DbFile>,
     requests: Mutex<Option<mpsc::Sender<Request>>>,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
@@ -115,31 +105,20 @@ pub struct Db {
 impl Db {
     /// Opens or creates the file. Returns whether it had to be repaired after a crash.
     pub(crate) fn open(path: &Path) -> Result<(Db, bool)> {
-        if !path.exists() {
-            initialise(path)?;
-        }
-        let repaired = Arc::new(std::sync::atomic::AtomicBool::new(false));
-        let seen = repaired.clone();
-        let mut builder = Database::builder();
-        builder.set_cache_size(CACHE);
-        builder.set_repair_callback(move |_| seen.store(true, std::sync::atomic::Ordering::Relaxed));
-        let database = builder.create(path).map_err(|e| Error::Metadata {
-            what: "open its file",
-            reason: e.to_string(),
-        })?;
-        let database = Arc::new(database);
+        let (file, repaired) = DbFile::open(path)?;
+        let file = Arc::new(file);
         let (tx, rx) = mpsc::channel();
-        let for_writer = database.clone();
+        let for_writer = file.clone();
         let writer = std::thread::Builder::new()
             .name("store-commit".into())
-            .spawn(move || write_loop(&for_writer, &rx))
+            .spawn(move || commit::write_loop(&for_writer, &rx))
             .map_err(Error::io("start the commit thread for", path))?;
         let db = Db {
-            database,
+            file,
             requests: Mutex::new(Some(tx)),
             writer: Mutex::new(Some(writer)),
         };
-        Ok((db, repaired.load(std::sync::atomic::Ordering::Relaxed)))
+        Ok((db, repaired))
     }
 
     /// Makes a batch durable. The batch is queued at the call; the future only waits for it.
@@ -150,16 +129,18 @@ impl Db {
         self.queue(batch, false)
     }
 
-    /// As [`Db::commit`], for what nobody waits for: durable within some dozens of milliseconds, in the same order.
+    /// As [`Db::commit`], for what nobody waits for: durable within some dozens of milliseconds, in the same order. Where
+    /// there is no room it is not refused but waits for room; so does the future.
     ///
     /// # Errors
-    /// As [`Db::commit`].
+    /// The store is going away.
     pub fn commit_soon(&self, batch: Batch) -> impl Future<Output = Result<()>> + Send + 'static + use<> {
         self.queue(batch, true)
     }
 
     fn queue(&self, batch: Batch, patient: bool) -> impl Future<Output = Result<()>> + Send + 'static + use<> {
         let (tx, rx) = oneshot::channel();
+        let file = self.file.clone();
         let sent = self.send(Request {
             batch,
             reply: Reply::Async(tx),
@@ -167,7 +148,7 @@ impl Db {
         });
         async move {
             sent?;
-            answer(rx.await.map_err(|_| Error::Closed)?)
+            answer(&file, rx.await.map_err(|_| Error::Closed)?)
         }
     }
 
@@ -182,7 +163,7 @@ impl Db {
             reply: Reply::Blocking(tx),
             patient: false,
         })?;
-        answer(rx.recv().map_err(|_| Error::Closed)?)
+        answer(&self.file, rx.recv().map_err(|_| Error::Closed)?)
     }
 
     fn send(&self, request: Request) -> Result<()> {
@@ -199,13 +180,15 @@ impl Db {
     /// # Errors
     /// The file cannot be read.
     pub fn get(&self, table: &'static str, key: &str) -> Result<Option<Vec<u8>>> {
-        let txn = self.database.begin_read().map_err(failed("read"))?;
-        let definition: TableDefinition<&str, &[u8]> = TableDefinition::new(table);
-        match txn.open_table(definition) {
-            Ok(table) => Ok(table.get(key).map_err(failed("read"))?.map(|v| v.value().to_vec())),
-            Err(TableError::TableDoesNotExist(_)) => Ok(None),
-            Err(e) => Err(failed("read")(e)),
-        }
+        self.read(|database| {
+            let txn = database.begin_read()?;
+            let definition: TableDefinition<&str, &[u8]> = TableDefinition::new(table);
+            match txn.open_table(definition) {
+                Ok(table) => Ok(table.get(key)?.map(|value| value.value().to_vec())),
+                Err(TableError::TableDoesNotExist(_)) => Ok(None),
+                Err(error) => Err(error.into()),
+            }
+        })
     }
 
     /// All records of a table in the order of their keys, as of the last commit.
@@ -213,19 +196,26 @@ impl Db {
     /// # Errors
     /// The file cannot be read.
     pub fn scan(&self, table: &'static str) -> Result<Vec<(String, Vec<u8>)>> {
-        let txn = self.database.begin_read().map_err(failed("read"))?;
-        let definition: TableDefinition<&str, &[u8]> = TableDefinition::new(table);
-        let table = match txn.open_table(definition) {
-            Ok(table) => table,
-            Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
-            Err(e) => return Err(failed("read")(e)),
-        };
-        let mut records = Vec::new();
-        for record in table.iter().map_err(failed("read"))? {
-            let (key, value) = record.map_err(failed("read"))?;
-            records.push((key.value().to_owned(), value.value().to_vec()));
-        }
-        Ok(records)
+        self.read(|database| {
+            let txn = database.begin_read()?;
+            let definition: TableDefinition<&str, &[u8]> = TableDefinition::new(table);
+            let table = match txn.open_table(definition) {
+                Ok(table) => table,
+                Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+                Err(error) => return Err(error.into()),
+            };
+            let mut records = Vec::new();
+            for record in table.iter()? {
+                let (key, value) = record?;
+                records.push((key.value().to_owned(), value.value().to_vec()));
+            }
+            Ok(records)
+        })
+    }
+
+    fn read<T>(&self, action: impl FnOnce(&redb::Database) -> std::result::Result<T, redb::Error>) -> Result<T> {
+        let read = self.file.with(action);
+        read.map_err(|failure| Error::database("read", self.file.path(), failure))
     }
 }
 
@@ -238,94 +228,20 @@ impl Drop for Db {
     }
 }
 
-/// Makes an empty database under another name and renames it. Killed half-way through its first initialisation, redb leaves
-/// a file that it refuses to open ever after.
-fn initialise(path: &Path) -> Result<()> {
-    let new = path.with_extension("new");
-    match std::fs::remove_file(&new) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::io("remove", &new)(e)),
-        _ => {}
-    }
-    // Records hold environments and labels: for root alone.
-    let file = File::options()
-        .read(true)
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&new);
-    drop(file.map_err(Error::io("create", &new))?);
-    let database = Database::create(&new).map_err(failed("create its file"))?;
-    drop(database);
-    std::fs::rename(&new, path).map_err(Error::io("rename the new database to", path))
+fn answer(file: &DbFile, answer: Answer) -> Result<()> {
+    answer.map_err(|failure| Error::database("commit", file.path(), failure))
 }
 
-fn failed<E: std::fmt::Display>(what: &'static str) -> impl Fn(E) -> Error {
-    move |e| Error::Metadata {
-        what,
-        reason: e.to_string(),
-    }
-}
-
-fn answer(answer: Answer) -> Result<()> {
-    answer.map_err(|reason| Error::Metadata {
-        what: "commit",
-        reason: reason.to_string(),
-    })
-}
-
-fn write_loop(database: &Database, requests: &mpsc::Receiver<Request>) {
-    while let Ok(first) = requests.recv() {
-        let mut group = vec![first];
-        let until = Instant::now() + GATHER;
-        while group.len() < GROUP && group.iter().all(|request| request.patient) {
-            match requests.recv_timeout(until.saturating_duration_since(Instant::now())) {
-                Ok(next) => group.push(next),
-                Err(_) => break,
-            }
+impl Error {
+    fn database(what: &'static str, path: &Path, failure: Failure) -> Error {
+        if failure.full {
+            return Error::NoRoomForRecord { path: path.to_owned() };
         }
-        while group.len() < GROUP {
-            match requests.try_recv() {
-                Ok(next) => group.push(next),
-                Err(_) => break,
-            }
-        }
-        let result = apply(database, &group).map_err(|e| Arc::<str>::from(e.to_string()));
-        for request in group {
-            request.reply.send(result.clone());
+        Error::Metadata {
+            what,
+            reason: failure.reason.to_string(),
         }
     }
-}
-
-fn apply(database: &Database, group: &[Request]) -> std::result::Result<(), redb::Error> {
-    if group.iter().all(|r| r.batch.is_empty()) {
-        return Ok(());
-    }
-    let mut txn = database.begin_write()?;
-    // One fsync per commit, by checksums, and no copy of the allocator's state: opening after kill -9 walks the file instead,
-    // which is short (a few KiB for each container), while the second fsync would be on the path of every create and remove.
-    txn.set_two_phase_commit(false);
-    txn.set_quick_repair(false);
-    let names: HashSet<&'static str> = group
-        .iter()
-        .flat_map(|r| r.batch.ops.iter().map(|op| op.table))
-        .collect();
-    let mut tables = std::collections::HashMap::new();
-    for name in names {
-        let definition: TableDefinition<&str, &[u8]> = TableDefinition::new(name);
-        tables.insert(name, txn.open_table(definition)?);
-    }
-    for op in group.iter().flat_map(|r| r.batch.ops.iter()) {
-        let Some(table) = tables.get_mut(op.table) else {
-            continue;
-        };
-        match &op.value {
-            Some(value) => drop(table.insert(op.key.as_str(), value.as_slice())?),
-            None => drop(table.remove(op.key.as_str())?),
-        }
-    }
-    drop(tables);
-    txn.commit()?;
-    Ok(())
 }
 
 #[cfg(test)]

@@ -74,6 +74,15 @@ pub enum Error {
         /// in the database's words
         reason: String,
     },
+    /// The disk has no room for one more record.
+    #[error(
+        "no space left on device: the metadata database {path} cannot take another record; remove something or make room, then try again",
+        path = path.display()
+    )]
+    NoRoomForRecord {
+        /// the database
+        path: PathBuf,
+    },
     /// Another daemon owns this data root.
     #[error("the data root {path} is in use by another daemon; stop that one or choose another --data-root", path = path.display())]
     Locked {
@@ -296,6 +305,7 @@ impl Error {
             Error::ReadOnlyPlace { .. } => Kind::Forbidden,
             Error::ImageHasNames { .. } | Error::SnapshotExists { .. } | Error::Locked { .. } => Kind::Conflict,
             Error::Limit { .. } => Kind::TooLarge,
+            Error::NoRoomForRecord { .. } => Kind::NoSpace,
             Error::Io { source, .. } | Error::Unpack { source, .. } => match source.raw_os_error() {
                 Some(nix::libc::ENOSPC | nix::libc::EDQUOT) => Kind::NoSpace,
                 _ => Kind::Internal,

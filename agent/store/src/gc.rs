@@ -50,6 +50,7 @@ pub(crate) fn collect(store: &Store, candidates: Option<&[ChainId]>) -> Result<C
         return Ok(collected);
     }
     let committed = inner.db.commit_blocking(batch);
+    runtime_sys::failpoint!("layers-unrecorded");
     for chain in &collected.layers {
         // Without the commit the record comes back at the next start, finds no folder, and is dropped then: still whole or gone.
         if let Err(error) = inner.trash.discard(&inner.layer_dir(chain)) {

@@ -125,6 +125,7 @@ impl Images<'_> {
         };
         let folders: Vec<_> = chain.iter().map(|c| inner.layer_dir(c)).collect();
         crate::adopt::adopt(&folders)?;
+        runtime_sys::failpoint!("image-adopted");
         let mut batch = Batch::new();
         batch.put(record::CONTENT, id.as_str(), new.config.clone());
         if let Some(m) = &manifest {
@@ -242,6 +243,7 @@ impl Images<'_> {
             batch.delete(record::CONTENT, id.as_str());
             self.delete_manifest(&mut batch, &image);
             inner.db.commit_blocking(batch)?;
+            runtime_sys::failpoint!("image-unrecorded");
             let mut state = inner.state();
             state.images.remove(id);
             state.names.retain(|_, owner| owner != id);
@@ -293,7 +295,9 @@ impl Images<'_> {
         for image in &changed {
             record::put_image(&mut batch, image);
         }
+        runtime_sys::failpoint!("image-recording");
         inner.db.commit_blocking(batch)?;
+        runtime_sys::failpoint!("image-recorded");
         let mut state = inner.state();
         for image in changed {
             state.names.retain(|_, owner| *owner != image.id);

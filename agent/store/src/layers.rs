@@ -187,7 +187,9 @@ impl Layers<'_> {
         done: pipeline::Done,
     ) -> Result<Arc<Layer>> {
         let inner = &*self.store.inner;
+        runtime_sys::failpoint!("layer-unpacked");
         temp.persist(&inner.layer_dir(&writer.chain))?;
+        runtime_sys::failpoint!("layer-in-place");
         let layer = Layer {
             chain: writer.chain.clone(),
             diff_id: writer.diff_id.clone(),
@@ -209,6 +211,7 @@ impl Layers<'_> {
         };
         inner.syncer.note(&writer.chain);
         writer.made = true;
+        runtime_sys::failpoint!("layer-recorded");
         Ok(layer)
     }
 

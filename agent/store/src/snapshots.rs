@@ -52,7 +52,7 @@ impl Snapshots<'_> {
 
     /// As [`Snapshots::create`], but the record goes into the caller's batch, so that a container and its layer cost one
     /// commit. From now on the layer exists and protects `chain`; if the batch is never committed, call
-    /// [`Snapshots::remove_in`], or a restart removes the folder.
+    /// [`Snapshots::removed`], or a restart removes the folder.
     ///
     /// # Errors
     /// A bad id, an id in use, a missing layer, a full disk.
@@ -117,9 +117,8 @@ impl Snapshots<'_> {
         Ok(())
     }
 
-    /// As [`Snapshots::remove`] with the deletion of the record in the caller's batch. The folder is renamed away at once:
-    /// should the batch never be committed, the next start finds the record without a folder and drops it
-    /// ([`crate::Recovered::lost_snapshots`]).
+    /// As [`Snapshots::remove`] with the deletion of the record in the caller's batch. When the batch is durable, call
+    /// [`Snapshots::removed`]: files that go before their record would leave a container without its layer after a crash.
     ///
     /// # Errors
     /// It is not there.
@@ -128,8 +127,12 @@ impl Snapshots<'_> {
             return Err(Error::NoSuchSnapshot { id: id.to_owned() });
         }
         batch.delete(record::SNAPSHOTS, id);
-        self.forget(id);
         Ok(())
+    }
+
+    /// The second half of [`Snapshots::remove_in`]: the files go, in the background.
+    pub fn removed(&self, id: &str) {
+        self.forget(id);
     }
 
     /// Copies what an image shows at `path` into the empty folder `target`: the first content of a new volume. An absent

@@ -60,6 +60,7 @@ impl Trash {
         let target = self.dir.join(self.next.fetch_add(1, Ordering::Relaxed).to_string());
         match fs::rename(path, &target) {
             Ok(()) => {
+                runtime_sys::failpoint!("trash-moved");
                 drop(self.jobs.send(Job::Delete(target)));
                 Ok(())
             }

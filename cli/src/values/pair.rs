@@ -39,7 +39,13 @@ fn resolve(entry: &str) -> Option<String> {
 pub fn labels(files: &[String], flags: &[String]) -> Result<StringMap, String> {
     let mut labels = StringMap::new();
     for path in files {
-        labels.extend(lines(path)?.iter().map(|line| split(line)));
+        // As docker reads them: a line without `=` gives nothing.
+        labels.extend(
+            lines(path)?
+                .iter()
+                .filter(|line| line.contains('='))
+                .map(|line| split(line)),
+        );
     }
     for flag in flags {
         if flag.starts_with('=') || flag.is_empty() {

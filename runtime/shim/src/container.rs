@@ -25,6 +25,9 @@ use crate::{Shim, foreign};
 /// at once. The daemon's record makes ours superfluous, and a synced file costs more than all else at a container's end.
 const DAEMONS_TURN: Duration = Duration::from_secs(1);
 
+/// How often an exit record that a full disk did not take is tried again.
+const FULL_DISK_RETRY: Duration = Duration::from_secs(1);
+
 /// How long a cgroup may stay busy with processes that are dying.
 const CGROUP_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -134,8 +137,12 @@ impl Container {
         if now || Instant::now() >= due {
             self.record_at = None;
             self.let_mounts_go();
-            // A full or lost disk: the exit is still told over the socket, and nothing better can be done.
-            let _ = write_exit(&self.head.exit_file, exit);
+            // On a full disk it is due again, and we stay until it is written or a daemon has taken the exit over the
+            // socket. Of a lost folder nothing comes back.
+            let full = |error: &io::Error| matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT));
+            if write_exit(&self.head.exit_file, exit).is_err_and(|error| full(&error)) {
+                self.record_at = Some(Instant::now() + FULL_DISK_RETRY);
+            }
         }
     }
 

@@ -97,6 +97,10 @@ impl Server {
         if self.connections.is_empty() {
             // Nobody will release us: what a daemon needs to know later is on disk.
             job.record(true);
+            if job.next_due().is_some() {
+                // The disk is full: a daemon that comes back can still ask us.
+                return false;
+            }
         }
         let drained = job.is_drained();
         match &mut job.container {

@@ -9,6 +9,7 @@ pub mod clone;
 mod cvt;
 pub mod entry;
 pub mod epoll;
+pub mod failpoint;
 pub mod fd;
 pub mod handles;
 pub mod inode_flags;

@@ -20,6 +20,7 @@ pub fn tests() -> Vec<Test<World>> {
         commit_of_nothing_adds_no_layer,
         commit_keeps_deletions_and_replaced_folders,
         commit_over_http,
+        commit_remembers_what_it_was_made_from,
         export_of_a_running_container,
     ]
 }
@@ -416,4 +417,32 @@ fn export_of_a_running_container(world: &World) {
         ])
         .ok();
     assert_eq!(events, "export");
+}
+
+fn commit_remembers_what_it_was_made_from(world: &World) {
+    let (first, second) = (world.name("first"), world.name("second"));
+    let make = |name: &str, image: &str, file: &str| {
+        world.run(&["run", "--name", name, image, "touch", file]).ok();
+    };
+    make(&first, "busybox", "/one");
+    let base = world.run(&["commit", &first]).ok().trim().to_owned();
+    make(&second, &base, "/two");
+    let child = tag(world);
+    world.run(&["commit", &second, &child.1]).ok();
+    assert_eq!(config(world, &child.1)["Parent"], base);
+    assert_eq!(config(world, &base)["Parent"], config(world, "busybox")["Id"]);
+    world.run(&["rm", &first, &second]).ok();
+    // Unnamed, but another image stands on it.
+    let dangling = world.run(&["images", "-q", "--no-trunc", "-f", "dangling=true"]).ok();
+    assert!(!dangling.contains(&base), "{dangling}");
+    let refused = world.run(&["rmi", &base]);
+    assert!(
+        refused.code != 0 && refused.err.contains("image has dependent child images"),
+        "{}",
+        refused.err
+    );
+    // It goes with its last child; what has a name does not.
+    world.run(&["rmi", &child.1]).ok();
+    assert_ne!(world.run(&["image", "inspect", &base]).code, 0);
+    config(world, "busybox");
 }

@@ -75,8 +75,17 @@ fn oom_kill_disable_is_written(world: &World) {
 
 fn cgroup_parent_is_where_the_group_is(world: &World) {
     let parent = format!("{}/flags", world.places.cgroup);
-    let (_name, process) = world.sleeper(&["--cgroup-parent", &parent]);
+    let (name, process) = world.sleeper(&["--cgroup-parent", &parent]);
     let group = process.cgroup("memory").display().to_string();
+    // A parent stays when its container goes, as Docker leaves it.
+    let controllers = [
+        "cpu", "cpuacct", "cpuset", "memory", "blkio", "devices", "freezer", "pids",
+    ];
+    let parents = controllers.map(|one| process.cgroup(one).parent().unwrap().to_owned());
+    world.run(&["rm", "-f", &name]).ok();
+    for folder in parents.iter().filter(|folder| folder.ends_with("flags")) {
+        let _ = std::fs::remove_dir(folder);
+    }
     assert!(
         group.contains(&format!("{}/", parent.trim_start_matches('/'))),
         "{group}"
@@ -137,7 +146,7 @@ fn every_rate_of_a_device_is_written(world: &World) {
 
 fn device_cgroup_rules_let_devices_through(world: &World) {
     // The kernel's log: 1:11 is no device that every container has. What becomes of the read, once it is allowed, is not ours.
-    let line = "mknod /kmsg c 1 11; head -c 1 </kmsg 2>&1 >/dev/null | grep -c 'not permitted'; true";
+    let line = "mknod /kmsg c 1 11; (head -c 1 </kmsg) 2>&1 >/dev/null | grep -c 'not permitted'; true";
     let opened = |flags: &[&str]| world.shell(&[&["--cap-add", "SYSLOG"], flags].concat(), line);
     assert_eq!(opened(&[]), "1");
     assert_eq!(opened(&["--device-cgroup-rule", "c 1:11 rwm"]), "0");
@@ -154,11 +163,8 @@ fn label_files_are_read(world: &World) {
     std::fs::write(folder.path().join("labels"), "a=b\n# no label\nc\n").unwrap();
     let (name, _) = world.sleeper(&["--label-file", &folder.at("labels"), "--label", "d=e"]);
     let labels = world.inspect(&name)["Config"]["Labels"].clone();
-    assert_eq!(
-        (&labels["a"], &labels["c"], &labels["d"]),
-        (&"b".into(), &"".into(), &"e".into())
-    );
-    assert_eq!(labels.as_object().unwrap().len(), 3, "{labels}");
+    // A line without `=` gives no label.
+    assert_eq!(labels, serde_json::json!({ "a": "b", "d": "e" }));
 }
 
 fn local_is_the_volume_driver(world: &World) {
@@ -184,10 +190,7 @@ fn addresses_and_aliases_need_a_network_of_ones_own(world: &World) {
             ["--ip6", "fd00::3"],
             "user specified IP address is supported on user defined networks only",
         ),
-        (
-            ["--link-local-ip", "169.254.3.4"],
-            "user specified IP address is supported on user defined networks only",
-        ),
+        (["--link-local-ip", "169.254.3.4"], "LinkLocalIPs is not supported"),
         (
             ["--network-alias", "other"],
             "network-scoped aliases are only supported for user-defined networks",

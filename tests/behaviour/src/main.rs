@@ -23,6 +23,8 @@ mod contexts;
 mod copies;
 mod daemon;
 mod definition;
+mod enospc;
+mod failpoints;
 mod faults;
 mod flags;
 mod image_rules;
@@ -30,18 +32,21 @@ mod images;
 mod isolation;
 mod lifecycle;
 mod limits;
+mod links;
 mod live;
 mod log_servers;
 mod logs;
 mod mounts;
 mod networks;
 mod node;
+mod own_users;
 mod process;
 mod pull;
 mod recovery;
 mod registries;
 mod runtimes;
 mod schema;
+mod security;
 mod sessions;
 mod store;
 mod terminal;
@@ -73,6 +78,8 @@ const SUITES: &[(&str, Runner)] = &[
     ("node", node),
     ("recovery", recovery),
     ("faults", faults),
+    ("enospc", full_disks),
+    ("failpoints", failpoints),
     ("logs", own_logs),
     ("runtimes", other_runtimes),
     ("users", users),
@@ -107,6 +114,9 @@ fn everyday_tests() -> Vec<Test<World>> {
     tests.extend(registries::tests());
     tests.extend(flags::tests());
     tests.extend(command_flags::tests());
+    tests.extend(own_users::tests());
+    tests.extend(links::tests());
+    tests.extend(security::tests());
     tests
 }
 
@@ -221,6 +231,26 @@ fn faults(filters: &[String]) -> Tally {
         tests: faults::tests(),
     };
     suite.run(filters, || faults::Nothing, drop)
+}
+
+/// One after the other, each with the daemon that the one before left.
+fn failpoints(filters: &[String]) -> Tally {
+    let suite = harness::Suite {
+        name: "failpoints",
+        jobs: 1,
+        tests: failpoints::tests(),
+    };
+    suite.run(filters, || failpoints::Nothing, drop)
+}
+
+/// Each with a daemon on a small disk of its own.
+fn full_disks(filters: &[String]) -> Tally {
+    let suite = harness::Suite {
+        name: "enospc",
+        jobs: world::jobs(),
+        tests: enospc::tests(),
+    };
+    suite.run(filters, || enospc::Nothing, drop)
 }
 
 /// Log drivers with servers, and disks that are full.

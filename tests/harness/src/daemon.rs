@@ -170,6 +170,31 @@ impl Daemon {
         let _ = child.wait();
     }
 
+    /// Starts it with an environment in which it dies by itself; returns the signal it died by, or 0.
+    #[track_caller]
+    pub fn launch_to_die(&self, environment: &[(&str, &str)]) -> i32 {
+        *self.child.lock().unwrap() = Some(self.spawn(environment));
+        self.death()
+    }
+
+    /// Waits until it has died by itself; returns the signal it died by, or 0.
+    #[track_caller]
+    pub fn death(&self) -> i32 {
+        let mut child = self.child.lock().unwrap().take().expect("a running daemon");
+        let end = Instant::now() + patience(20);
+        loop {
+            if let Some(status) = child.try_wait().expect("the daemon's state") {
+                return std::os::unix::process::ExitStatusExt::signal(&status).unwrap_or(0);
+            }
+            if Instant::now() > end {
+                let _ = child.kill();
+                let _ = child.wait();
+                panic!("iechord did not die: {}", self.log_tail());
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
     fn spawn(&self, environment: &[(&str, &str)]) -> Child {
         let log = File::options()
             .create(true)

@@ -244,6 +244,27 @@ fn no_work_is_left_for_later_in_the_code() {
 }
 
 #[test]
+fn every_named_point_of_death_is_driven_by_a_test() {
+    let mut named = BTreeSet::new();
+    let mut driven = BTreeSet::new();
+    for (path, text) in rust_files() {
+        if path.starts_with("tests/") {
+            if path.ends_with("failpoints.rs") {
+                let rows = text.lines().filter_map(|line| line.trim().strip_prefix("(\""));
+                driven.extend(rows.filter_map(|row| Some(row.split_once("\", Verb::")?.0.to_owned())));
+            }
+            continue;
+        }
+        for part in text.split("failpoint!(\"").skip(1) {
+            let name = part.split('"').next().unwrap_or_default().to_owned();
+            assert!(named.insert(name.clone()), "two points are called {name}");
+        }
+    }
+    assert!(named.len() >= 30, "{} points", named.len());
+    assert_eq!(named, driven);
+}
+
+#[test]
 fn ignored_tests_have_a_reason() {
     let bare = ["#[ig", "nore]"].concat();
     let wrong: Vec<_> = rust_files()

@@ -11,7 +11,7 @@ use agent_store::{Batch, Image};
 use super::mounts::{self, MountKind, MountPoint, PlannedMount};
 use super::spec::{Config, CreateRequest, Healthcheck};
 use super::state::Status;
-use super::{Container, RECORD_VERSION, Record, unhealthy, validate};
+use super::{Container, RECORD_VERSION, Record, unhealthy, users, validate};
 use crate::Engine;
 use crate::error::{Error, Result};
 use crate::events::EventKind;
@@ -42,7 +42,12 @@ impl Engine {
             .await
     }
 
-    async fn create_now(&self, name: Option<String>, request: CreateRequest) -> Result<Created> {
+    async fn create_now(&self, name: Option<String>, mut request: CreateRequest) -> Result<Created> {
+        users::from_annotation(&mut request.host)?;
+        // docker's client says links of the default network twice.
+        for endpoint in request.endpoints.values_mut() {
+            endpoint.links.retain(|link| !request.host.links.contains(link));
+        }
         let wanted = name
             .filter(|name| !name.is_empty())
             .map(|name| container_name(&name))
@@ -73,6 +78,7 @@ impl Engine {
         }
         let mut host = request.host;
         self.fill_host_defaults(&mut host);
+        self.resolve_links(&mut host)?;
         if let Some(endpoint) = request.endpoints.values().next() {
             validate::endpoint(endpoint)?;
             if !endpoint.mac_address.is_empty() {
@@ -83,6 +89,7 @@ impl Engine {
         let planned = mounts::plan(&host, &inherited, config.volumes.iter().cloned())?;
         validate::bind_sources(&planned)?;
 
+        let users = self.claim_users(&id, &host)?;
         let mut record = Record {
             version: RECORD_VERSION,
             id: id.clone(),
@@ -98,6 +105,7 @@ impl Engine {
                 .collect(),
             status: Status::default(),
             health: None,
+            users: users.given.clone(),
         };
         if record.argv().is_empty() {
             return Err(Error::invalid("no command specified"));
@@ -112,6 +120,7 @@ impl Engine {
         let container = Arc::new(Container::new(record));
         self.index.insert(container.clone());
         claim.keep();
+        users.keep();
         self.journal.record(
             EventKind::Container,
             "create",
@@ -135,6 +144,7 @@ impl Engine {
             .create(&places.data)
             .map_err(Error::io(format!("create {}", places.data.display())))?;
         made.folder = true;
+        runtime_sys::failpoint!("create-folder-made");
         for mount in planned {
             record.mounts.push(self.realise(mount, image, made).await?);
         }
@@ -148,8 +158,10 @@ impl Engine {
             .snapshots()
             .create_in(&mut batch, record.id.as_str(), &image.chain)?;
         made.snapshot = true;
+        runtime_sys::failpoint!("create-layer-made");
         batch.put(TABLE, record.id.as_str(), bytes);
         self.store.db().commit(batch).await?;
+        runtime_sys::failpoint!("create-recorded");
         Ok(())
     }
 
@@ -256,6 +268,7 @@ impl Engine {
                 Ok(()) => self.store.db().commit(batch).await,
                 Err(error) => Err(error),
             };
+            self.store.snapshots().removed(id.as_str());
             if let Err(error) = removed {
                 tracing::warn!(container = %id, %error, "undo of a create: the writable layer stays until the next start");
             }

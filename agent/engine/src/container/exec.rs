@@ -243,6 +243,7 @@ impl Engine {
             }),
             Err(error) => Err(error),
         };
+        runtime_sys::failpoint!("exec-started");
         let handle = match launched {
             Ok(handle) => handle,
             Err(error) => {

@@ -95,9 +95,11 @@ impl Engine {
             tokio::select! {
                 () = engine.shutdown.cancelled() => {}
                 exit = shim.wait() => {
+                    runtime_sys::failpoint!("exit-seen");
                     let after = engine.ended(&container, exit, run).await;
                     // Only now may the shim forget the exit.
                     shim.release().await;
+                    runtime_sys::failpoint!("exit-shim-released");
                     if exit.code == UNKNOWN_CODE {
                         engine.sweep_cgroup(&container);
                         let runtime = container.lock().record.host.runtime.clone();
@@ -191,15 +193,18 @@ impl Engine {
         );
         self.journal
             .record(EventKind::Container, "die", container.id.as_str(), attributes);
+        runtime_sys::failpoint!("exit-told");
         self.release_network(container.id.as_str(), &net);
         let record = container.lock().record.clone();
         self.release_volumes(container.id.as_str(), &record).await;
+        runtime_sys::failpoint!("exit-volumes-released");
         self.execs.container_ended(container.id.as_str());
         if let Some(saved) = saved
             && let Err(error) = saved.await
         {
             tracing::error!(container = %container.id, %error, "an exit could not be recorded; the shim's record stays");
         }
+        runtime_sys::failpoint!("exit-recorded");
         // Until now the run record and the shim's exit record told a restarted daemon what the record did not yet.
         let _ = disk::remove_file(&self.places(&container.id).run_record());
         match restart {

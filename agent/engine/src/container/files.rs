@@ -116,13 +116,21 @@ pub fn extra_host(text: &str, gateway: Option<IpAddr>) -> Result<(String, String
 }
 
 /// `/etc/hosts` for a container with its own network.
-pub fn hosts(record: &Record, address: Option<IpAddr>, gateway: Option<IpAddr>) -> Result<String> {
+pub fn hosts(
+    record: &Record,
+    address: Option<IpAddr>,
+    gateway: Option<IpAddr>,
+    links: &[(IpAddr, String)],
+) -> Result<String> {
     let mut text = String::from(
         "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\nff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n",
     );
     for entry in &record.host.extra_hosts {
         let (name, address) = extra_host(entry, gateway)?;
         let _ = writeln!(text, "{address}\t{name}");
+    }
+    for (address, names) in links {
+        let _ = writeln!(text, "{address}\t{names}");
     }
     if let Some(address) = address {
         let host = &record.config.hostname;
@@ -143,13 +151,14 @@ pub fn write(
     host_network: bool,
     address: Option<IpAddr>,
     gateway: Option<IpAddr>,
+    links: &[(IpAddr, String)],
 ) -> Result<()> {
     let host_resolv = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
     let resolv = resolv_conf(record, config, &host_resolv, host_network)?;
     let mut hosts = if host_network && record.host.extra_hosts.is_empty() {
         fs::read_to_string("/etc/hosts").unwrap_or_default()
     } else {
-        hosts(record, address, gateway)?
+        hosts(record, address, gateway, links)?
     };
     if !hosts.ends_with('\n') {
         hosts.push('\n');

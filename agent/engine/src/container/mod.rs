@@ -11,6 +11,7 @@ pub mod files;
 mod foreign;
 mod forward;
 pub mod health;
+mod links;
 pub mod list;
 pub mod logging;
 pub mod logs;
@@ -29,7 +30,7 @@ pub mod stop;
 pub mod top;
 pub mod unhealthy;
 pub mod update;
-mod users;
+pub(crate) mod users;
 pub mod validate;
 
 use std::collections::BTreeMap;
@@ -69,6 +70,9 @@ pub struct Record {
     pub mounts: Vec<MountPoint>,
     pub status: Status,
     pub health: Option<health::Health>,
+    /// The users of its own that it was given, or has chosen. Absent in records of earlier versions.
+    #[serde(default)]
+    pub users: Option<users::allot::Allotted>,
 }
 
 impl Record {

@@ -72,6 +72,7 @@ impl Engine {
     /// The phase is `Removing` already.
     async fn remove_owned(&self, container: &Arc<Container>, volumes: bool, frozen: bool) -> Result<()> {
         self.kill_for_removal(container, frozen).await?;
+        runtime_sys::failpoint!("remove-killed");
         let _owner = container.op.lock().await;
         let id = container.id.as_str();
         let anonymous: Vec<String> = {
@@ -104,6 +105,8 @@ impl Engine {
             container.lock().removed = false;
             return Err(error.into());
         }
+        runtime_sys::failpoint!("remove-recorded");
+        self.store.snapshots().removed(id);
         let mut left = Vec::new();
         let mut note = |what: &str, result: Result<()>| {
             if let Err(error) = result {
@@ -116,7 +119,9 @@ impl Engine {
             "run record",
             disk::remove_file(&places.run_record()).map_err(Error::io("remove the run record")),
         );
+        runtime_sys::failpoint!("remove-folder-away");
         self.execs.container_removed(id);
+        self.allotments.release(id);
         self.index.remove(container);
         if volumes {
             for name in anonymous {

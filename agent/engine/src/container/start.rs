@@ -118,6 +118,7 @@ impl Engine {
                 return Err(error);
             }
         };
+        runtime_sys::failpoint!("start-running");
         let cgroup = self.cgroup_path(&record)?;
         let run = {
             let mut inner = container.lock();
@@ -137,6 +138,8 @@ impl Engine {
             container.announce(&inner);
             exits
         };
+        runtime_sys::failpoint!("start-told");
+        self.follow_links(container);
         // The run record and the shim's socket already tell a restarted daemon that it runs; this one is for a reboot.
         self.save_soon(container);
         self.journal
@@ -154,6 +157,7 @@ impl Engine {
         net: &mut RunNet,
     ) -> Result<runtime::launcher::Shim> {
         let (plan, joined) = self.prepare(record, net).await?;
+        runtime_sys::failpoint!("start-planned");
         let attach = std::mem::take(&mut container.lock().pending);
         let fds = StartFds {
             joined: joined.fds,
@@ -218,6 +222,7 @@ impl Engine {
                 joined.add(nix::sched::CloneFlags::CLONE_NEWNET, endpoint.netns);
             }
         }
+        runtime_sys::failpoint!("start-connected");
         let places = self.places(&record.id);
         if let Share::Container(target) = network_share(&record.host)? {
             // Shares the other one's files too; they are bound from its folder by the plan.
@@ -228,14 +233,17 @@ impl Engine {
                 .as_ref()
                 .map(|endpoint| std::net::IpAddr::from(endpoint.ip));
             let host_network = network_share(&record.host)? == Share::Host;
-            files::write(&places, record, &self.config, host_network, address, gateway)?;
+            let links = self.link_hosts(record)?;
+            files::write(&places, record, &self.config, host_network, address, gateway, &links)?;
         }
+        runtime_sys::failpoint!("start-files-written");
         net.group = Some(self.group(record)?);
         let run = serde_json::to_vec(&*net).map_err(|source| Error::Record {
             what: "run".into(),
             source,
         })?;
         disk::write_atomic(&places.run_record(), &run).map_err(Error::io("write the run record"))?;
+        runtime_sys::failpoint!("start-run-recorded");
         disk::remove_file(&places.exit_file()).map_err(Error::io("remove the last exit record"))?;
         let mut plan = self.compile(record, &joined.kinds)?;
         self.remap(record, &mut plan, &joined)?;

@@ -57,8 +57,10 @@ impl Engine {
     ) -> Result<()> {
         container.lock().record.status.stopped_by_user = true;
         if self.end_run(container, signal, grace).await? {
+            runtime_sys::failpoint!("stop-ended");
             // Acknowledged only when a restarted daemon would know that somebody wanted it.
             self.save_now(container).await?;
+            runtime_sys::failpoint!("stop-recorded");
             self.journal.record(
                 EventKind::Container,
                 "stop",
@@ -110,6 +112,7 @@ impl Engine {
         let exits = changes.borrow().exits;
         self.note_kill(container, first);
         self.signal(container, &shim, first).await?;
+        runtime_sys::failpoint!("stop-signalled");
         let ended = wait_exit(&mut changes, exits, limit).await;
         if !ended {
             self.note_kill(container, Signal::SIGKILL as i32);
@@ -194,6 +197,7 @@ impl Engine {
             let mut changes = container.changes.subscribe();
             let exits = changes.borrow().exits;
             engine.signal(&container, &shim, signal).await?;
+            runtime_sys::failpoint!("kill-signalled");
             if phase == Phase::Paused && ending {
                 // Frozen processes take a signal only when they thaw; what is to end them they take at once.
                 engine.thaw(&container).await?;
@@ -206,6 +210,7 @@ impl Engine {
                 )));
             }
             if container.lock().record.status.stopped_by_user {
+                runtime_sys::failpoint!("kill-ended");
                 // A restarted daemon must not start again what somebody killed.
                 engine.save_now(&container).await?;
             }
@@ -229,6 +234,7 @@ impl Engine {
             if phase.is_live() || phase == Phase::Restarting {
                 engine.stop_owned(&container, signal, grace).await?;
             }
+            runtime_sys::failpoint!("restart-stopped");
             {
                 let mut inner = container.lock();
                 container.admit(&inner, Request::Start)?;
@@ -358,11 +364,13 @@ impl Engine {
             }
             container.admit(&container.lock(), Request::Rename)?;
             let claim = engine.index.claim(&name, &container.id)?;
+            runtime_sys::failpoint!("rename-claimed");
             container.lock().record.name.clone_from(&name);
             if let Err(error) = engine.save_now(&container).await {
                 container.lock().record.name = old;
                 return Err(error);
             }
+            runtime_sys::failpoint!("rename-recorded");
             claim.keep();
             engine.index.release_name(&old);
             let attributes = create::with(container.event_attributes(), [("oldName", format!("/{old}"))]);

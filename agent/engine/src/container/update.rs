@@ -135,6 +135,7 @@ impl Engine {
                     .blocking(move |engine| engine.update_group(&cgroup, unit.as_deref(), &limits))
                     .await?;
             }
+            runtime_sys::failpoint!("update-applied");
             container.lock().record.host = host;
             engine.save_now(&container).await?;
             engine.journal.record(

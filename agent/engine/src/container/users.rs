@@ -4,6 +4,11 @@
 //! host's numbers; a container with a user namespace sees them through mounts that map the owners. So one image store
 //! serves containers with and without, and a container can be started either way.
 //! (docs/adr/0011-user-namespaces.md)
+//!
+//! Who is who is the daemon's setting, or what the container was asked to be: [`ask`] reads it, [`allot`] gives ranges.
+
+pub(crate) mod allot;
+mod ask;
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -21,31 +26,43 @@ use super::validate::{Share, ipc_share, network_share, pid_share};
 use super::{Record, start};
 use crate::Engine;
 use crate::error::{Error, Result};
+use crate::ids::ContainerId;
+
+use allot::Claim;
+use ask::UsersMode;
 
 /// What the engine makes for every container; bound into it.
 const FILES: [&str; 3] = ["/etc/resolv.conf", "/etc/hosts", "/etc/hostname"];
+
+/// Says what `--userns` says, for docker's client, which lets only `host` through. Only the request's: an image has labels,
+/// and no say in this.
+const ANNOTATION: &str = "iechor.userns";
 
 /// Rights over the network, which belongs to the host's root also where the container does not.
 const NETWORK_RIGHTS: [&str; 2] = ["NET_ADMIN", "NET_RAW"];
 
 impl Engine {
-    /// Whether a container has a user namespace. `private` is a word of ours: it asks for one where the daemon gives none.
+    /// Whether a container has a user namespace.
     pub(crate) fn is_remapped(&self, host: &HostConfig) -> bool {
         match host.userns_mode.as_str() {
             "host" => false,
-            "private" => true,
-            _ => self.config.remap.always,
+            "" => self.config.remap.always,
+            _ => true,
         }
+    }
+
+    /// The ids of a container that is being made, where it has some of its own.
+    pub(crate) fn claim_users(&self, id: &ContainerId, host: &HostConfig) -> Result<Claim<'_>> {
+        let mode = UsersMode::parse(&host.userns_mode)?;
+        let daemons = &self.config.remap.map;
+        let mut reserved = self.config.remap.reserved.clone();
+        reserved.extend(daemons.users.iter().chain(&daemons.groups).cloned());
+        self.allotments.claim(id.as_str(), &mode, &reserved)
     }
 
     /// What does not go together with a user namespace. The words are Docker's where it has some.
     pub(crate) fn check_users(&self, host: &HostConfig) -> Result<()> {
-        if !matches!(host.userns_mode.as_str(), "" | "host" | "private") {
-            return Err(Error::invalid(format!(
-                "invalid user namespace mode: {}",
-                host.userns_mode
-            )));
-        }
+        let mode = UsersMode::parse(&host.userns_mode)?;
         if !self.is_remapped(host) {
             return Ok(());
         }
@@ -67,6 +84,16 @@ impl Engine {
                 "cannot share the host's IPC namespace when user namespaces are enabled",
             ),
         ];
+        if matches!(mode, UsersMode::Fixed(_) | UsersMode::Auto { .. }) {
+            for share in [network_share(host)?, pid_share(host)?, ipc_share(host)?] {
+                if let Share::Container(other) = share {
+                    return Err(Error::invalid(format!(
+                        "conflicting options: --userns={} and a namespace of container {other}, whose users it would have",
+                        host.userns_mode
+                    )));
+                }
+            }
+        }
         if let Some((_, words)) = conflicts.iter().find(|(so, _)| *so) {
             return Err(Error::invalid(*words));
         }
@@ -147,9 +174,13 @@ impl Engine {
         let map = match &joined.users {
             Some(map) => map.clone(),
             None => {
+                let map = match &record.users {
+                    Some(own) => own.map(),
+                    None => self.config.remap.map.clone(),
+                };
                 plan.head.namespaces.new |= CLONE_NEWUSER as u64;
-                plan.head.users = Some(self.config.remap.map.clone());
-                self.config.remap.map.clone()
+                plan.head.users = Some(map.clone());
+                map
             }
         };
         if self.owns_network(record) {
@@ -181,6 +212,21 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// Takes the user namespace's mode from the annotation, where the request has it there.
+pub(super) fn from_annotation(host: &mut HostConfig) -> Result<()> {
+    let Some(asked) = host.annotations.get(ANNOTATION) else {
+        return Ok(());
+    };
+    if !host.userns_mode.is_empty() && host.userns_mode != *asked {
+        return Err(Error::invalid(format!(
+            "conflicting options: --userns={} and the annotation {ANNOTATION}={asked}",
+            host.userns_mode
+        )));
+    }
+    host.userns_mode.clone_from(asked);
+    Ok(())
 }
 
 fn bound_node(path: PathBuf, target: PathBuf) -> Mount {

@@ -174,10 +174,7 @@ fn no_nul(text: &str, what: &str) -> Result<()> {
 
 /// Options of later versions: an error that names each.
 fn unsupported(host: &HostConfig) -> Result<()> {
-    let refused = [
-        (!host.links.is_empty(), "--link"),
-        (!host.storage_opt.is_empty(), "--storage-opt"),
-    ];
+    let refused = [(!host.storage_opt.is_empty(), "--storage-opt")];
     if let Some((_, name)) = refused.iter().find(|(asked, _)| *asked) {
         return Err(Error::unsupported(*name));
     }

@@ -79,7 +79,11 @@ impl Engine {
             }
             let id = container.id.to_string();
             let made = engine
-                .blocking(move |engine| Ok(engine.store.archive().commit(&id, options)?))
+                .blocking(move |engine| {
+                    let base = options.base.as_ref().map(|base| base.id.clone());
+                    let image = engine.store.archive().commit(&id, options)?;
+                    engine.with_parent(image, base.as_ref())
+                })
                 .await;
             let told = made.map(|image| engine.committed(&container, &image, name.as_deref(), request.comment));
             if frozen {
@@ -93,6 +97,16 @@ impl Engine {
             told
         })
         .await
+    }
+
+    /// Remembers what it was made from. Without a record of it, an unnamed base would outlive its last child.
+    fn with_parent(&self, image: Arc<Image>, base: Option<&Digest>) -> Result<Arc<Image>> {
+        let Some(base) = base else { return Ok(image) };
+        match self.store.images().set_parent(&image.id, base) {
+            // Removed while the layer was copied.
+            Err(error) if error.kind() == agent_store::Kind::NotFound => Ok(image),
+            other => other.map_err(Error::from),
+        }
     }
 
     fn committed(&self, container: &Container, image: &Image, name: Option<&str>, comment: String) -> Digest {

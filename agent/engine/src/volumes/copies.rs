@@ -111,6 +111,7 @@ impl Engine {
             options: BTreeMap::new(),
             created: SystemTime::now(),
             anonymous: false,
+            moved_from: None,
         };
         let mut outcome = Ok(());
         self.store.archive().unpack(reader, |tree| {
@@ -134,6 +135,7 @@ impl Engine {
             .and_then(|()| fs::rename(tree, folder.join("_data")))
             .map_err(Error::io(format!("put the content of volume {} in place", volume.name)))
             .and_then(|()| {
+                runtime_sys::failpoint!("import-in-place");
                 let mut batch = Batch::new();
                 batch.put(TABLE, &volume.name, encoded(volume)?);
                 Ok(self.store.db().commit_blocking(batch)?)
@@ -176,18 +178,32 @@ impl Engine {
                 "rename {name}: something is mounted in the volume"
             )));
         }
+        let before = encoded(&volume)?;
         volume.name.clone_from(&to);
         // A name of somebody's choice is no daemon's.
         volume.anonymous = false;
         volume.labels.remove(super::ANONYMOUS_LABEL);
-        fs::rename(&old, &new).map_err(Error::io(format!("rename the folder of volume {name}")))?;
+        // The record first, with the way back to the folder: a crash between the two would else leave a folder that is
+        // nobody's and goes at the next start, with all that is in it.
+        volume.moved_from = Some(name.to_owned());
         let mut batch = Batch::new();
         batch.delete(TABLE, name);
         batch.put(TABLE, &to, encoded(&volume)?);
-        if let Err(error) = self.store.db().commit_blocking(batch) {
-            fs::rename(&new, &old).map_err(Error::io(format!("undo the renaming of volume {name}")))?;
-            return Err(error.into());
+        self.store.db().commit_blocking(batch)?;
+        runtime_sys::failpoint!("volume-rename-recorded");
+        if let Err(error) = fs::rename(&old, &new).map_err(Error::io(format!("rename the folder of volume {name}"))) {
+            let mut batch = Batch::new();
+            batch.delete(TABLE, &to);
+            batch.put(TABLE, name, before);
+            self.store.db().commit_blocking(batch)?;
+            return Err(error);
         }
+        runtime_sys::failpoint!("volume-folder-renamed");
+        volume.moved_from = None;
+        let mut batch = Batch::new();
+        batch.put(TABLE, &to, encoded(&volume)?);
+        // Nobody waits: until then the next start sees that the folder is in its place.
+        drop(self.store.db().commit_soon(batch));
         table.remove(name);
         table.insert(to.clone(), volume);
         drop(table);

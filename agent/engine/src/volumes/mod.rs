@@ -33,6 +33,9 @@ pub struct Volume {
     pub options: BTreeMap<String, String>,
     pub created: SystemTime,
     pub anonymous: bool,
+    /// Its name before a renaming whose second step, that of the folder, may be missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    moved_from: Option<String>,
 }
 
 /// What may be said of a new volume.
@@ -53,16 +56,28 @@ pub struct Volumes {
 
 impl Volumes {
     pub fn load(data_root: &Path, db: &Db) -> Result<Volumes> {
-        let mut table = BTreeMap::new();
+        let mut table: BTreeMap<String, Volume> = BTreeMap::new();
         for (name, bytes) in db.scan(TABLE)? {
-            let volume = serde_json::from_slice(&bytes).map_err(|source| Error::Record {
+            let volume: Volume = serde_json::from_slice(&bytes).map_err(|source| Error::Record {
                 what: format!("volume {name}"),
                 source,
             })?;
             table.insert(name, volume);
         }
+        let root = data_root.join("volumes");
+        let mut moved: Vec<(String, String)> = Vec::new();
+        for volume in table.values_mut() {
+            moved.extend(volume.moved_from.take().map(|old| (old, volume.name.clone())));
+        }
+        for (old, new) in moved {
+            let (from, to) = (root.join(&old), root.join(new));
+            // A volume that got the old name since then has a record of its own.
+            if !table.contains_key(&old) && from.exists() && !to.exists() {
+                fs::rename(&from, &to).map_err(Error::io(format!("finish the renaming of volume {old}")))?;
+            }
+        }
         Ok(Volumes {
-            root: data_root.join("volumes"),
+            root,
             table: Mutex::new(table),
             holders: local::Holders::default(),
         })
@@ -151,6 +166,7 @@ impl Engine {
             options: request.options,
             created: SystemTime::now(),
             anonymous,
+            moved_from: None,
         };
         {
             let mut table = self.volumes.lock();
@@ -166,6 +182,7 @@ impl Engine {
             let _ = fs::remove_dir_all(self.volumes.root.join(&name));
             return Err(error);
         }
+        runtime_sys::failpoint!("volume-recorded");
         let attributes = BTreeMap::from([("driver".to_owned(), "local".to_owned())]);
         self.journal.record(EventKind::Volume, "create", &name, attributes);
         Ok((volume, true))
@@ -174,6 +191,7 @@ impl Engine {
     async fn store_volume(&self, volume: &Volume) -> Result<()> {
         let data = self.volumes.mountpoint(&volume.name);
         fs::create_dir_all(&data).map_err(Error::io(format!("create {}", data.display())))?;
+        runtime_sys::failpoint!("volume-folder-made");
         let bytes = serde_json::to_vec(volume).map_err(|source| Error::Record {
             what: volume.name.clone(),
             source,
@@ -231,6 +249,7 @@ impl Engine {
         let mut batch = Batch::new();
         batch.delete(TABLE, name);
         self.store.db().commit(batch).await?;
+        runtime_sys::failpoint!("volume-unrecorded");
         self.volumes.lock().remove(name);
         let folder = self.volumes.root.join(name);
         self.blocking(move |_| fs::remove_dir_all(&folder).map_err(Error::io(format!("remove {}", folder.display()))))

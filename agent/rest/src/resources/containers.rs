@@ -9,7 +9,7 @@ use agent_api::container::{
 use agent_engine::container::stop::Condition;
 use agent_engine::{Engine, Snapshot};
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::response::Response;
 use http::{Request, StatusCode};
 use http_body::Body as _;
@@ -188,10 +188,27 @@ pub async fn unpause(State(engine): State<Engine>, Target(id): Target) -> ApiRes
 }
 
 pub async fn remove(State(engine): State<Engine>, Target(id): Target, query: Query) -> ApiResult {
-    query.refuse(&["link"])?;
+    if query.flag("link") {
+        return Err(ApiError::bad(
+            "Conflict, cannot remove the default link name of the container",
+        ));
+    }
     engine
         .remove(&engine.container(&id)?, query.flag("force"), query.flag("v"))
         .await?;
+    Ok(reply::empty(StatusCode::NO_CONTENT))
+}
+
+/// `rm --link OWNER/ALIAS`. Without the flag it is no container's name.
+pub async fn remove_link(
+    State(engine): State<Engine>,
+    Path((owner, alias)): Path<(String, String)>,
+    query: Query,
+) -> ApiResult {
+    if !query.flag("link") {
+        engine.container(&format!("{owner}/{alias}"))?;
+    }
+    engine.remove_link(&owner, &alias).await?;
     Ok(reply::empty(StatusCode::NO_CONTENT))
 }
 

@@ -120,7 +120,10 @@ fn shown(engine: &Engine, snapshot: &Snapshot, version: ApiVersion) -> Inspect {
         driver: STORAGE_DRIVER.to_owned(),
         platform: "linux".to_owned(),
         exec_ids: Some(engine.exec_ids(record.id.as_str())).filter(|ids| !ids.is_empty()),
-        host_config: host_config(engine, &record.host),
+        host_config: wire::HostConfig {
+            links: some(&engine.shown_links(record)),
+            ..host_config(engine, &record.host)
+        },
         graph_driver: Some(graph_driver(engine, record)),
         mounts: mounts(record),
         config: config(&record.config),
@@ -382,7 +385,6 @@ fn host_config(engine: &Engine, host: &spec::HostConfig) -> wire::HostConfig {
         extra_hosts: some(&host.extra_hosts),
         group_add: some(&host.group_add),
         ipc_mode: host.ipc_mode.clone(),
-        links: some(&host.links),
         oom_score_adj: host.oom_score_adj.into(),
         pid_mode: host.pid_mode.clone(),
         privileged: host.privileged,

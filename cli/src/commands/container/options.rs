@@ -271,7 +271,7 @@ pub struct Options {
     /// UTS namespace: host
     #[arg(long, value_name = "MODE", help_heading = "Security")]
     pub uts: Option<String>,
-    /// User namespace: host, or private where the daemon gives none
+    /// User namespace: host, private[:uidmapping=IN:OUT:N,...] or auto[:size=N,...]
     #[arg(long, value_name = "MODE", help_heading = "Security")]
     pub userns: Option<String>,
     /// Cgroup namespace: private or host

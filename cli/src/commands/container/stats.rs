@@ -78,6 +78,7 @@ pub async fn run(cli: &Cli, args: Args) -> Result {
         client: client.clone(),
         lines: Lines::default(),
         stream: !args.no_stream,
+        every,
     };
     let mut readers = JoinSet::new();
     for name in &names {
@@ -152,6 +153,8 @@ struct Board {
     client: Client,
     lines: Lines,
     stream: bool,
+    /// Whatever there is, not what was asked for by name.
+    every: bool,
 }
 
 impl Board {
@@ -164,9 +167,17 @@ impl Board {
             container: name.to_owned(),
             figures: None,
         });
+        let every = self.every;
         let (client, lines, name, stream) = (self.client.clone(), self.lines.clone(), name.to_owned(), self.stream);
         readers.spawn(async move {
-            let mut samples = client.container_stats(&name, stream).await?;
+            let mut samples = match client.container_stats(&name, stream).await {
+                // Nobody asked for it by name, and it went after the list was made.
+                Err(error) if every && error.is_not_found() => {
+                    locked(&lines).retain(|line| line.container != name);
+                    return Ok(());
+                }
+                opened => opened?,
+            };
             while let Some(sample) = samples.next().await? {
                 match locked(&lines).iter_mut().find(|line| line.container == name) {
                     Some(line) => line.figures = Some(Figures::of(&sample)),

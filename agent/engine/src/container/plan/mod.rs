@@ -216,6 +216,9 @@ impl Engine {
         if config.tty {
             env.push("TERM=xterm".into());
         }
+        if !host.links.is_empty() {
+            override_env(&mut env, &self.link_environment(record));
+        }
         override_env(&mut env, &config.env);
         Ok(ProcessPlan {
             argv: record.argv().into_iter().map(OsString::from).collect(),

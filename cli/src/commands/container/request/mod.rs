@@ -96,7 +96,7 @@ fn request(options: &Options, detached: bool, socket: Option<&str>) -> Said<Crea
         network_mode,
         pid_mode: namespace("pid", &options.pid, &["", "host"], true)?,
         uts_mode: namespace("uts", &options.uts, &["", "host"], false)?,
-        userns_mode: namespace("userns", &options.userns, &["", "host", "private"], false)?,
+        userns_mode: users(&options.userns)?,
         cgroupns_mode: namespace("cgroupns", &options.cgroupns, &["", "host", "private"], false)?,
         cap_add: list(&cap_add),
         cap_drop: list(&cap_drop),
@@ -393,6 +393,16 @@ fn namespace(kind: &str, mode: &Option<String>, known: &[&str], joins: bool) -> 
         Ok(mode)
     } else {
         Err(format!("--{kind}: invalid {} mode", kind.to_uppercase()))
+    }
+}
+
+/// `host`, or a word of ours with its options, which the daemon reads. It also says why there is no `keep-id`.
+fn users(mode: &Option<String>) -> Said<String> {
+    let mode = text(mode);
+    let word = mode.split(':').next().unwrap_or_default();
+    match (mode.as_str(), word) {
+        ("" | "host", _) | (_, "private" | "auto" | "keep-id") => Ok(mode),
+        _ => Err("--userns: invalid USER mode".to_owned()),
     }
 }
 
