@@ -43,13 +43,13 @@ pub async fn get(State(engine): State<Engine>, Target(id): Target, query: Query)
 
 /// `PUT /containers/{id}/archive`.
 pub async fn put(State(engine): State<Engine>, Target(id): Target, query: Query, request: Request<Body>) -> ApiResult {
+    let reader = BodyReader::start(request.into_body());
     let path = path(&query)?;
     let container = engine.container(&id)?;
     let options = CopyInOptions {
         keep_kinds: query.flag("noOverwriteDirNonDir"),
         to_user: query.flag("copyUIDGID"),
     };
-    let reader = BodyReader::start(request.into_body());
     engine.copy_in(&container, path, reader, options).await?;
     Ok(reply::empty(StatusCode::OK))
 }

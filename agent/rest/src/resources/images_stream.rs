@@ -17,7 +17,7 @@ use crate::error::{ApiError, ApiResult};
 use crate::peer::Peer;
 use crate::reply::{self, Feeder};
 use crate::request::Query;
-use crate::transfer::{BodyReader, BodyWriter, discard};
+use crate::transfer::{BodyReader, BodyWriter};
 
 /// Records that wait for a slow client; then the work waits.
 const DEPTH: usize = 64;
@@ -153,12 +153,11 @@ fn import(engine: Engine, query: &Query, body: Body) -> ApiResult {
 
 /// `POST /images/load`.
 pub async fn load(State(engine): State<Engine>, query: Query, request: Request<Body>) -> ApiResult {
+    let reader = BodyReader::start(request.into_body());
     if query.all("platform").iter().any(|text| !text.is_empty()) {
-        discard(request.into_body()).await;
         return Err(ApiError::unsupported("loading single platforms of an archive"));
     }
     let quiet = query.flag_or("quiet", true);
-    let reader = BodyReader::start(request.into_body());
     let (feeder, body) = reply::feed(DEPTH);
     tokio::task::spawn_blocking(move || {
         let say = |message: &Message| {
