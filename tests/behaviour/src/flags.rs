@@ -77,15 +77,17 @@ fn cgroup_parent_is_where_the_group_is(world: &World) {
     let parent = format!("{}/flags", world.places.cgroup);
     let (name, process) = world.sleeper(&["--cgroup-parent", &parent]);
     let group = process.cgroup("memory").display().to_string();
-    // A parent stays when its container goes, as Docker leaves it.
-    let controllers = [
-        "cpu", "cpuacct", "cpuset", "memory", "blkio", "devices", "freezer", "pids",
-    ];
-    let parents = controllers.map(|one| process.cgroup(one).parent().unwrap().to_owned());
+    // A parent stays when its container goes, as Docker leaves it: in every hierarchy that there is.
     world.run(&["rm", "-f", &name]).ok();
+    let mut parents = vec![std::path::PathBuf::from("/sys/fs/cgroup")];
+    parents.extend(
+        std::fs::read_dir("/sys/fs/cgroup")
+            .unwrap()
+            .map(|entry| entry.unwrap().path()),
+    );
     harness::tools::eventually("the parents are empty and can be removed", 20, || {
-        let ours = parents.iter().filter(|folder| folder.ends_with("flags"));
-        ours.filter(|folder| std::fs::remove_dir(folder).is_err() && folder.exists())
+        let ours = parents.iter().map(|root| root.join(parent.trim_start_matches('/')));
+        ours.filter(|folder| folder.exists() && std::fs::remove_dir(folder).is_err())
             .count()
             == 0
     });
