@@ -99,7 +99,7 @@ impl Engine {
             credentials,
             events: sender,
         };
-        self.tasks.spawn(pull.to_the_end());
+        self.tasks.spawn(pull.finish());
         receiver
     }
 }
@@ -115,7 +115,7 @@ pub(super) struct Pull {
 
 impl Pull {
     /// Pulls one or all, unless a receiver that is dropped or the end of the daemon cuts it off, and tells how it ended.
-    pub(super) async fn to_the_end(self) {
+    pub(super) async fn finish(self) {
         let work = async {
             match self.reference.is_name_only() {
                 true => self.run_all().await,

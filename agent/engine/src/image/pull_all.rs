@@ -27,7 +27,7 @@ impl Engine {
             credentials,
             events: sender,
         };
-        self.tasks.spawn(pull.to_the_end());
+        self.tasks.spawn(pull.finish());
         receiver
     }
 }

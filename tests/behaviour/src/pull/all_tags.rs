@@ -106,7 +106,7 @@ fn a_tag_in_the_name_is_the_only_one(port: &Port) {
 fn a_tag_that_cannot_be_had_ends_the_pull(port: &Port) {
     let repository = publish(port, "part", &["1"]);
     let mut other = unique("other");
-    other.architecture = "s390x".into();
+    other.architecture = "s390x";
     port.registry.push_index(&repository, "2", &[other]);
     port.registry.push(&repository, "3", &unique("3"), true, Packing::Gzip);
     let records = pull(port, &format!("fromImage={}/{repository}", port.registry.address));
