@@ -39,7 +39,7 @@ pub enum CdiError {
         /// Files that could not be read, with the reason.
         files: Vec<String>,
     },
-    #[error("CDI device {device}: {edit} is not supported by this version of iEchor")]
+    #[error("{edit} of the CDI device {device} is not supported")]
     Unsupported { device: String, edit: &'static str },
 }
 
