@@ -37,6 +37,7 @@ pub struct Vendor {
     world: World,
     low: Folder,
     high: Folder,
+    _runtime: Folder,
 }
 
 impl Deref for Vendor {
@@ -53,15 +54,25 @@ impl Vendor {
             skip("needs a daemon that is told where the files are");
         }
         let (low, high) = (Folder::new("cdi-low"), Folder::new("cdi-high"));
-        let flags = [low.path(), high.path()].map(|folder| format!("--cdi-spec-dir={}", folder.display()));
+        let runtime = Folder::new("cdi-runc");
+        let runc = crate::runtimes::wrapper(&runtime, "runc");
+        let folders = [low.path(), high.path()].map(|folder| format!("--cdi-spec-dir={}", folder.display()));
+        let flags = folders
+            .into_iter()
+            .chain([format!("--add-runtime=runc={}", runc.display())]);
         let mut daemon = Daemon::start(Options {
-            arguments: flags.into(),
+            arguments: flags.collect(),
             ..Options::default()
         });
         daemon.cli = cli;
         daemon.load(&Image::busybox(), "busybox:latest");
         let world = World { daemon };
-        Vendor { world, low, high }
+        Vendor {
+            world,
+            low,
+            high,
+            _runtime: runtime,
+        }
     }
 
     pub fn finish(self) {
@@ -350,10 +361,6 @@ fn a_user_namespace_has_the_node_too(vendor: &Vendor) {
 }
 
 fn another_runtime_has_the_device_too(vendor: &Vendor) {
-    let runtimes = vendor.server.get("/info").expect(200).json()["Runtimes"].clone();
-    if runtimes["runc"].is_null() {
-        skip("needs runc");
-    }
     let host = loop_control();
     let shown = scratch();
     let kind = vendor.describe(&json!([
