@@ -22,6 +22,7 @@ mod commits;
 mod contexts;
 mod copies;
 mod daemon;
+mod devices;
 mod enospc;
 mod failpoints;
 mod faults;
@@ -77,6 +78,7 @@ const SUITES: &[(&str, Runner)] = &[
     ("logs", own_logs),
     ("runtimes", other_runtimes),
     ("users", users),
+    ("devices", by_name),
     ("v2", v2),
 ];
 
@@ -264,6 +266,20 @@ fn users(filters: &[String]) -> Tally {
         tests: users::tests(),
     };
     suite.run(filters, users::Remapped::start, users::Remapped::finish)
+}
+
+/// Devices that vendors describe, with our client and with docker's.
+fn by_name(filters: &[String]) -> Tally {
+    let mut total = Tally::default();
+    for (name, cli) in [("devices", Cli::Iechor), ("devices-docker", Cli::Docker)] {
+        let suite = harness::Suite {
+            name,
+            jobs: world::jobs(),
+            tests: devices::tests(),
+        };
+        total.add(suite.run(filters, || devices::Vendor::start(cli), devices::Vendor::finish));
+    }
+    total
 }
 
 /// What depends on the cgroup version or the kernel's age, for the emulated machine of `tests/qemu`.

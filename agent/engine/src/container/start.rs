@@ -189,6 +189,7 @@ impl Engine {
     /// All that comes before the shim is asked: network, files, plan. `net` tells the caller what to give back on failure.
     async fn prepare(&self, record: &Record, net: &mut RunNet) -> Result<(runtime::plan::Plan, Joined)> {
         let mut joined = Joined::default();
+        let injected = self.injected(record)?;
         self.join_namespaces(record, &mut joined)?;
         let share = network_share(&record.host)?;
         let mut gateway = None;
@@ -249,10 +250,10 @@ impl Engine {
         disk::write_atomic(&places.run_record(), &run).map_err(Error::io("write the run record"))?;
         runtime_sys::failpoint!("start-run-recorded");
         disk::remove_file(&places.exit_file()).map_err(Error::io("remove the last exit record"))?;
-        let mut plan = self.compile(record, &joined.kinds)?;
-        self.remap(record, &mut plan, &joined)?;
+        let mut plan = self.compile(record, &joined.kinds, &injected)?;
+        self.remap(record, &mut plan, &joined, &injected)?;
         if let Some(program) = &self.runtime(&record.host.runtime)? {
-            self.hand_over(record, program, &mut plan, &joined.fds)?;
+            self.hand_over(record, program, &mut plan, &joined.fds, &injected)?;
         }
         Ok((plan, joined))
     }

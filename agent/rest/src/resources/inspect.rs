@@ -288,7 +288,7 @@ fn set(names: &std::collections::BTreeSet<String>) -> Option<Set> {
 }
 
 /// A list that is `null` when empty.
-fn some(list: &[String]) -> Option<Vec<String>> {
+fn some<T: Clone>(list: &[T]) -> Option<Vec<T>> {
     (!list.is_empty()).then(|| list.to_vec())
 }
 
@@ -427,6 +427,7 @@ fn host_config(engine: &Engine, host: &spec::HostConfig) -> wire::HostConfig {
                 })
                 .collect(),
         ),
+        device_requests: some(&host.device_requests.iter().map(device_request).collect::<Vec<_>>()),
         device_cgroup_rules: some(&resources.device_cgroup_rules),
         memory_reservation: resources.memory_reservation,
         memory_swap: resources.memory_swap,
@@ -449,6 +450,16 @@ fn host_config(engine: &Engine, host: &spec::HostConfig) -> wire::HostConfig {
         readonly_paths: host.readonly_paths.clone().or_else(readonly),
         init: host.init,
         ..wire::HostConfig::default()
+    }
+}
+
+fn device_request(request: &spec::DeviceRequest) -> wire::DeviceRequest {
+    wire::DeviceRequest {
+        driver: request.driver.clone(),
+        count: request.count,
+        device_ids: some(&request.device_ids),
+        capabilities: some(&request.capabilities),
+        options: Some(request.options.clone()),
     }
 }
 
