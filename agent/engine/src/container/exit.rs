@@ -133,6 +133,11 @@ impl Engine {
         }
     }
 
+    /// The same for all containers, before a list of them.
+    pub async fn all_ends_are_durable(&self) {
+        self.ends_are_durable(&self.index.all()).await;
+    }
+
     /// A shim that was killed could not remove its container's groups.
     fn sweep_cgroup(&self, container: &Container) {
         let group = self.group(&container.lock().record);

@@ -128,7 +128,7 @@ impl Worker<'_> {
                 let target = format!("/containers/{name}/stop");
                 daemon.server.call("POST", &target, None).expect(204);
             }),
-            // Told by the answer to a wait, or by a look at the right moment.
+            // Told by the answer to a wait, or by a look or a list at the right moment.
             3..6 => {
                 let reply = self
                     .daemon
@@ -138,10 +138,29 @@ impl Worker<'_> {
                 self.note(&key, After::Ended(code), begun);
             }
             _ => {
-                loop {
-                    let state = self.daemon.inspect(name)["State"].clone();
-                    if state["Status"] == "exited" {
-                        assert_eq!(state["ExitCode"], code, "{name}");
+                let list = format!(r#"/containers/json?all=1&filters={{"name":["^/{name}$"]}}"#);
+                let list = list
+                    .replace('^', "%5E")
+                    .replace('"', "%22")
+                    .replace('{', "%7B")
+                    .replace('}', "%7D");
+                let told = |daemon: &Daemon| match kind {
+                    6 => {
+                        let state = daemon.inspect(name)["State"].clone();
+                        (state["Status"] == "exited").then(|| state["ExitCode"] == code)
+                    }
+                    _ => {
+                        let status = daemon.server.get(&list).expect(200).json()[0]["Status"].clone();
+                        let status = status.as_str().expect("a status").to_owned();
+                        status
+                            .starts_with("Exited")
+                            .then(|| status.starts_with(&format!("Exited ({code})")))
+                    }
+                };
+                let end = std::time::Instant::now() + patience(20);
+                while std::time::Instant::now() < end {
+                    if let Some(right) = told(self.daemon) {
+                        assert!(right, "{name} is told to have ended with another code than {code}");
                         break;
                     }
                     std::thread::sleep(Duration::from_millis(1));

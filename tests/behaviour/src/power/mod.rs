@@ -133,6 +133,10 @@ impl Machine {
         if life::said(&self.daemon, "busybox", &["echo", "works"]) != "works" {
             losses.push("a new container does not work".to_owned());
         }
+        // By now policy has started what it starts.
+        for (key, states) in allowed.iter().filter(|(_, states)| **states == [After::Stopped]) {
+            losses.extend(life::judge(&self.daemon, key, states, named).err());
+        }
         losses
     }
 
