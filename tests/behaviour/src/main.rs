@@ -39,6 +39,7 @@ mod mounts;
 mod networks;
 mod node;
 mod own_users;
+mod power;
 mod process;
 mod pull;
 mod recovery;
@@ -75,6 +76,7 @@ const SUITES: &[(&str, Runner)] = &[
     ("faults", faults),
     ("enospc", full_disks),
     ("failpoints", failpoints),
+    ("power", power),
     ("logs", own_logs),
     ("runtimes", other_runtimes),
     ("users", users),
@@ -221,6 +223,16 @@ fn failpoints(filters: &[String]) -> Tally {
         tests: failpoints::tests(),
     };
     suite.run(filters, || failpoints::Nothing, drop)
+}
+
+/// A disk that loses what was not flushed.
+fn power(filters: &[String]) -> Tally {
+    let suite = harness::Suite {
+        name: "power",
+        jobs: 1,
+        tests: power::tests(),
+    };
+    suite.run(filters, || power::Nothing, drop)
 }
 
 /// Each with a daemon on a small disk of its own.

@@ -137,6 +137,8 @@ pub struct Container {
     pub(crate) changes: watch::Sender<Change>,
     /// Nothing of an earlier run is being handled any more: the next one may start.
     pub(crate) idle: watch::Sender<bool>,
+    /// Its last end is known here, but not yet on the disk: whoever is told of it waits for that.
+    pub(crate) untold: AtomicBool,
     sampling: Mutex<stats::Sampling>,
     /// A task sends its log on.
     pub(crate) forwarding: AtomicBool,
@@ -164,6 +166,7 @@ impl Container {
             }),
             changes: watch::Sender::new(change),
             idle: watch::Sender::new(true),
+            untold: AtomicBool::new(false),
             sampling: Mutex::default(),
             forwarding: AtomicBool::new(false),
         }

@@ -338,14 +338,21 @@ impl Engine {
     ) -> impl Future<Output = Change> + Send + 'static {
         let mut changes = container.changes.subscribe();
         let exits = changes.borrow_and_update().exits;
+        let (engine, container) = (self.clone(), Arc::downgrade(container));
         async move {
             let done = move |change: &Change| match condition {
                 Condition::NotRunning => !change.phase.is_live() && change.phase != Phase::Restarting || change.removed,
                 Condition::NextExit => change.exits > exits || change.removed,
                 Condition::Removed => change.removed,
             };
-            match changes.wait_for(done).await {
-                Ok(change) => change.clone(),
+            let ended = changes.wait_for(done).await.map(|change| change.clone());
+            match ended {
+                Ok(change) => {
+                    if let Some(container) = container.upgrade() {
+                        engine.ends_are_durable(&[container]).await;
+                    }
+                    change
+                }
                 // The container is gone, which fulfils every condition.
                 Err(_) => Change {
                     phase: Phase::Dead,

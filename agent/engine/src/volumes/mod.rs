@@ -190,7 +190,13 @@ impl Engine {
 
     async fn store_volume(&self, volume: &Volume) -> Result<()> {
         let data = self.volumes.mountpoint(&volume.name);
-        fs::create_dir_all(&data).map_err(Error::io(format!("create {}", data.display())))?;
+        let folder = self.volumes.root.join(&volume.name);
+        self.blocking(move |engine| {
+            fs::create_dir_all(&data).map_err(Error::io(format!("create {}", data.display())))?;
+            disk::sync_folder(&folder)?;
+            disk::sync_folder(&engine.volumes.root)
+        })
+        .await?;
         runtime_sys::failpoint!("volume-folder-made");
         let bytes = serde_json::to_vec(volume).map_err(|source| Error::Record {
             what: volume.name.clone(),

@@ -26,6 +26,7 @@ pub const STORAGE_DRIVER: &str = "overlay2";
 
 pub async fn inspect(State(engine): State<Engine>, version: ApiVersion, Target(id): Target, query: Query) -> ApiResult {
     let container = engine.container(&id)?;
+    engine.ends_are_durable(std::slice::from_ref(&container)).await;
     let snapshot = container.snapshot();
     let mut shown = shown(&engine, &snapshot, version);
     if query.flag("size") {
