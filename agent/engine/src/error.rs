@@ -35,6 +35,8 @@ pub enum Error {
     AmbiguousId(String),
     #[error("No such image: {0}")]
     NoSuchImage(String),
+    #[error("repository {0} not found: it has no tags to pull")]
+    NoTags(String),
     #[error("No such exec instance: {0}")]
     NoSuchExec(String),
     #[error("get {0}: no such volume")]
@@ -143,6 +145,7 @@ impl Error {
         match self {
             Error::NoSuchContainer(_)
             | Error::NoSuchImage(_)
+            | Error::NoTags(_)
             | Error::NoSuchExec(_)
             | Error::NoSuchFile { .. }
             | Error::NoSuchVolume(_)

@@ -16,6 +16,7 @@ mod world;
 mod archive;
 mod bad_input;
 mod beside;
+mod changes;
 mod client;
 mod commits;
 mod contexts;
@@ -96,6 +97,7 @@ fn everyday(name: &'static str, cli: Cli, filters: &[String]) -> Tally {
     tests.extend(limits::tests());
     tests.extend(mounts::tests());
     tests.extend(networks::tests());
+    tests.extend(changes::tests());
     tests.extend(sessions::tests());
     tests.extend(lifecycle::tests());
     tests.extend(live::tests());

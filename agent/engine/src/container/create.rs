@@ -114,6 +114,7 @@ impl Engine {
                 .collect(),
             status: Status::default(),
             health: None,
+            next: None,
             users: users.given.clone(),
         };
         if record.argv().is_empty() {
@@ -172,7 +173,12 @@ impl Engine {
     }
 
     /// Makes the volume or the source folder of one mount.
-    async fn realise(&self, planned: PlannedMount, image: &Arc<Image>, made: &mut Made) -> Result<MountPoint> {
+    pub(super) async fn realise(
+        &self,
+        planned: PlannedMount,
+        image: &Arc<Image>,
+        made: &mut Made,
+    ) -> Result<MountPoint> {
         let mut point = planned.point;
         match point.kind {
             MountKind::Bind => {
@@ -269,7 +275,7 @@ impl Engine {
         Ok(mounts)
     }
 
-    async fn undo(&self, id: &ContainerId, made: Made) {
+    pub(super) async fn undo(&self, id: &ContainerId, made: Made) {
         if made.snapshot {
             let mut batch = Batch::new();
             let removed = match self.store.snapshots().remove_in(&mut batch, id.as_str()) {
@@ -329,7 +335,7 @@ impl Engine {
 
 /// What a create has made so far.
 #[derive(Default)]
-struct Made {
+pub(super) struct Made {
     folder: bool,
     snapshot: bool,
     volumes: Vec<String>,

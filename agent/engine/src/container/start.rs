@@ -101,7 +101,11 @@ impl Engine {
     async fn launch(&self, container: &Arc<Container>) -> Result<()> {
         self.settled(container).await?;
         self.layers_free(container).await?;
-        let record = container.lock().record.clone();
+        let record = {
+            let mut inner = container.lock();
+            inner.record.take_next();
+            inner.record.clone()
+        };
         let id = container.id.as_str();
         let mut net = RunNet::default();
         let launched = match self.mount_sources(&record).await {

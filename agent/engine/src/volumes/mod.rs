@@ -216,7 +216,7 @@ impl Engine {
 
     /// Containers that mount the volume.
     pub fn volume_users(&self, name: &str) -> Vec<ContainerId> {
-        let uses = |container: &crate::Container| container.lock().record.mounts.iter().any(|mount| mount.name == name);
+        let uses = |container: &crate::Container| container.lock().record.all_mounts().any(|mount| mount.name == name);
         self.index
             .all()
             .into_iter()
@@ -275,7 +275,7 @@ impl Engine {
         self.detached(async move {
             let mut used = BTreeSet::new();
             for container in engine.index.all() {
-                used.extend(container.lock().record.mounts.iter().map(|mount| mount.name.clone()));
+                used.extend(container.lock().record.all_mounts().map(|mount| mount.name.clone()));
             }
             let (mut removed, mut freed) = (Vec::new(), 0);
             for volume in engine.volumes.all() {

@@ -241,7 +241,7 @@ fn host_config(host: HostConfig) -> ApiResult<spec::HostConfig> {
     })
 }
 
-fn bindings(list: Option<Vec<wire::PortBinding>>) -> Vec<spec::PortBinding> {
+pub(super) fn bindings(list: Option<Vec<wire::PortBinding>>) -> Vec<spec::PortBinding> {
     let list = list.unwrap_or_default().into_iter();
     list.map(|one| spec::PortBinding {
         host_ip: one.host_ip,
@@ -313,7 +313,7 @@ pub(super) fn resources(host: &HostConfig) -> ApiResult<spec::Resources> {
     })
 }
 
-fn mount(mount: wire::Mount) -> spec::Mount {
+pub(super) fn mount(mount: wire::Mount) -> spec::Mount {
     spec::Mount {
         kind: mount.kind,
         source: mount.source,

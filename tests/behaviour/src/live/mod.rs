@@ -4,6 +4,7 @@ mod figures;
 mod health;
 mod restarts;
 mod states;
+mod takeover;
 mod websocket;
 
 use harness::Test;
@@ -16,6 +17,7 @@ pub fn tests() -> Vec<Test<World>> {
     tests.extend(health::tests());
     tests.extend(restarts::tests());
     tests.extend(states::tests());
+    tests.extend(takeover::tests());
     tests.extend(websocket::tests());
     tests
 }
