@@ -26,8 +26,9 @@ pub const STORAGE_DRIVER: &str = "overlay2";
 
 pub async fn inspect(State(engine): State<Engine>, version: ApiVersion, Target(id): Target, query: Query) -> ApiResult {
     let container = engine.container(&id)?;
-    engine.ends_are_durable(std::slice::from_ref(&container)).await;
     let snapshot = container.snapshot();
+    // Behind the look: an end between the two would be told too early.
+    engine.ends_are_durable(std::slice::from_ref(&container)).await;
     let mut shown = shown(&engine, &snapshot, version);
     if query.flag("size") {
         let (rw, root) = sizes(&engine, &snapshot).await;
