@@ -174,7 +174,9 @@ impl Recording {
             }
         }
         self.applied = flushed;
-        let image = self.folder.join("cut");
+        // A file of its own each time: the mount of the one before may linger, and mount(8) would take its loop device,
+        // with what that has in its cache, for a file that it knows.
+        let image = self.folder.join(format!("cut-{}", harness::tools::tag()));
         copy(&durable, &image);
         let file = File::options().write(true).open(&image).unwrap();
         for event in &self.events[flushed..cut] {

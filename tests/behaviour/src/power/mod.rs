@@ -202,6 +202,7 @@ fn what_was_acknowledged_survives_a_power_loss(_: &Nothing) {
                 .map(|loss| format!("cut {number} at {cut}, kept {kept}: {loss}")),
         );
         machine.power_off();
+        std::fs::remove_file(&image).unwrap();
     }
     println!("        {CUTS} cuts, all in {:?}", begun.elapsed());
     assert!(losses.is_empty(), "lost:\n    {}", losses.join("\n    "));
