@@ -116,6 +116,10 @@ pub struct Options {
     /// default: the user iechor, or a fixed range
     #[arg(long, value_name = "USER[:GROUP]")]
     pub userns_remap: Option<String>,
+    /// Folder of descriptions of devices for --device vendor.com/class=name, the least important first (repeatable; an empty one
+    /// turns them off) [default: /etc/cdi and /var/run/cdi]
+    #[arg(long = "cdi-spec-dir", value_name = "FOLDER")]
+    pub cdi_spec_dirs: Option<Vec<PathBuf>>,
     /// Deny new privileges to containers
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub no_new_privileges: Option<bool>,
@@ -208,14 +212,13 @@ pub struct Options {
 }
 
 /// Flags of dockerd that mean something we do not do. Each is refused by its name, so that nobody believes it works.
-const REFUSED: [&str; 37] = [
+const REFUSED: [&str; 36] = [
     "allow-direct-routing",
     "allow-nondistributable-artifacts",
     "api-cors-header",
     "authorization-plugin",
     "bip6",
     "bridge-accept-fwmark",
-    "cdi-spec-dir",
     "containerd",
     "containerd-namespace",
     "containerd-plugins-namespace",
@@ -266,7 +269,6 @@ pub fn is_refused(name: &str) -> bool {
         "authorization-plugins" => "authorization-plugin",
         "features" => "feature",
         "storage-opts" => "storage-opt",
-        "cdi-spec-dirs" => "cdi-spec-dir",
         "node-generic-resources" => "node-generic-resource",
         "default-network-opts" => "default-network-opt",
         "proxies" => return false,

@@ -35,6 +35,7 @@ const TLS_FOLDER: &str = "/etc/iechor";
 const CERTIFICATES: [&str; 2] = ["/etc/iechor/certs.d", "/etc/docker/certs.d"];
 const SHUTDOWN_TIMEOUT: i64 = 15; // seconds; dockerd's default
 const SHM_SIZE: i64 = 64 << 20; // bytes; Docker's default
+const CDI_SPEC_DIRS: [&str; 2] = ["/etc/cdi", "/var/run/cdi"]; // dockerd's
 const LOG_DRIVER: &str = "local"; // bounded, unlike Docker's default
 const DOWNLOADS: usize = 3; // Docker's default
 /// Warm shims. Two cores saturate at two to four starts in flight.
@@ -220,6 +221,7 @@ fn engine(options: Options, exec_root: PathBuf, debug: bool) -> anyhow::Result<E
         network: network(&options, warm)?,
         registry: registry(&options, &default_registry, downloads)?,
         default_shm_size: options.default_shm_size.as_deref().map_or(Ok(SHM_SIZE), ulimit::size)?,
+        cdi_spec_dirs: cdi_spec_dirs(options.cdi_spec_dirs.as_deref())?,
         default_log_driver: log.driver,
         default_log_opts: log.options,
         data_root: options.data_root.unwrap_or_else(|| DATA_ROOT.into()),
@@ -240,6 +242,18 @@ fn engine(options: Options, exec_root: PathBuf, debug: bool) -> anyhow::Result<E
         image_collection,
         shutdown_timeout,
     })
+}
+
+/// dockerd's defaults; its way to turn devices by name off is one empty folder.
+fn cdi_spec_dirs(told: Option<&[PathBuf]>) -> anyhow::Result<Vec<PathBuf>> {
+    let Some(told) = told else {
+        return Ok(CDI_SPEC_DIRS.map(PathBuf::from).into());
+    };
+    let folders = told.iter().filter(|folder| !folder.as_os_str().is_empty());
+    if let Some(folder) = folders.clone().find(|folder| !folder.is_absolute()) {
+        bail!("--cdi-spec-dir {}: must be an absolute path", folder.display());
+    }
+    Ok(folders.cloned().collect())
 }
 
 fn log(options: &Options) -> anyhow::Result<LogConfig> {
@@ -455,9 +469,11 @@ mod tests {
             options.log_opts = list("max-size=1m");
             options.tlsverify = Some(true);
             options.shutdown_timeout = Some(-1);
+            options.cdi_spec_dirs = Some(vec!["".into()]);
         })
         .unwrap();
         assert!(settings.engine.network.bip.is_some());
+        assert!(settings.engine.cdi_spec_dirs.is_empty());
         assert_eq!(settings.engine.network.pools.len(), 1);
         assert_eq!(settings.engine.default_ulimits["nofile"], Ulimit { soft: 1, hard: 2 });
         let mirrors: Vec<_> = settings
@@ -496,6 +512,7 @@ mod tests {
         assert!(refused(|o| o.bip = Some("10.0.0.1".into())).contains("--bip 10.0.0.1"));
         assert!(refused(|o| o.data_root = Some("a/b".into())).contains("--data-root"));
         assert!(refused(|o| o.shim = Some("/nonexistent".into())).contains("/nonexistent"));
+        assert!(refused(|o| o.cdi_spec_dirs = Some(vec!["a".into()])).contains("--cdi-spec-dir a"));
         assert!(refused(|o| o.shutdown_timeout = Some(-2)).contains("--shutdown-timeout"));
         assert!(refused(|o| o.max_concurrent_downloads = Some(0)).contains("at least 1"));
         assert!(refused(|o| o.image_gc_low = Some(10)).contains("without --image-gc-high"));

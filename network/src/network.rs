@@ -197,6 +197,28 @@ impl Network {
         Ok(bindings)
     }
 
+    /// Changes an owner's ports from what the requests `present` gave, in their order, to what `wanted` asks for: ports of
+    /// equal requests stay as they are, everything else goes and comes in one transaction. Returns them in the order of
+    /// `wanted`. Connections over ports that go are kept by the kernel until they end.
+    ///
+    /// # Errors
+    /// If a request cannot be met; then nothing has changed.
+    pub fn republish(
+        &self,
+        owner: &str,
+        endpoint: &EndpointRecord,
+        present: &[PortRequest],
+        wanted: &[PortRequest],
+    ) -> Result<Vec<PortBinding>> {
+        let inner = &*self.0;
+        let (gone, bindings) = inner
+            .publisher()
+            .republish(&inner.home, owner, endpoint.ip, present, wanted)?;
+        inner.forget_udp(&gone);
+        inner.forget_udp(&bindings);
+        Ok(bindings)
+    }
+
     /// What an owner has published.
     pub fn published(&self, owner: &str) -> Vec<PortBinding> {
         self.0.publisher().of(owner)

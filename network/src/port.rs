@@ -174,6 +174,16 @@ impl<H> Ports<H> {
         if self.owners.contains_key(owner) {
             return Err(Error::OwnerPublished { owner: owner.into() });
         }
+        self.choose_more(target, requests, hold)
+    }
+
+    /// As [`choose`](Self::choose), for an owner that may have others.
+    pub fn choose_more(
+        &mut self,
+        target: Ipv4Addr,
+        requests: &[PortRequest],
+        hold: &mut Hold<'_, H>,
+    ) -> Result<Vec<Held<H>>> {
         for request in requests {
             check(request)?;
         }

@@ -86,6 +86,80 @@ impl Publisher {
         (bindings, result)
     }
 
+    /// Changes what an owner has published from what `present` asked for, in that order, to `wanted`, in one
+    /// transaction: what both ask for is not touched. Returns what went, and all that is published now.
+    pub fn republish(
+        &mut self,
+        home: &Home,
+        owner: &str,
+        target: Ipv4Addr,
+        present: &[PortRequest],
+        wanted: &[PortRequest],
+    ) -> Result<(Vec<PortBinding>, Vec<PortBinding>)> {
+        let mut old: Vec<_> = self.ports.remove(owner).into_iter().map(Some).collect();
+        // For each wish the place of what meets it already.
+        let mut places = Vec::with_capacity(wanted.len());
+        let mut kept = Vec::new();
+        for wish in wanted {
+            let place = (0..old.len().min(present.len())).find(|&n| present[n] == *wish && old[n].is_some());
+            places.push(place);
+            kept.extend(place.and_then(|n| old[n].take()));
+        }
+        // Noted while others are chosen, for they must not collide.
+        self.ports.commit(owner, kept);
+        let open = wanted.iter().zip(&places).filter(|(_, place)| place.is_none());
+        let open: Vec<_> = open.map(|(wish, _)| *wish).collect();
+        let changed = self.exchange(home, target, &old, &open);
+        let mut kept = self.ports.remove(owner).into_iter();
+        match changed {
+            Ok(new) => {
+                let mut new = new.into_iter();
+                let next = |place: &Option<usize>| if place.is_some() { kept.next() } else { new.next() };
+                let held: Vec<_> = places.iter().filter_map(next).collect();
+                let bindings = held.iter().map(|held| held.binding).collect();
+                self.ports.commit(owner, held);
+                Ok((old.iter().flatten().map(|held| held.binding).collect(), bindings))
+            }
+            Err(error) => {
+                for (n, held) in places.iter().flatten().zip(kept) {
+                    old[*n] = Some(held);
+                }
+                self.ports.commit(owner, old.into_iter().flatten().collect());
+                Err(error)
+            }
+        }
+    }
+
+    /// Takes `gone` out of the table and puts what is chosen for `requests` in, in one transaction.
+    fn exchange(
+        &mut self,
+        home: &Home,
+        target: Ipv4Addr,
+        gone: &[Option<Held<OwnedFd>>],
+        requests: &[PortRequest],
+    ) -> Result<Vec<Held<OwnedFd>>> {
+        // A port that is to lead elsewhere is held already, by us.
+        let mut hold_or_have = |proto, address: SocketAddrV4| {
+            let here = |held: &&Held<OwnedFd>| {
+                let PortBinding { host_ip, host_port, .. } = held.binding;
+                held.binding.proto == proto && SocketAddrV4::new(host_ip, host_port) == address
+            };
+            match gone.iter().flatten().find(here).and_then(|held| held.holder.as_ref()) {
+                Some(holder) => holder.try_clone(),
+                None => hold(proto, address),
+            }
+        };
+        let held = home.run(|| self.ports.choose_more(target, requests, &mut hold_or_have))??;
+        let new: Vec<_> = held.iter().map(element).collect();
+        let gone: Vec<_> = gone.iter().flatten().map(element).collect();
+        if let Err(refusal) = self.table.exchange(&gone, &new) {
+            tracing::warn!(error = %refusal.source, "the nftables table is not as it was left; writing it anew");
+            let all: Vec<_> = self.ports.all().map(element).chain(new).collect();
+            self.table.rebuild(&all)?;
+        }
+        Ok(held)
+    }
+
     /// What an owner has published.
     pub fn of(&self, owner: &str) -> Vec<PortBinding> {
         self.ports.of(owner).iter().map(|held| held.binding).collect()

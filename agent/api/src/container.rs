@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::create::Config;
-use crate::host_config::{HostConfig, PortMap};
+use crate::host_config::{HostConfig, Mount, PortMap};
 use crate::network::EndpointSettings;
 use crate::time::Time;
 use crate::{StringMap, omit};
@@ -277,6 +277,38 @@ pub struct WaitError {
 pub struct PruneReport {
     pub containers_deleted: Option<Vec<String>>,
     pub space_reclaimed: u64,
+}
+
+/// The member `Change` of `POST /containers/{id}/update`: an extension. Removals come before additions.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct Change {
+    /// `KEY=value`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub env_add: Option<Vec<String>>,
+    /// `KEY`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub env_rm: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mount_add: Option<Vec<Mount>>,
+    /// Targets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mount_rm: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub publish_add: Option<PortMap>,
+    /// `80/tcp`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub publish_rm: Option<Vec<String>>,
+    /// Restart a container that runs, if something waits for its next start.
+    pub now: bool,
+}
+
+/// The body of `POST /containers/{id}/update`, beside the members of `HostConfig`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct UpdateChange {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub change: Option<Change>,
 }
 
 /// `POST /containers/{id}/update`.

@@ -63,6 +63,7 @@ async fn run(shim: PathBuf, archive: PathBuf, image: String, rounds: usize, netw
         debug: false,
         max_concurrent_downloads: 3,
         image_collection: None,
+        cdi_spec_dirs: Vec::new(),
         shutdown_timeout: Duration::from_secs(5),
     };
     let begin = Instant::now();

@@ -85,6 +85,8 @@ pub struct EngineConfig {
     pub default_shm_size: i64,
     pub default_log_driver: String,
     pub default_log_opts: BTreeMap<String, String>,
+    /// Folders of descriptions of devices, the least important first; none turns them off.
+    pub cdi_spec_dirs: Vec<PathBuf>,
     pub dns: Vec<IpAddr>,
     pub dns_search: Vec<String>,
     pub dns_options: Vec<String>,

@@ -37,6 +37,24 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
     fs::rename(&temporary, path)
 }
 
+/// Makes the names in a folder durable. A file system need not do so when a file elsewhere is synced.
+///
+/// # Errors
+/// The folder is not there, or the disk fails.
+pub fn sync_folder(path: &Path) -> Result<()> {
+    let synced = fs::File::open(path).and_then(|folder| folder.sync_all());
+    synced.map_err(Error::io(format!("sync {}", path.display())))
+}
+
+/// Makes everything durable that was written to the file system of `path`.
+///
+/// # Errors
+/// The path is not there, or the disk fails.
+pub fn sync_tree(path: &Path) -> Result<()> {
+    let synced = fs::File::open(path).and_then(|tree| Ok(nix::unistd::syncfs(&tree)?));
+    synced.map_err(Error::io(format!("sync {}", path.display())))
+}
+
 /// Removes a file that may be gone already.
 pub fn remove_file(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {

@@ -1,5 +1,6 @@
 //! What can go wrong, in Docker's words where scripts match words; one [`Kind`] per error decides the status.
 
+use crate::cdi::CdiError;
 use std::io;
 
 use crate::ids::ContainerId;
@@ -35,6 +36,8 @@ pub enum Error {
     AmbiguousId(String),
     #[error("No such image: {0}")]
     NoSuchImage(String),
+    #[error("repository {0} not found: it has no tags to pull")]
+    NoTags(String),
     #[error("No such exec instance: {0}")]
     NoSuchExec(String),
     #[error("get {0}: no such volume")]
@@ -67,6 +70,16 @@ pub enum Error {
     Removing(ContainerId),
     #[error("{feature} is not supported by this version of iEchor")]
     Unsupported { feature: String },
+    #[error(
+        "could not select device driver \"{driver}\" with capabilities: {}",
+        go_lists(capabilities)
+    )]
+    NoDeviceDriver {
+        driver: String,
+        capabilities: Vec<Vec<String>>,
+    },
+    #[error("CDI device injection failed: {0}")]
+    NoDevice(String),
     #[error("configured logging driver does not support reading")]
     NotReadable,
     #[error("error while mounting volume '{volume}'")]
@@ -122,6 +135,21 @@ pub enum Error {
     CutOff,
 }
 
+/// As Go prints lists of lists.
+fn go_lists(lists: &[Vec<String>]) -> String {
+    let each: Vec<String> = lists.iter().map(|list| format!("[{}]", list.join(" "))).collect();
+    format!("[{}]", each.join(" "))
+}
+
+impl From<CdiError> for Error {
+    fn from(error: CdiError) -> Error {
+        match error {
+            CdiError::Unresolvable { .. } => Error::NoDevice(error.to_string()),
+            CdiError::Unsupported { device, edit } => Error::unsupported(format!("{edit} of the CDI device {device}")),
+        }
+    }
+}
+
 impl Error {
     pub fn io(doing: impl Into<String>) -> impl FnOnce(io::Error) -> Error {
         let doing = doing.into();
@@ -143,6 +171,7 @@ impl Error {
         match self {
             Error::NoSuchContainer(_)
             | Error::NoSuchImage(_)
+            | Error::NoTags(_)
             | Error::NoSuchExec(_)
             | Error::NoSuchFile { .. }
             | Error::NoSuchVolume(_)
@@ -169,7 +198,9 @@ impl Error {
             Error::Store(error) => store_kind(error),
             Error::Registry(error) => registry_kind(error),
             Error::Network(error) => network_kind(error),
-            Error::Ports { .. } | Error::Systemd(_) => Kind::Internal,
+            Error::Ports { .. } | Error::Systemd(_) | Error::NoDeviceDriver { .. } | Error::NoDevice(_) => {
+                Kind::Internal
+            }
             Error::Cgroup(error) => match error {
                 runtime::cgroup::CgroupError::Invalid { .. } => Kind::InvalidArgument,
                 _ => Kind::Internal,

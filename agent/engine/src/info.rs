@@ -78,6 +78,9 @@ pub struct Info {
     pub labels: Vec<String>,
     pub debug: bool,
     pub warnings: Vec<String>,
+    /// Folders of descriptions of devices, and the devices that these describe.
+    pub cdi_spec_dirs: Vec<String>,
+    pub cdi_devices: Vec<String>,
     pub file_descriptors: usize,
     pub ipv4_forwarding: bool,
 }
@@ -96,6 +99,9 @@ impl Engine {
         let (os, os_version) = os_release();
         let support = self.cgroups.support();
         let live = self.live();
+        let cdi = crate::cdi::Registry::read(&self.config.cdi_spec_dirs);
+        let mut warnings = self.network.info().warnings;
+        warnings.extend(cdi.errors().iter().map(|error| format!("CDI: {error}")));
         Info {
             id: self.identity.id.clone(),
             containers: self.index.len(),
@@ -133,7 +139,11 @@ impl Engine {
             user_namespaces: self.config.remap.always,
             labels: live.labels.clone(),
             debug: live.debug,
-            warnings: self.network.info().warnings,
+            warnings,
+            cdi_spec_dirs: (self.config.cdi_spec_dirs.iter())
+                .map(|folder| folder.display().to_string())
+                .collect(),
+            cdi_devices: cdi.names().map(str::to_owned).collect(),
             file_descriptors: fs::read_dir("/proc/self/fd").map_or(0, Iterator::count),
             ipv4_forwarding: fs::read_to_string("/proc/sys/net/ipv4/ip_forward").is_ok_and(|text| text.trim() == "1"),
         }

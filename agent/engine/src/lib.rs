@@ -13,6 +13,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod cdi;
 pub mod check;
 pub mod config;
 pub mod container;

@@ -9,6 +9,7 @@
 //! | created/exited | gone | - | as it is; stale run records go |
 //! | none | alive | - | nobody owns it: kill it |
 //! | none | - | - | folder, volume folder: removed |
+//! | yes, no folder | - | - | the power went before it reached the disk: made again |
 //! | - | - | - | volume mounted that no live container has, source mounted for a start: unmounted |
 //!
 //! The bundle of another runtime's container without a live shim is taken apart by that runtime, and removed.
@@ -117,11 +118,22 @@ impl Engine {
             if let Some(users) = &record.users {
                 self.allotments.remember(&id, users);
             }
+            self.make_folder(&record.id)?;
             let container = Arc::new(Container::new(record));
             self.index.insert(container.clone());
             containers.push(container);
         }
         Ok(containers)
+    }
+
+    /// A create does not wait for its folders to reach the disk, only for its record. What a start needs is made again.
+    fn make_folder(&self, id: &ContainerId) -> Result<()> {
+        let folder = self.places(id).data;
+        if folder.is_dir() {
+            return Ok(());
+        }
+        tracing::warn!(container = %id, "its folder was not there; its log is lost");
+        create::make_folder(&folder)
     }
 
     fn run_net(&self, id: &ContainerId) -> RunNet {

@@ -6,6 +6,9 @@
 //! ```
 //!
 //! The client may close its writing side at the end of stdin and go on reading. The process's end closes both.
+//!
+//! Nothing is started or sent before the answer's head is out, and nothing is sent before the client has read it, where
+//! the kernel tells: clients read heads through a buffer, and some drop what the buffer holds besides.
 
 use std::future::Future;
 use std::io;
@@ -46,6 +49,26 @@ pub enum Ended {
     Client,
 }
 
+/// What a stream is made of, known once the answer is out.
+#[derive(Debug)]
+pub enum Opened {
+    Attached(Attachment),
+    /// Nothing runs; this is told instead, on standard output.
+    Said(String),
+    /// Nothing but what goes before.
+    Nothing,
+}
+
+/// What a session is about besides its stream.
+pub struct Terms {
+    pub tty: bool,
+    pub version: ApiVersion,
+    /// Goes out before the stream's bytes.
+    pub first: Option<Body>,
+    /// Those that end the session on a terminal.
+    pub keys: Vec<u8>,
+}
+
 /// A request taken apart: how it wants to go on, and the bytes it may bring without an upgrade.
 pub struct Hijack {
     upgrade: Option<OnUpgrade>,
@@ -64,33 +87,24 @@ impl Hijack {
         }
     }
 
-    /// Answers, and runs the session in the background. `first` goes out before the stream's bytes; `finished` runs when
-    /// the output is over and before the connection is closed, so that the client finds what it asks for next.
-    pub fn run<F, D>(
-        self,
-        attachment: Attachment,
-        version: ApiVersion,
-        first: Option<Body>,
-        keys: Option<Vec<u8>>,
-        finished: F,
-        detached: D,
-    ) -> Response
+    /// Answers, and runs the session in the background. `open` makes its stream and runs when the answer is out, also for
+    /// a client that is gone by then; `finished` runs when the output is over and before the connection is closed, so that
+    /// the client finds what it asks for next.
+    pub fn run<O, F, D>(self, terms: Terms, open: O, finished: F, detached: D) -> Response
     where
+        O: Future<Output = Opened> + Send + 'static,
         F: Future<Output = ()> + Send + 'static,
         D: FnOnce() + Send + 'static,
     {
-        let tty = attachment.tty;
-        let session = Session {
-            stdin: attachment.stdin,
-            scanner: keys.filter(|_| tty).map(Scanner::new),
-            stream: attachment.stream,
-            first,
-        };
-        let content = content_type(tty, version);
+        let content = content_type(terms.tty, terms.version);
         match self.upgrade {
             Some(upgrade) => {
                 tokio::spawn(async move {
-                    let Ok(upgraded) = upgrade.await else { return };
+                    // The head is written by then.
+                    let upgraded = upgrade.await;
+                    let session = Session::new(terms, open.await);
+                    let Ok(upgraded) = upgraded else { return };
+                    self.peer.caught_up().await;
                     let gone = self.peer.hung_up();
                     // The plain socket, where there is one, needs no lock between its two directions.
                     let ended = match downcast::<TokioIo<UnixStream>>(upgraded) {
@@ -113,6 +127,7 @@ impl Hijack {
                 // An old client, or one that only wants to look: a plain answer with the output, stdin from the body.
                 let (feeder, out) = reply::feed(4);
                 tokio::spawn(async move {
+                    let session = Session::new(terms, open.await);
                     let gone = {
                         let (feeder, peer) = (feeder.clone(), self.peer);
                         async move {
@@ -129,30 +144,6 @@ impl Hijack {
                 });
                 reply::with_type(StatusCode::OK, content, out)
             }
-        }
-    }
-
-    /// Answers with an output that consists of `text` alone: how dockerd tells that an exec could not run.
-    pub fn say(self, tty: bool, version: ApiVersion, text: String) -> Response {
-        let bytes = if tty {
-            Bytes::from(text)
-        } else {
-            frame(1, text.as_bytes())
-        };
-        let content = content_type(tty, version);
-        match self.upgrade {
-            Some(upgrade) => {
-                tokio::spawn(async move {
-                    if let Ok(upgraded) = upgrade.await {
-                        let mut io = TokioIo::new(upgraded);
-                        // The client may be gone, which is its own affair.
-                        let _ = io.write_all(&bytes).await;
-                        let _ = io.shutdown().await;
-                    }
-                });
-                upgraded(content)
-            }
-            None => reply::with_type(StatusCode::OK, content, Body::from(bytes)),
         }
     }
 }
@@ -212,13 +203,33 @@ pub fn push_frame(stream: u8, parts: &[&[u8]], out: &mut Vec<u8>) {
 const LINGER: std::time::Duration = std::time::Duration::from_secs(1);
 
 struct Session {
-    stream: UnixStream,
+    /// `None`: there is nothing but `first`.
+    stream: Option<UnixStream>,
     stdin: bool,
     scanner: Option<Scanner>,
     first: Option<Body>,
 }
 
 impl Session {
+    fn new(terms: Terms, opened: Opened) -> Session {
+        let mut session = Session {
+            stream: None,
+            stdin: false,
+            scanner: Some(terms.keys).filter(|_| terms.tty).map(Scanner::new),
+            first: terms.first,
+        };
+        match opened {
+            Opened::Attached(attachment) => {
+                session.stdin = attachment.stdin;
+                session.stream = Some(attachment.stream);
+            }
+            Opened::Said(text) if terms.tty => session.first = Some(Body::from(text)),
+            Opened::Said(text) => session.first = Some(Body::from(frame(1, text.as_bytes()))),
+            Opened::Nothing => {}
+        }
+        session
+    }
+
     async fn run<R, W, G, F>(self, early: Bytes, client_read: R, client_write: W, gone: G, finished: F) -> Ended
     where
         R: AsyncRead + Unpin,
@@ -226,13 +237,14 @@ impl Session {
         G: Future<Output = ()>,
         F: Future<Output = ()>,
     {
-        let (engine_read, engine_write) = self.stream.into_split();
-        let engine_write = if self.stdin {
-            Some(engine_write)
-        } else {
-            // Dropping it would close that direction, and say "end of stdin" where there is none.
-            engine_write.forget();
-            None
+        let (engine_read, engine_write) = self.stream.map(UnixStream::into_split).unzip();
+        let engine_write = match engine_write {
+            Some(write) if !self.stdin => {
+                // Dropping it would close that direction, and say "end of stdin" where there is none.
+                write.forget();
+                None
+            }
+            write => write,
         };
         let input = input(early, client_read, engine_write, self.scanner);
         tokio::pin!(input);
@@ -270,7 +282,7 @@ impl Session {
     }
 }
 
-async fn output<W: AsyncWrite + Unpin>(first: Option<Body>, from: OwnedReadHalf, to: &mut W) -> io::Result<()> {
+async fn output<W: AsyncWrite + Unpin>(first: Option<Body>, from: Option<OwnedReadHalf>, to: &mut W) -> io::Result<()> {
     if let Some(mut body) = first {
         while let Some(Ok(piece)) = body.frame().await {
             if let Some(bytes) = piece.data_ref() {
@@ -278,6 +290,9 @@ async fn output<W: AsyncWrite + Unpin>(first: Option<Body>, from: OwnedReadHalf,
             }
         }
     }
+    let Some(from) = from else {
+        return to.flush().await;
+    };
     let mut buffer = Vec::new();
     loop {
         // Memory only while there is something to move: a thousand idle terminals hold no buffers.

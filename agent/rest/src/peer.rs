@@ -9,11 +9,17 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::FromRequestParts;
 use http::request::Parts;
 use tokio::io::Interest;
 use tokio::net::{TcpStream, UnixStream};
+use tokio::time::Instant;
+
+/// How long a client is waited for that does not read its answer; then the stream goes on behind it.
+const CATCHING_UP: Duration = Duration::from_secs(1);
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
 /// The other end of a request's connection. Cheap to clone; costs nothing until it is asked.
 #[derive(Clone, Default)]
@@ -60,6 +66,19 @@ impl Peer {
         }
     }
 
+    /// Resolves when the client has read all that was written to it so far, or after a moment: some read only when they
+    /// have said all they have to say. Of a TCP connection that cannot be known, and is not waited for.
+    pub async fn caught_up(&self) {
+        let Some(Socket::Unix(fd)) = self.0.as_deref() else {
+            return;
+        };
+        let end = Instant::now() + CATCHING_UP;
+        // The kernel wakes nobody up for this. It takes a client that waits for its answer some microseconds.
+        while runtime_sys::socket::unread(fd).is_ok_and(|count| count > 0) && Instant::now() < end {
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
     async fn watch(&self) -> io::Result<()> {
         match self.0.as_deref() {
             None => Err(io::ErrorKind::Unsupported.into()),
@@ -102,8 +121,7 @@ impl<S: Sync> FromRequestParts<S> for Peer {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use std::time::Duration;
-    use tokio::io::AsyncWriteExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::time::timeout;
 
     const SOON: Duration = Duration::from_millis(100);
@@ -130,6 +148,19 @@ mod tests {
         assert!(timeout(SOON, peer.clone().gone()).await.is_err());
         drop(theirs);
         timeout(LONG, peer.gone()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_client_has_caught_up_when_it_has_read() {
+        let (mut ours, mut theirs) = UnixStream::pair().unwrap();
+        let peer = Peer::unix(ours.as_fd());
+        peer.caught_up().await;
+        ours.write_all(b"answer").await.unwrap();
+        assert!(timeout(SOON, peer.caught_up()).await.is_err());
+        theirs.read_exact(&mut [0; 6]).await.unwrap();
+        timeout(SOON, peer.caught_up()).await.unwrap();
+        ours.write_all(b"never read").await.unwrap();
+        timeout(LONG, peer.caught_up()).await.unwrap();
     }
 
     #[tokio::test]

@@ -56,6 +56,9 @@ struct ImageRecord {
 struct SnapshotRecord {
     version: u32,
     chain: Vec<ChainId>,
+    /// The boot in which its folder was made. Absent in records of earlier programs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    made: Option<String>,
 }
 
 fn encode(record: &impl Serialize) -> Vec<u8> {
@@ -110,13 +113,14 @@ pub(crate) fn put_image(batch: &mut Batch, image: &Image) {
     batch.put(IMAGES, image.id.as_str(), encode(&record));
 }
 
-pub(crate) fn put_snapshot(batch: &mut Batch, id: &str, chain: &[ChainId]) {
+pub(crate) fn put_snapshot(batch: &mut Batch, id: &str, chain: &[ChainId], boot: &str) {
     batch.put(
         SNAPSHOTS,
         id,
         encode(&SnapshotRecord {
             version: VERSION,
             chain: chain.to_vec(),
+            made: Some(boot.to_owned()),
         }),
     );
 }
@@ -166,6 +170,13 @@ pub(crate) fn load_snapshots(inner: &Inner, state: &mut State, batch: &mut Batch
     for (id, bytes) in inner.db.scan(SNAPSHOTS)? {
         let record: SnapshotRecord = decode(SNAPSHOTS, &id, &bytes)?;
         if inner.root.join("rw").join(&id).join("upper").is_dir() {
+            state.snapshots.insert(id, record.chain);
+        } else if record.made.is_some_and(|boot| boot != inner.boot_id)
+            && record.chain.iter().all(|chain| state.layers.contains_key(chain))
+            && crate::snapshots::remake(inner, &id, &record.chain).is_ok()
+        {
+            // Nobody waits for the folder to reach the disk, only for its record: the power went in the seconds after.
+            found.remade_snapshots.push(id.clone());
             state.snapshots.insert(id, record.chain);
         } else {
             batch.delete(SNAPSHOTS, &id);

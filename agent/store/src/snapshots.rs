@@ -5,7 +5,7 @@ use crate::db::Batch;
 use crate::digest::ChainId;
 use crate::error::{Error, Result};
 use crate::record;
-use crate::store::Store;
+use crate::store::{Inner, Store};
 use nix::dir::Dir;
 use nix::fcntl::AtFlags;
 use nix::sys::stat::{SFlag, fstatat};
@@ -70,11 +70,11 @@ impl Snapshots<'_> {
             state.snapshots.insert(id.to_owned(), chain.to_vec());
         }
         let rw = self.rw(id, chain);
-        if let Err(error) = make(&inner.root.join("rw").join(id), &rw) {
+        if let Err(error) = make(&inner.root.join("rw").join(id), rw.lower.first().map(PathBuf::as_path)) {
             self.forget(id);
             return Err(error);
         }
-        record::put_snapshot(batch, id, chain);
+        record::put_snapshot(batch, id, chain, &inner.boot_id);
         Ok(rw)
     }
 
@@ -191,7 +191,20 @@ impl Snapshots<'_> {
     }
 }
 
-fn make(dir: &Path, rw: &Rw) -> Result<()> {
+/// Makes the folders of a layer again whose record is there.
+pub(crate) fn remake(inner: &Inner, id: &str, chain: &[ChainId]) -> Result<()> {
+    let dir = inner.root.join("rw").join(id);
+    // Without its upper folder there is nothing in it.
+    match fs::remove_dir_all(&dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(Error::io("remove", &dir)(error)),
+        _ => {}
+    }
+    let top = chain.last().map(|chain| inner.layer_dir(chain).join("tree"));
+    make(&dir, top.as_deref())
+}
+
+/// `top`: the uppermost read-only layer.
+fn make(dir: &Path, top: Option<&Path>) -> Result<()> {
     let mkdir = |path: &Path, mode| {
         fs::DirBuilder::new()
             .mode(mode)
@@ -200,15 +213,16 @@ fn make(dir: &Path, rw: &Rw) -> Result<()> {
     };
     mkdir(dir, 0o700)?;
     let made = (|| {
-        mkdir(&rw.upper, 0o755)?;
-        mkdir(&rw.work, 0o700)?;
+        let upper = dir.join("upper");
+        mkdir(&upper, 0o755)?;
+        mkdir(&dir.join("work"), 0o700)?;
         // The merged root has the mode and owner of the upper directory: take over what the image says about `/`.
-        if let Some(top) = rw.lower.first() {
+        if let Some(top) = top {
             let meta = fs::metadata(top).map_err(Error::io("look at", top))?;
             let mode = fs::Permissions::from_mode(meta.mode() & 0o7777);
-            std::os::unix::fs::chown(&rw.upper, Some(meta.uid()), Some(meta.gid()))
-                .and_then(|()| fs::set_permissions(&rw.upper, mode))
-                .map_err(Error::io("set owner and mode of", &rw.upper))?;
+            std::os::unix::fs::chown(&upper, Some(meta.uid()), Some(meta.gid()))
+                .and_then(|()| fs::set_permissions(&upper, mode))
+                .map_err(Error::io("set owner and mode of", &upper))?;
         }
         Ok(())
     })();

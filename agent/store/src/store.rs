@@ -79,6 +79,8 @@ pub struct Recovered {
     pub lost_layers: Vec<ChainId>,
     /// Images that lost a layer that way and were therefore dropped, with their names.
     pub lost_images: Vec<(Digest, Vec<String>)>,
+    /// Writable layers whose folder had not reached the disk when the machine went down; empty now.
+    pub remade_snapshots: Vec<String>,
     /// Writable layers whose folder is gone.
     pub lost_snapshots: Vec<String>,
     /// The database needed a repair (the last run ended by a crash).
@@ -91,6 +93,7 @@ impl Recovered {
         self.orphans.is_empty()
             && self.lost_layers.is_empty()
             && self.lost_images.is_empty()
+            && self.remade_snapshots.is_empty()
             && self.lost_snapshots.is_empty()
             && !self.repaired
     }

@@ -1,6 +1,6 @@
 //! `/containers/…`
 
-use agent_api::container::{Inspect, PruneReport, Summary, Top, UpdateResponse, WaitResponse};
+use agent_api::container::{Change, Inspect, PruneReport, Summary, Top, UpdateResponse, WaitResponse};
 use agent_api::create::{CreateRequest, CreateResponse};
 use agent_api::host_config::HostConfig;
 use agent_api::stats::Stats;
@@ -221,8 +221,18 @@ impl Client {
     }
 
     /// Changes the limits of `change` that are set, and the restart policy if it has a name.
-    pub async fn update_container(&self, id: &str, change: &HostConfig) -> Result<UpdateResponse> {
-        self.fetch(Call::post(path(id, "/update")?).json(change)?).await
+    pub async fn update_container(&self, id: &str, limits: &HostConfig, change: &Change) -> Result<UpdateResponse> {
+        #[derive(serde::Serialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Body<'a> {
+            #[serde(flatten)]
+            limits: &'a HostConfig,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            change: Option<&'a Change>,
+        }
+        let change = Some(change).filter(|change| **change != Change::default());
+        let body = Body { limits, change };
+        self.fetch(Call::post(path(id, "/update")?).json(&body)?).await
     }
 
     /// The root filesystem as a tar.

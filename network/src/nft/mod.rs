@@ -216,6 +216,14 @@ impl Table {
         self.transaction(|table, batch| table.elements(batch, DELETE_ELEMENTS, 0, elements))
     }
 
+    /// Takes some back and adds others, in one transaction.
+    pub fn exchange(&mut self, gone: &[Element], new: &[Element]) -> Done<()> {
+        self.transaction(|table, batch| {
+            table.elements(batch, DELETE_ELEMENTS, 0, gone);
+            table.elements(batch, NEW_ELEMENTS, CREATE | EXCLUSIVE, new);
+        })
+    }
+
     /// Chains of other tables that may drop what ours accepts.
     pub fn forward_drops(&mut self) -> Result<Vec<ForwardDrop>> {
         const FORWARD: u32 = 2; // NF_INET_FORWARD

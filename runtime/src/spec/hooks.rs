@@ -3,7 +3,9 @@
 use super::{Result, check_path, invalid};
 use crate::plan::{Hook, HookState, RuntimeHooks};
 use oci_spec::runtime::{self as oci, Spec};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::path::Path;
 
 pub(super) struct Compiled {
     pub outside: RuntimeHooks,
@@ -38,10 +40,14 @@ pub(super) fn compile(spec: &Spec, state: HookState) -> Result<Compiled> {
 }
 
 fn list(field: &'static str, hooks: &Option<Vec<oci::Hook>>) -> Result<Vec<Hook>> {
-    hooks.iter().flatten().map(|hook| one(field, hook)).collect()
+    hooks.iter().flatten().map(|wanted| hook(field, wanted)).collect()
 }
 
-fn one(field: &'static str, hook: &oci::Hook) -> Result<Hook> {
+/// One hook; `field` is what an error calls it.
+///
+/// # Errors
+/// A path that is not absolute, a NUL, a timeout that is none.
+pub fn hook(field: &'static str, hook: &oci::Hook) -> Result<Hook> {
     check_path(field, hook.path())?;
     let texts = |list: &Option<Vec<String>>| -> Result<Vec<OsString>> {
         let texts = list.iter().flatten().map(|text| match text.contains('\0') {
@@ -64,16 +70,25 @@ fn one(field: &'static str, hook: &oci::Hook) -> Result<Hook> {
 }
 
 /// The state without what changes (OCI runtime specification, "State").
-pub(super) fn state(spec: &Spec, id: &str, bundle: &std::path::Path) -> HookState {
+pub(super) fn state(spec: &Spec, id: &str, bundle: &Path) -> HookState {
+    // In an order of their own, so that plans of one configuration are equal.
+    let sorted = spec.annotations().iter().flatten();
+    hook_state(
+        id,
+        bundle,
+        &sorted.map(|(key, value)| (key.clone(), value.clone())).collect(),
+    )
+}
+
+/// What hooks are told of a container that was not made from a configuration.
+pub fn hook_state(id: &str, bundle: &Path, annotations: &BTreeMap<String, String>) -> HookState {
     use serde_json::Value;
     let mut object = serde_json::Map::new();
     object.insert("ociVersion".into(), Value::from(super::VERSION));
     object.insert("id".into(), Value::from(id));
     object.insert("bundle".into(), Value::from(bundle.to_string_lossy()));
-    if let Some(annotations) = spec.annotations().as_ref().filter(|map| !map.is_empty()) {
-        // In an order of their own, so that plans of one configuration are equal.
-        let sorted: std::collections::BTreeMap<_, _> = annotations.iter().collect();
-        object.insert("annotations".into(), serde_json::json!(sorted));
+    if !annotations.is_empty() {
+        object.insert("annotations".into(), serde_json::json!(annotations));
     }
     let mut begin = Value::Object(object).to_string();
     begin.pop();

@@ -29,7 +29,9 @@ mod tests;
 use crate::cgroup::{CgroupError, CgroupPath, Cgroups, DeviceRule, Resources};
 use crate::cgroup::{UnitPlace, user_properties};
 use crate::defaults;
+pub use hooks::{hook, hook_state};
 pub use load::{load, load_process};
+pub use mounts::mount;
 pub(crate) use options::WORDS as MOUNT_WORDS;
 
 use crate::plan::{CgroupPlan, ConsoleSize, ExecPlan, Head, Listener, LogTarget, Plan, Root, Stdin, Symlink, User};

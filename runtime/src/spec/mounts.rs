@@ -38,7 +38,7 @@ pub(super) fn compile(
             continue;
         }
         let id_map = id_map(mount, &options, own, &field, &mut out.id_maps)?;
-        let made = one(mount, target, options, host, &field)?;
+        let made = one(mount, target, options, host.bundle, &field)?;
         if id_map.is_some() && !matches!(made.source, MountSource::Bind { .. }) {
             return invalid(field, "only bind mounts can be idmapped");
         }
@@ -46,6 +46,25 @@ pub(super) fn compile(
         out.mounts.push(Mount { id_map, ..made });
     }
     Ok(out)
+}
+
+/// A single mount, for a plan that was not made from a configuration. A relative source is meant from the host's root.
+///
+/// # Errors
+/// As [`compile`](super::compile); mounts of control groups and with users of their own are not for this.
+pub fn mount(mount: &oci::Mount) -> Result<Mount> {
+    let field = format!("mount of {}", mount.destination().display());
+    let options = Options::parse(mount.options().as_deref().unwrap_or_default(), &field)?;
+    if mount.typ().as_deref() == Some("cgroup") || options.idmap.is_some() {
+        return invalid(field, "control groups and idmap are for whole configurations");
+    }
+    one(
+        mount,
+        clean(&field, mount.destination())?,
+        options,
+        Path::new("/"),
+        &field,
+    )
 }
 
 fn id_map(
@@ -79,7 +98,7 @@ fn id_map(
     }))
 }
 
-fn one(mount: &oci::Mount, target: PathBuf, options: Options, host: &Host<'_>, field: &str) -> Result<Mount> {
+fn one(mount: &oci::Mount, target: PathBuf, options: Options, bundle: &Path, field: &str) -> Result<Mount> {
     let kind = mount.typ().as_deref().unwrap_or_default();
     let bind = options.bind.is_some() || matches!(kind, "bind" | "rbind" | "none") && !options.remount;
     let source = if options.remount {
@@ -94,7 +113,7 @@ fn one(mount: &oci::Mount, target: PathBuf, options: Options, host: &Host<'_>, f
             return invalid(field, "a bind mount needs a source");
         };
         MountSource::Bind {
-            path: in_bundle(field, host.bundle, source)?,
+            path: in_bundle(field, bundle, source)?,
             // A bind without a word about it is a single one; type `rbind` is nobody's, but clear.
             recursive: options.bind.unwrap_or(kind == "rbind"),
         }

@@ -29,6 +29,7 @@ pub mod pty;
 pub mod seccomp;
 pub mod seqpacket;
 pub mod signals;
+pub mod socket;
 pub mod text;
 pub mod tuning;
 pub mod uts;

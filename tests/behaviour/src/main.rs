@@ -16,6 +16,7 @@ mod world;
 mod archive;
 mod bad_input;
 mod beside;
+mod changes;
 mod client;
 mod command_flags;
 mod commits;
@@ -23,6 +24,7 @@ mod contexts;
 mod copies;
 mod daemon;
 mod definition;
+mod devices;
 mod enospc;
 mod failpoints;
 mod faults;
@@ -40,6 +42,7 @@ mod mounts;
 mod networks;
 mod node;
 mod own_users;
+mod power;
 mod process;
 mod pull;
 mod recovery;
@@ -80,10 +83,12 @@ const SUITES: &[(&str, Runner)] = &[
     ("faults", faults),
     ("enospc", full_disks),
     ("failpoints", failpoints),
+    ("power", power),
     ("logs", own_logs),
     ("runtimes", other_runtimes),
     ("users", users),
     ("schema", schema),
+    ("devices", by_name),
     ("v2", v2),
 ];
 
@@ -102,6 +107,7 @@ fn everyday_tests() -> Vec<Test<World>> {
     tests.extend(limits::tests());
     tests.extend(mounts::tests());
     tests.extend(networks::tests());
+    tests.extend(changes::tests());
     tests.extend(sessions::tests());
     tests.extend(lifecycle::tests());
     tests.extend(live::tests());
@@ -243,6 +249,16 @@ fn failpoints(filters: &[String]) -> Tally {
     suite.run(filters, || failpoints::Nothing, drop)
 }
 
+/// A disk that loses what was not flushed.
+fn power(filters: &[String]) -> Tally {
+    let suite = harness::Suite {
+        name: "power",
+        jobs: 1,
+        tests: power::tests(),
+    };
+    suite.run(filters, || power::Nothing, drop)
+}
+
 /// Each with a daemon on a small disk of its own.
 fn full_disks(filters: &[String]) -> Tally {
     let suite = harness::Suite {
@@ -295,6 +311,20 @@ fn schema(filters: &[String]) -> Tally {
         tests: schema::tests(),
     };
     suite.run(filters, || schema::Nothing, drop)
+}
+
+/// Devices that vendors describe, with our client and with docker's.
+fn by_name(filters: &[String]) -> Tally {
+    let mut total = Tally::default();
+    for (name, cli) in [("devices", Cli::Iechor), ("devices-docker", Cli::Docker)] {
+        let suite = harness::Suite {
+            name,
+            jobs: world::jobs(),
+            tests: devices::tests(),
+        };
+        total.add(suite.run(filters, || devices::Vendor::start(cli), devices::Vendor::finish));
+    }
+    total
 }
 
 /// What depends on the cgroup version or the kernel's age, for the emulated machine of `tests/qemu`.

@@ -41,7 +41,7 @@ fn address(world: &World, name: &str) -> String {
 }
 
 /// A container that answers every TCP connection to port 80 with `text`.
-fn server<'a>(world: &'a World, flags: &[&str], text: &str) -> Named<'a> {
+pub(crate) fn server<'a>(world: &'a World, flags: &[&str], text: &str) -> Named<'a> {
     let name = world.name("server");
     let line = format!("while :; do echo {text} | nc -l -p 80 >/dev/null; done");
     world
@@ -51,7 +51,7 @@ fn server<'a>(world: &'a World, flags: &[&str], text: &str) -> Named<'a> {
 }
 
 /// What a server on `address` says.
-fn ask(address: &str) -> Option<String> {
+pub(crate) fn ask(address: &str) -> Option<String> {
     let address = address.parse().expect("an address");
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(2)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
@@ -61,13 +61,13 @@ fn ask(address: &str) -> Option<String> {
     Some(text.trim().to_owned())
 }
 
-fn answers(address: &str, text: &str) {
+pub(crate) fn answers(address: &str, text: &str) {
     eventually(&format!("{address} answers {text}"), 10, || {
         ask(address).as_deref() == Some(text)
     });
 }
 
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port()
 }
 

@@ -84,8 +84,10 @@ fn auto_takes_a_size_and_places(world: &World) {
 }
 
 fn auto_ranges_come_back_when_a_container_goes(world: &World) {
-    // More than half of all there are, so that there is room for one.
+    // More than half of all there are, so that there is room for one: with a daemon of its own, for those of other tests
+    // lie anywhere in between.
     let mode = asked(world, "auto:size=150000000");
+    let world = World::start(world.daemon.cli);
     let (first, second) = (world.name("first"), world.name("second"));
     let create = |name: &str| world.run(&["create", "--name", name, &mode, "busybox", "true"]);
     create(&first).ok();
@@ -94,6 +96,8 @@ fn auto_ranges_come_back_when_a_container_goes(world: &World) {
     world.run(&["rm", &first]).ok();
     create(&second).ok();
     world.run(&["start", &second]).ok();
+    drop((first, second));
+    world.finish();
 }
 
 fn auto_ranges_outlive_the_daemon(world: &World) {

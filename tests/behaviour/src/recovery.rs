@@ -31,6 +31,7 @@ pub fn tests() -> Vec<Test<Nothing>> {
         restart_is_fast_with_many_containers,
         follower_of_logs_sees_the_rest_after_a_restart,
         events_outlive_the_daemon,
+        changes_outlive_the_daemon,
     ]
 }
 
@@ -527,5 +528,30 @@ fn events_outlive_the_daemon(_: &Nothing) {
     assert_eq!(actions()[..before.len()], before[..]);
     daemon.docker(&["rm", "passing"]).ok();
     assert_eq!(actions().last().map(String::as_str), Some("container destroy"));
+    daemon.finish();
+}
+
+fn changes_outlive_the_daemon(_: &Nothing) {
+    let daemon = daemon();
+    let port = crate::networks::free_port();
+    let line = "while :; do echo there | nc -l -p 80 >/dev/null; done";
+    daemon
+        .docker(&["run", "-d", "--name", "changed", "busybox", "sh", "-c", line])
+        .ok();
+    let change = serde_json::json!({"Change": {
+        "PublishAdd": {"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": port.to_string()}]},
+        "EnvAdd": ["LATER=1"],
+    }});
+    daemon.server.post("/containers/changed/update", &change).expect(200);
+    let process = daemon.process("changed").0;
+    daemon.kill9();
+    daemon.launch();
+    assert_eq!(daemon.process("changed").0, process);
+    crate::networks::answers(&format!("127.0.0.1:{port}"), "there");
+    let unpublish = serde_json::json!({"Change": {"PublishRm": ["80"]}});
+    daemon.server.post("/containers/changed/update", &unpublish).expect(200);
+    assert_eq!(crate::networks::ask(&format!("127.0.0.1:{port}")), None);
+    daemon.docker(&["restart", "-t", "0", "changed"]).ok();
+    assert_eq!(daemon.docker(&["exec", "changed", "sh", "-c", "echo $LATER"]).ok(), "1");
     daemon.finish();
 }

@@ -64,7 +64,7 @@ pub fn tests() -> Vec<Test<Bench>> {
 }
 
 /// A wrapper that finds the libraries unpacked beside the program.
-fn wrapper(folder: &Folder, runtime: &str) -> PathBuf {
+pub(crate) fn wrapper(folder: &Folder, runtime: &str) -> PathBuf {
     let place = unpacked(runtime);
     let program = ["usr/sbin", "usr/bin"].map(|bin| place.join(bin).join(runtime));
     let program = program.into_iter().find(|path| path.exists()).expect("the runtime");

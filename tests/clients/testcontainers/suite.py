@@ -98,11 +98,10 @@ def settings_arrive(world):
         file.write('of the host')
     made = DockerContainer('busybox', command='sleep 1000').with_name(name).with_env('A', 'b c')
     made = made.with_volume_mapping(os.path.join(world, name), '/file', 'ro').with_tmpfs_mount('/scratch', 'size=1m')
-    # (Each exec is slow on purpose: see `shell` of the suite for the SDK that lies below.)
     with made.with_kwargs(mem_limit='32m', labels={'own': name}) as ready:
-        result = ready.exec(['sh', '-c', 'sleep 0.2; echo $A; cat /file; touch /file 2>&1'])
+        result = ready.exec(['sh', '-c', 'echo $A; cat /file; touch /file 2>&1'])
         assert result.exit_code == 1 and result.output.startswith(b'b c\nof the host'), result
-        assert b'size=1024k' in ready.exec(['sh', '-c', 'sleep 0.2; grep /scratch /proc/mounts']).output
+        assert b'size=1024k' in ready.exec(['sh', '-c', 'grep /scratch /proc/mounts']).output
         inside = docker.from_env().containers.get(name)
         assert inside.attrs['HostConfig']['Memory'] == 32 << 20 and inside.labels['own'] == name
         assert inside.labels['org.testcontainers'] == 'true', inside.labels
@@ -112,7 +111,7 @@ def settings_arrive(world):
 def files_are_copied_in(world):
     made = DockerContainer('busybox', command='sleep 1000').with_copy_into_container(b'bytes', '/tmp/copied')
     with made as ready:
-        assert ready.exec(['sh', '-c', 'sleep 0.2; cat /tmp/copied']).output == b'bytes'
+        assert ready.exec(['sh', '-c', 'cat /tmp/copied']).output == b'bytes'
 
 
 def wait_gives_the_exit_code(world):
@@ -146,7 +145,7 @@ def the_reaper_removes_what_was_left(world):
         mounts = {mount['Destination']: mount['Source'] for mount in reaper.attrs['Mounts']}
         assert mounts == {'/var/run/docker.sock': os.environ['DOCKER_HOST'].removeprefix('unix://')}, mounts
         # From inside: the daemon that the container belongs to.
-        code, seen = reaper.exec_run(['sh', '-c', 'sleep 0.2; docker ps -q --no-trunc'])
+        code, seen = reaper.exec_run(['sh', '-c', 'docker ps -q --no-trunc'])
         assert code == 0 and left in seen.decode().split(), seen
     finally:
         child.kill()

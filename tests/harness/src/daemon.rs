@@ -26,6 +26,8 @@ pub struct Options {
     pub default_registry: Option<String>,
     /// Further arguments of `iechord`.
     pub arguments: Vec<String>,
+    /// A program with its arguments that becomes `iechord` in the end.
+    pub wrapper: Vec<String>,
 }
 
 /// Which client `cli` runs.
@@ -204,6 +206,7 @@ impl Daemon {
         // A test program that is killed takes its daemon with it; its containers are the reaper's.
         Command::new("setpriv")
             .args(["--pdeathsig", "KILL"])
+            .args(&self.options.wrapper)
             .arg(binary("iechord"))
             .args(self.arguments_with_host(&self.host))
             .env("IECHOR_TEST_TAG", &self.places.tag)

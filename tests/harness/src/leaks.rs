@@ -153,6 +153,14 @@ impl Places {
 
     /// Removes everything that carries the tag. Errors are ignored: what stays is found by the next check.
     pub fn reap(&self) {
+        self.power_off(None);
+        let _ = std::fs::remove_dir_all(&self.exec);
+        let _ = std::fs::remove_dir_all(&self.data);
+        let _ = std::fs::remove_file(self.record_path());
+    }
+
+    /// Takes away what no machine has after a reboot: all but files, and mounts below `spared`.
+    pub fn power_off(&self, spared: Option<&Path>) {
         for _ in 0..50 {
             let left = self.processes();
             for process in &left {
@@ -167,6 +175,7 @@ impl Places {
             .into_iter()
             .rev()
             .filter(|mount| mount.target.contains(&self.tag))
+            .filter(|mount| spared.is_none_or(|spared| !Path::new(&mount.target).starts_with(spared)))
         {
             let _ = nix::mount::umount2(mount.target.as_str(), nix::mount::MntFlags::MNT_DETACH);
         }
@@ -190,9 +199,6 @@ impl Places {
                 .args(["delete", "table", family, &self.table])
                 .output();
         }
-        let _ = std::fs::remove_dir_all(&self.exec);
-        let _ = std::fs::remove_dir_all(&self.data);
-        let _ = std::fs::remove_file(self.record_path());
     }
 }
 

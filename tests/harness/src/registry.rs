@@ -72,6 +72,12 @@ impl Registry {
         self.push_manifest(repository, tag, &manifest)
     }
 
+    /// Uploads an image without a tag; returns its manifest's digest.
+    pub fn push_nameless(&self, repository: &str, image: &Image) -> String {
+        let (manifest, _) = image.manifest(true, Packing::Gzip);
+        self.push(repository, &digest(&manifest), image, true, Packing::Gzip)
+    }
+
     /// Uploads an index (a "manifest list") of several images; returns its digest.
     pub fn push_index(&self, repository: &str, tag: &str, images: &[Image]) -> String {
         let mut entries = Vec::new();

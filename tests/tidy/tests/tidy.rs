@@ -26,7 +26,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ),
     ("agent-logs", &[]),
     ("agent-registry", &[]),
-    ("agent-rest", &["agent-api", "agent-engine"]),
+    ("agent-rest", &["agent-api", "agent-engine", "runtime-sys"]),
     ("agent-store", &["runtime-sys"]),
     ("cli-client", &["agent-api"]),
     ("iechor", &["agent-api", "cli-client"]),

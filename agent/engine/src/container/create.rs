@@ -13,6 +13,7 @@ use super::spec::{Config, CreateRequest, Healthcheck};
 use super::state::Status;
 use super::{Container, RECORD_VERSION, Record, unhealthy, users, validate};
 use crate::Engine;
+use crate::disk;
 use crate::error::{Error, Result};
 use crate::events::EventKind;
 use crate::ids::{ContainerId, container_name, random_hex};
@@ -28,6 +29,14 @@ const NAME_TRIES: u32 = 64;
 pub struct Created {
     pub id: ContainerId,
     pub warnings: Vec<String>,
+}
+
+/// The folder of a container's log and of its files for names and addresses.
+pub(crate) fn make_folder(path: &std::path::Path) -> Result<()> {
+    DirBuilder::new()
+        .mode(0o710)
+        .create(path)
+        .map_err(Error::io(format!("create {}", path.display())))
 }
 
 impl Engine {
@@ -105,6 +114,7 @@ impl Engine {
                 .collect(),
             status: Status::default(),
             health: None,
+            next: None,
             users: users.given.clone(),
         };
         if record.argv().is_empty() {
@@ -139,10 +149,7 @@ impl Engine {
         made: &mut Made,
     ) -> Result<()> {
         let places = self.places(&record.id);
-        DirBuilder::new()
-            .mode(0o710)
-            .create(&places.data)
-            .map_err(Error::io(format!("create {}", places.data.display())))?;
+        make_folder(&places.data)?;
         made.folder = true;
         runtime_sys::failpoint!("create-folder-made");
         for mount in planned {
@@ -166,7 +173,12 @@ impl Engine {
     }
 
     /// Makes the volume or the source folder of one mount.
-    async fn realise(&self, planned: PlannedMount, image: &Arc<Image>, made: &mut Made) -> Result<MountPoint> {
+    pub(super) async fn realise(
+        &self,
+        planned: PlannedMount,
+        image: &Arc<Image>,
+        made: &mut Made,
+    ) -> Result<MountPoint> {
         let mut point = planned.point;
         match point.kind {
             MountKind::Bind => {
@@ -226,7 +238,9 @@ impl Engine {
             return Ok(());
         }
         let target = std::path::Path::new(&point.target);
-        Ok(self.store.snapshots().copy_out(&image.chain, target, &point.source)?)
+        self.store.snapshots().copy_out(&image.chain, target, &point.source)?;
+        // Filled once only: what a power loss took of it would be missing for good.
+        disk::sync_tree(&point.source)
     }
 
     /// Mounts that come from other containers (`--volumes-from`); a later one of the same target replaces an earlier one.
@@ -261,7 +275,7 @@ impl Engine {
         Ok(mounts)
     }
 
-    async fn undo(&self, id: &ContainerId, made: Made) {
+    pub(super) async fn undo(&self, id: &ContainerId, made: Made) {
         if made.snapshot {
             let mut batch = Batch::new();
             let removed = match self.store.snapshots().remove_in(&mut batch, id.as_str()) {
@@ -321,7 +335,7 @@ impl Engine {
 
 /// What a create has made so far.
 #[derive(Default)]
-struct Made {
+pub(super) struct Made {
     folder: bool,
     snapshot: bool,
     volumes: Vec<String>,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use runtime::launcher::{Attach, ExecHandle};
 use tokio::sync::watch;
@@ -77,6 +78,8 @@ pub struct Execs {
 
 /// Ended execs kept per container for inspection.
 const KEPT_PER_CONTAINER: usize = 64;
+/// How long a request waits for an exec that is being started; dockerd's.
+const START_PATIENCE: Duration = Duration::from_secs(10);
 
 impl Execs {
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Arc<Exec>>> {
@@ -135,6 +138,46 @@ impl Execs {
     }
 }
 
+/// An exec that nobody else can start. Dropped without a launch, it can be started again.
+pub struct AdmittedExec {
+    engine: Engine,
+    exec: Option<Arc<Exec>>,
+    id: String,
+}
+
+impl AdmittedExec {
+    /// Starts it. `None` when detached; else the stream of its output and input.
+    pub async fn launch(mut self, start: ExecStart) -> Result<Option<Attachment>> {
+        let Some(exec) = self.exec.take() else {
+            return Err(Error::CutOff);
+        };
+        let (engine, id, launched) = (self.engine.clone(), self.id.clone(), exec.clone());
+        let result = self
+            .engine
+            .detached(async move { engine.exec_launch(launched, &id, start).await })
+            .await;
+        if result.is_err() {
+            // Also when it was cut off: nobody waits for the end of what never ran.
+            exec.phase.send_if_modified(|phase| {
+                let cut = *phase == ExecPhase::Starting;
+                if cut {
+                    *phase = ExecPhase::Exited { pid: 0, code: 126 };
+                }
+                cut
+            });
+        }
+        result
+    }
+}
+
+impl Drop for AdmittedExec {
+    fn drop(&mut self) {
+        if let Some(exec) = &self.exec {
+            exec.phase.send_replace(ExecPhase::Created);
+        }
+    }
+}
+
 /// Whether a further process may be started; Docker has words of its own for a paused container.
 fn admit_exec(container: &Container, inner: &Inner) -> Result<()> {
     container.admit(inner, Request::Exec).map_err(|error| match error {
@@ -183,25 +226,10 @@ impl Engine {
         Ok(id)
     }
 
-    /// Starts an exec. `None` when detached; else the stream of its output and input.
-    pub async fn exec_start(&self, id: &str, start: ExecStart) -> Result<Option<Attachment>> {
-        let (engine, id) = (self.clone(), id.to_owned());
-        self.detached(async move { engine.exec_start_now(&id, start).await })
-            .await
-    }
-
-    async fn exec_start_now(&self, id: &str, start: ExecStart) -> Result<Option<Attachment>> {
+    /// Whether an exec may be started, which is then the caller's alone to do: nothing runs before [`AdmittedExec::launch`].
+    pub fn exec_admit(&self, id: &str) -> Result<AdmittedExec> {
         let exec = self.execs.get(id)?;
-        let container = &exec.container;
-        let (shim, record) = {
-            let inner = container.lock();
-            admit_exec(container, &inner)?;
-            let run = inner
-                .run
-                .as_ref()
-                .ok_or_else(|| Error::NotRunning(container.id.clone()))?;
-            (run.shim.clone(), inner.record.clone())
-        };
+        admit_exec(&exec.container, &exec.container.lock())?;
         let mut refused = None;
         exec.phase.send_if_modified(|phase| {
             match phase {
@@ -214,7 +242,59 @@ impl Engine {
         if let Some(why) = refused {
             return Err(Error::Conflict(format!("exec command {id} {why}")));
         }
-        let request = &exec.request;
+        Ok(AdmittedExec {
+            engine: self.clone(),
+            exec: Some(exec),
+            id: id.to_owned(),
+        })
+    }
+
+    async fn exec_launch(&self, exec: Arc<Exec>, id: &str, start: ExecStart) -> Result<Option<Attachment>> {
+        let launched = self.exec_try(&exec, start).await;
+        let (handle, attachment) = launched.inspect_err(|error| {
+            let code = match error {
+                Error::ExecStart { source, .. } if source.kind() == runtime::launcher::StartErrorKind::NotFound => 127,
+                _ => 126,
+            };
+            exec.phase.send_replace(ExecPhase::Exited { pid: 0, code });
+        })?;
+        let container = &exec.container;
+        let pid = handle.pid();
+        // Before the phase: who waited for that finds the handle.
+        *exec.handle.lock().unwrap_or_else(PoisonError::into_inner) = Some(handle.clone());
+        exec.phase.send_replace(ExecPhase::Running { pid });
+        let attributes = create::with(container.event_attributes(), [("execID", id.to_owned())]);
+        let action = format!("exec_start: {}", exec.request.argv.join(" "));
+        self.journal
+            .record(EventKind::Container, action, container.id.as_str(), attributes);
+        let (engine, exec, id) = (self.clone(), exec.clone(), id.to_owned());
+        tokio::spawn(async move {
+            let exit = handle.wait().await;
+            exec.handle.lock().unwrap_or_else(PoisonError::into_inner).take();
+            exec.phase.send_replace(ExecPhase::Exited { pid, code: exit.code });
+            let attributes = create::with(
+                exec.container.event_attributes(),
+                [("execID", id), ("exitCode", exit.code.to_string())],
+            );
+            engine
+                .journal
+                .record(EventKind::Container, "exec_die", exec.container.id.as_str(), attributes);
+        });
+        Ok(attachment)
+    }
+
+    async fn exec_try(&self, exec: &Exec, start: ExecStart) -> Result<(ExecHandle, Option<Attachment>)> {
+        let (container, request) = (&exec.container, &exec.request);
+        let (shim, record) = {
+            let inner = container.lock();
+            // Once more: it may have been paused or have ended since the exec was admitted.
+            admit_exec(container, &inner)?;
+            let run = inner
+                .run
+                .as_ref()
+                .ok_or_else(|| Error::NotRunning(container.id.clone()))?;
+            (run.shim.clone(), inner.record.clone())
+        };
         let mut attachment = None;
         let mut theirs = None;
         if !start.detach {
@@ -236,48 +316,12 @@ impl Engine {
             true => Ok(plan),
             false => self.hand_over_exec(plan),
         });
-        let launched = match compiled {
-            Ok(plan) => shim.exec(plan, theirs).await.map_err(|source| Error::ExecStart {
-                id: container.id.clone(),
-                source,
-            }),
-            Err(error) => Err(error),
-        };
+        let handle = shim.exec(compiled?, theirs).await.map_err(|source| Error::ExecStart {
+            id: container.id.clone(),
+            source,
+        })?;
         runtime_sys::failpoint!("exec-started");
-        let handle = match launched {
-            Ok(handle) => handle,
-            Err(error) => {
-                let code = match &error {
-                    Error::ExecStart { source, .. } if source.kind() == runtime::launcher::StartErrorKind::NotFound => {
-                        127
-                    }
-                    _ => 126,
-                };
-                exec.phase.send_replace(ExecPhase::Exited { pid: 0, code });
-                return Err(error);
-            }
-        };
-        let pid = handle.pid();
-        exec.phase.send_replace(ExecPhase::Running { pid });
-        *exec.handle.lock().unwrap_or_else(PoisonError::into_inner) = Some(handle.clone());
-        let attributes = create::with(container.event_attributes(), [("execID", id.to_owned())]);
-        let action = format!("exec_start: {}", request.argv.join(" "));
-        self.journal
-            .record(EventKind::Container, action, container.id.as_str(), attributes);
-        let (engine, exec, id) = (self.clone(), exec.clone(), id.to_owned());
-        tokio::spawn(async move {
-            let exit = handle.wait().await;
-            exec.handle.lock().unwrap_or_else(PoisonError::into_inner).take();
-            exec.phase.send_replace(ExecPhase::Exited { pid, code: exit.code });
-            let attributes = create::with(
-                exec.container.event_attributes(),
-                [("execID", id), ("exitCode", exit.code.to_string())],
-            );
-            engine
-                .journal
-                .record(EventKind::Container, "exec_die", exec.container.id.as_str(), attributes);
-        });
-        Ok(attachment)
+        Ok((handle, attachment))
     }
 
     /// Waits until an exec ended; its exit code.
@@ -304,6 +348,11 @@ impl Engine {
 
     pub async fn exec_resize(&self, id: &str, rows: u16, cols: u16) -> Result<()> {
         let exec = self.execs.get(id)?;
+        // Clients send the size as soon as they have their stream, and that comes before the process. It is over by
+        // itself; the bound is for a shim that hangs.
+        let mut phase = exec.phase.subscribe();
+        let begun = phase.wait_for(|phase| *phase != ExecPhase::Starting);
+        let _ = tokio::time::timeout(START_PATIENCE, begun).await;
         let handle = exec.handle.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let handle = handle.ok_or_else(|| Error::Conflict(format!("exec {id} is not running")))?;
         handle.resize(rows, cols).await.map_err(|source| Error::Runtime {

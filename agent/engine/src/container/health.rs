@@ -275,15 +275,7 @@ impl Engine {
             };
             let id = self.exec_create(container.id.as_str(), request).await?;
             started = Some(id.clone());
-            let stream = self
-                .exec_start(
-                    &id,
-                    super::exec::ExecStart {
-                        detach: false,
-                        console: None,
-                    },
-                )
-                .await?;
+            let stream = self.exec_admit(&id)?.launch(super::exec::ExecStart::default()).await?;
             if let Some(attachment) = stream {
                 let mut socket = attachment.stream;
                 let mut header = [0; 8];

@@ -3,6 +3,7 @@
 //! `op` serialises the verbs (one owner at a time); `inner` is held for moments only, never across an await.
 
 pub mod attach;
+pub mod change;
 pub mod copy;
 pub mod create;
 pub mod exec;
@@ -70,6 +71,9 @@ pub struct Record {
     pub mounts: Vec<MountPoint>,
     pub status: Status,
     pub health: Option<health::Health>,
+    /// What an update has changed for the next start. Absent in records of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<Box<change::Next>>,
     /// The users of its own that it was given, or has chosen. Absent in records of earlier versions.
     #[serde(default)]
     pub users: Option<users::allot::Allotted>,
@@ -133,6 +137,8 @@ pub struct Container {
     pub(crate) changes: watch::Sender<Change>,
     /// Nothing of an earlier run is being handled any more: the next one may start.
     pub(crate) idle: watch::Sender<bool>,
+    /// Its last end is known here, but not yet on the disk: whoever is told of it waits for that.
+    pub(crate) untold: AtomicBool,
     sampling: Mutex<stats::Sampling>,
     /// A task sends its log on.
     pub(crate) forwarding: AtomicBool,
@@ -160,6 +166,7 @@ impl Container {
             }),
             changes: watch::Sender::new(change),
             idle: watch::Sender::new(true),
+            untold: AtomicBool::new(false),
             sampling: Mutex::default(),
             forwarding: AtomicBool::new(false),
         }

@@ -81,8 +81,7 @@ impl Engine {
             self.last_use.note(&inner.record.image);
             inner
                 .record
-                .mounts
-                .iter()
+                .all_mounts()
                 .filter(|mount| mount.anonymous)
                 .map(|mount| mount.name.clone())
                 .collect()

@@ -105,7 +105,23 @@ pub struct HostConfig {
     /// `None`: the default list.
     pub masked_paths: Option<Vec<String>>,
     pub readonly_paths: Option<Vec<String>>,
+    /// Devices by what they are.
+    pub device_requests: Vec<DeviceRequest>,
     pub resources: Resources,
+}
+
+/// `--device vendor.com/class=name` and `--gpus`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DeviceRequest {
+    /// ``, `cdi`, `nvidia`
+    pub driver: String,
+    /// -1 is all.
+    pub count: i64,
+    pub device_ids: Vec<String>,
+    /// One of these lists is to be met.
+    pub capabilities: Vec<Vec<String>>,
+    pub options: BTreeMap<String, String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -101,7 +101,11 @@ impl Engine {
     async fn launch(&self, container: &Arc<Container>) -> Result<()> {
         self.settled(container).await?;
         self.layers_free(container).await?;
-        let record = container.lock().record.clone();
+        let record = {
+            let mut inner = container.lock();
+            inner.record.take_next();
+            inner.record.clone()
+        };
         let id = container.id.as_str();
         let mut net = RunNet::default();
         let launched = match self.mount_sources(&record).await {
@@ -185,6 +189,7 @@ impl Engine {
     /// All that comes before the shim is asked: network, files, plan. `net` tells the caller what to give back on failure.
     async fn prepare(&self, record: &Record, net: &mut RunNet) -> Result<(runtime::plan::Plan, Joined)> {
         let mut joined = Joined::default();
+        let injected = self.injected(record)?;
         self.join_namespaces(record, &mut joined)?;
         let share = network_share(&record.host)?;
         let mut gateway = None;
@@ -245,10 +250,10 @@ impl Engine {
         disk::write_atomic(&places.run_record(), &run).map_err(Error::io("write the run record"))?;
         runtime_sys::failpoint!("start-run-recorded");
         disk::remove_file(&places.exit_file()).map_err(Error::io("remove the last exit record"))?;
-        let mut plan = self.compile(record, &joined.kinds)?;
-        self.remap(record, &mut plan, &joined)?;
+        let mut plan = self.compile(record, &joined.kinds, &injected)?;
+        self.remap(record, &mut plan, &joined, &injected)?;
         if let Some(program) = &self.runtime(&record.host.runtime)? {
-            self.hand_over(record, program, &mut plan, &joined.fds)?;
+            self.hand_over(record, program, &mut plan, &joined.fds, &injected)?;
         }
         Ok((plan, joined))
     }

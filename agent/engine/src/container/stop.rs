@@ -230,26 +230,36 @@ impl Engine {
         let (engine, container) = (self.clone(), container.clone());
         self.detached(async move {
             let _owner = container.op.lock().await;
-            let phase = container.phase();
-            if phase.is_live() || phase == Phase::Restarting {
-                engine.stop_owned(&container, signal, grace).await?;
-            }
-            runtime_sys::failpoint!("restart-stopped");
-            {
-                let mut inner = container.lock();
-                container.admit(&inner, Request::Start)?;
-                inner.record.status.stopped_by_user = false;
-            }
-            engine.start_owned(&container).await?;
-            engine.journal.record(
-                EventKind::Container,
-                "restart",
-                container.id.as_str(),
-                container.event_attributes(),
-            );
-            Ok(())
+            engine.restart_owned(&container, signal, grace).await
         })
         .await
+    }
+
+    /// The restart itself; the caller owns the container's `op`.
+    pub(super) async fn restart_owned(
+        &self,
+        container: &Arc<Container>,
+        signal: Option<i32>,
+        grace: Option<Option<Duration>>,
+    ) -> Result<()> {
+        let phase = container.phase();
+        if phase.is_live() || phase == Phase::Restarting {
+            self.stop_owned(container, signal, grace).await?;
+        }
+        runtime_sys::failpoint!("restart-stopped");
+        {
+            let mut inner = container.lock();
+            container.admit(&inner, Request::Start)?;
+            inner.record.status.stopped_by_user = false;
+        }
+        self.start_owned(container).await?;
+        self.journal.record(
+            EventKind::Container,
+            "restart",
+            container.id.as_str(),
+            container.event_attributes(),
+        );
+        Ok(())
     }
 
     /// Freezes every process of a container.
@@ -328,14 +338,21 @@ impl Engine {
     ) -> impl Future<Output = Change> + Send + 'static {
         let mut changes = container.changes.subscribe();
         let exits = changes.borrow_and_update().exits;
+        let (engine, container) = (self.clone(), Arc::downgrade(container));
         async move {
             let done = move |change: &Change| match condition {
                 Condition::NotRunning => !change.phase.is_live() && change.phase != Phase::Restarting || change.removed,
                 Condition::NextExit => change.exits > exits || change.removed,
                 Condition::Removed => change.removed,
             };
-            match changes.wait_for(done).await {
-                Ok(change) => change.clone(),
+            let ended = changes.wait_for(done).await.map(|change| change.clone());
+            match ended {
+                Ok(change) => {
+                    if let Some(container) = container.upgrade() {
+                        engine.ends_are_durable(&[container]).await;
+                    }
+                    change
+                }
                 // The container is gone, which fulfils every condition.
                 Err(_) => Change {
                     phase: Phase::Dead,

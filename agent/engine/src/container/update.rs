@@ -1,10 +1,13 @@
-//! Update: limits and restart policy of a container, live where it runs.
+//! Update: limits, restart policy and published ports of a container, live where it runs; environment and mounts from
+//! its next start on.
 
 use std::sync::Arc;
 
+use super::change::{Change, Ports};
+use super::create::Made;
 use super::spec::{Resources, RestartName, RestartPolicy};
 use super::state::Phase;
-use super::{Container, plan, unhealthy, validate};
+use super::{Container, Record, plan, unhealthy, validate};
 use crate::Engine;
 use crate::error::{Error, Result};
 use crate::events::EventKind;
@@ -14,6 +17,7 @@ use crate::events::EventKind;
 pub struct UpdateRequest {
     pub resources: Resources,
     pub restart_policy: Option<RestartPolicy>,
+    pub change: Change,
 }
 
 /// The present limits with the wanted ones over them. Pure; the words are Docker's.
@@ -130,24 +134,93 @@ impl Engine {
             validate::changes(&host, &mut warnings)?;
             warnings.extend(unhealthy::doubt(&record.config, &host));
             let limits = plan::changed_limits(&record.host.resources, &host.resources)?;
-            if let Some((cgroup, unit)) = run {
-                engine
-                    .blocking(move |engine| engine.update_group(&cgroup, unit.as_deref(), &limits))
-                    .await?;
+            let back = plan::changed_limits(&host.resources, &record.host.resources)?;
+            let mut made = Made::default();
+            let next = match engine.change_next(&record, &request.change, &mut made).await {
+                Ok(next) => next,
+                Err(error) => {
+                    engine.undo(&container.id, made).await;
+                    return Err(error);
+                }
+            };
+            let restart = request.change.now && next.is_some() && Self::waits_for_a_start(&container);
+            let mut undo = Undo {
+                container: &container,
+                record,
+                made,
+                ports: None,
+            };
+            match engine.change_published(&container, &request.change) {
+                Ok(ports) => undo.ports = ports,
+                Err(error) => {
+                    engine.take_back(undo).await;
+                    return Err(error);
+                }
+            }
+            if let Some((cgroup, unit)) = run.clone() {
+                let update = move |engine: &Engine| engine.update_group(&cgroup, unit.as_deref(), &limits);
+                if let Err(error) = engine.blocking(update).await {
+                    engine.take_back(undo).await;
+                    return Err(error);
+                }
             }
             runtime_sys::failpoint!("update-applied");
-            container.lock().record.host = host;
-            engine.save_now(&container).await?;
+            {
+                let waits = Self::waits_for_a_start(&container);
+                let record = &mut container.lock().record;
+                record.host.resources = host.resources;
+                record.host.restart_policy = host.restart_policy;
+                record.next = next.map(Box::new).or(record.next.take());
+                if !waits {
+                    record.take_next();
+                }
+            }
+            if let Err(error) = engine.save_now(&container).await {
+                engine.take_back(undo).await;
+                if let Some((cgroup, unit)) = run {
+                    let update = move |engine: &Engine| engine.update_group(&cgroup, unit.as_deref(), &back);
+                    if let Err(error) = engine.blocking(update).await {
+                        tracing::error!(container = %container.id, error = %error.chain(), "limits are not as the record says");
+                    }
+                }
+                return Err(error);
+            }
             engine.journal.record(
                 EventKind::Container,
                 "update",
                 container.id.as_str(),
                 container.event_attributes(),
             );
+            if restart {
+                engine.restart_owned(&container, None, None).await?;
+            }
             Ok(warnings)
         })
         .await
     }
+
+    async fn take_back(&self, undo: Undo<'_>) {
+        if let Some(ports) = undo.ports {
+            self.restore_published(undo.container, ports);
+        }
+        {
+            let record = &mut undo.container.lock().record;
+            record.config = undo.record.config;
+            record.host = undo.record.host;
+            record.mounts = undo.record.mounts;
+            record.next = undo.record.next;
+        }
+        self.undo(&undo.container.id, undo.made).await;
+    }
+}
+
+/// What an update has done so far.
+struct Undo<'a> {
+    container: &'a Arc<Container>,
+    /// As it was before.
+    record: Record,
+    made: Made,
+    ports: Option<Ports>,
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use nix::mount::MsFlags;
 use runtime::plan::{IdMap, IdRange, Mount, MountIdMap, MountSource, Plan};
 
 use super::mounts::MountKind;
-use super::plan::{asked_nodes, is_own_runtime};
+use super::plan::{Injected, asked_nodes, is_own_runtime};
 use super::spec::HostConfig;
 use super::start::Joined;
 use super::validate::{Share, ipc_share, network_share, pid_share};
@@ -165,7 +165,7 @@ impl Engine {
     }
 
     /// Gives the plan of a run its user namespace, if it has one.
-    pub(crate) fn remap(&self, record: &Record, plan: &mut Plan, joined: &Joined) -> Result<()> {
+    pub(crate) fn remap(&self, record: &Record, plan: &mut Plan, joined: &Joined, injected: &Injected) -> Result<()> {
         if !self.is_remapped(&record.host) {
             return Ok(());
         }
@@ -206,7 +206,7 @@ impl Engine {
             }
         }
         // No nodes can be made by root of a user namespace; those of the host are shown.
-        for (source, node) in asked_nodes(&record.host)? {
+        for (source, node) in asked_nodes(&record.host)?.into_iter().chain(injected.bound_nodes()) {
             plan.devices.retain(|device| device.path != node);
             plan.mounts.push(bound_node(source, node));
         }

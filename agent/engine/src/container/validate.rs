@@ -72,10 +72,7 @@ pub fn request(request: &CreateRequest, engine: &Engine) -> Result<Vec<String>> 
         return Err(Error::invalid(format!("invalid hostname format: {}", config.hostname)));
     }
     for entry in &config.env {
-        if entry.is_empty() || entry.starts_with('=') {
-            return Err(Error::invalid(format!("invalid environment variable: {entry}")));
-        }
-        no_nul(entry, "environment variable")?;
+        environment(entry)?;
     }
     for word in config.cmd.iter().flatten().chain(config.entrypoint.iter().flatten()) {
         no_nul(word, "argument")?;
@@ -162,6 +159,14 @@ pub fn request(request: &CreateRequest, engine: &Engine) -> Result<Vec<String>> 
     super::logging::check(&engine.effective_log(&host.log))?;
     super::plan::check(config, host)?;
     Ok(warnings)
+}
+
+/// An entry of an environment: `KEY=value` or `KEY`.
+pub fn environment(entry: &str) -> Result<()> {
+    if entry.is_empty() || entry.starts_with('=') {
+        return Err(Error::invalid(format!("invalid environment variable: {entry}")));
+    }
+    no_nul(entry, "environment variable")
 }
 
 fn no_nul(text: &str, what: &str) -> Result<()> {

@@ -36,11 +36,7 @@ impl Engine {
         let mut users: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for container in self.index.all() {
             let inner = container.lock();
-            let mounted = inner
-                .record
-                .mounts
-                .iter()
-                .filter(|mount| mount.kind == MountKind::Image);
+            let mounted = inner.record.all_mounts().filter(|mount| mount.kind == MountKind::Image);
             let images: BTreeSet<&str> = mounted
                 .map(|mount| mount.name.as_str())
                 .chain([inner.record.image.as_str()])

@@ -6,6 +6,7 @@ pub mod instructions;
 pub mod list;
 mod pattern;
 pub mod pull;
+mod pull_all;
 pub mod registries;
 pub mod remove;
 mod rules;

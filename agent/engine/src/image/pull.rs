@@ -22,7 +22,7 @@ const FEED_DEPTH: usize = 32;
 /// How often the progress of a layer is told.
 const TICK: Duration = Duration::from_millis(100);
 /// Progress records that wait for a slow reader; more are dropped, the last state of a layer never is.
-const EVENTS: usize = 1024;
+pub(super) const EVENTS: usize = 1024;
 
 /// What a pull tells while it runs.
 #[derive(Debug)]
@@ -92,37 +92,45 @@ impl Engine {
         credentials: Option<Credentials>,
     ) -> mpsc::Receiver<PullEvent> {
         let (sender, receiver) = mpsc::channel(EVENTS);
-        let engine = self.clone();
-        self.tasks.spawn(async move {
-            let pull = Pull {
-                engine: engine.clone(),
-                reference: reference.or_latest(),
-                platform: platform.unwrap_or_else(Platform::host),
-                credentials,
-                events: sender.clone(),
-            };
-            let result = tokio::select! {
-                result = pull.run() => result,
-                () = sender.closed() => return,
-                () = engine.shutdown.cancelled() => Err(Error::ShuttingDown),
-            };
-            let _ = sender.send(PullEvent::Done(result)).await;
-        });
+        let pull = Pull {
+            engine: self.clone(),
+            reference: reference.or_latest(),
+            platform: platform.unwrap_or_else(Platform::host),
+            credentials,
+            events: sender,
+        };
+        self.tasks.spawn(pull.finish());
         receiver
     }
 }
 
 #[derive(Clone)]
-struct Pull {
-    engine: Engine,
-    reference: Reference,
-    platform: Platform,
-    credentials: Option<Credentials>,
-    events: mpsc::Sender<PullEvent>,
+pub(super) struct Pull {
+    pub engine: Engine,
+    pub reference: Reference,
+    pub platform: Platform,
+    pub credentials: Option<Credentials>,
+    pub events: mpsc::Sender<PullEvent>,
 }
 
 impl Pull {
-    async fn run(&self) -> Result<Pulled> {
+    /// Pulls one or all, unless a receiver that is dropped or the end of the daemon cuts it off, and tells how it ended.
+    pub(super) async fn finish(self) {
+        let work = async {
+            match self.reference.is_name_only() {
+                true => self.run_all().await,
+                false => self.run().await,
+            }
+        };
+        let result = tokio::select! {
+            result = work => result,
+            () = self.events.closed() => return,
+            () = self.engine.shutdown.cancelled() => Err(Error::ShuttingDown),
+        };
+        self.tell(PullEvent::Done(result)).await;
+    }
+
+    pub(super) async fn run(&self) -> Result<Pulled> {
         let resolved = self
             .engine
             .live()

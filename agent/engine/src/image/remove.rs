@@ -21,7 +21,7 @@ pub type Removed = (Vec<RemovedPart>, u64);
 /// Whether a container was made from the image or mounts it.
 pub(crate) fn uses(record: &Record, id: &str) -> bool {
     let mounts = |mount: &crate::container::mounts::MountPoint| mount.kind == MountKind::Image && mount.name == id;
-    record.image == id || record.mounts.iter().any(mounts)
+    record.image == id || record.all_mounts().any(mounts)
 }
 
 impl Engine {

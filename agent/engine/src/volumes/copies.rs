@@ -126,6 +126,8 @@ impl Engine {
 
     fn put_in_place(&self, volume: &Volume, tree: &Path) -> Result<()> {
         let folder = self.volumes.root.join(&volume.name);
+        // A record of what a power loss leaves empty would be worse than none.
+        disk::sync_tree(tree)?;
         // Held across all of it: nobody sees the volume before it is whole, nor makes another one of the name.
         let mut table = self.volumes.lock();
         if table.contains_key(&volume.name) {
@@ -135,6 +137,8 @@ impl Engine {
             .and_then(|()| fs::rename(tree, folder.join("_data")))
             .map_err(Error::io(format!("put the content of volume {} in place", volume.name)))
             .and_then(|()| {
+                disk::sync_folder(&folder)?;
+                disk::sync_folder(&self.volumes.root)?;
                 runtime_sys::failpoint!("import-in-place");
                 let mut batch = Batch::new();
                 batch.put(TABLE, &volume.name, encoded(volume)?);
@@ -199,11 +203,18 @@ impl Engine {
             return Err(error);
         }
         runtime_sys::failpoint!("volume-folder-renamed");
-        volume.moved_from = None;
-        let mut batch = Batch::new();
-        batch.put(TABLE, &to, encoded(&volume)?);
-        // Nobody waits: until then the next start sees that the folder is in its place.
-        drop(self.store.db().commit_soon(batch));
+        // The way back is kept until the folder's new name has reached the disk: without both, a folder that is nobody's
+        // goes at the next start.
+        match disk::sync_folder(&self.volumes.root) {
+            Ok(()) => {
+                volume.moved_from = None;
+                let mut batch = Batch::new();
+                batch.put(TABLE, &to, encoded(&volume)?);
+                // Nobody waits: until then the next start sees that the folder is in its place.
+                drop(self.store.db().commit_soon(batch));
+            }
+            Err(error) => tracing::warn!(volume = %to, error = error.chain(), "the way back to the old name is kept"),
+        }
         table.remove(name);
         table.insert(to.clone(), volume);
         drop(table);

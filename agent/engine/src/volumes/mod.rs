@@ -190,7 +190,13 @@ impl Engine {
 
     async fn store_volume(&self, volume: &Volume) -> Result<()> {
         let data = self.volumes.mountpoint(&volume.name);
-        fs::create_dir_all(&data).map_err(Error::io(format!("create {}", data.display())))?;
+        let folder = self.volumes.root.join(&volume.name);
+        self.blocking(move |engine| {
+            fs::create_dir_all(&data).map_err(Error::io(format!("create {}", data.display())))?;
+            disk::sync_folder(&folder)?;
+            disk::sync_folder(&engine.volumes.root)
+        })
+        .await?;
         runtime_sys::failpoint!("volume-folder-made");
         let bytes = serde_json::to_vec(volume).map_err(|source| Error::Record {
             what: volume.name.clone(),
@@ -210,7 +216,7 @@ impl Engine {
 
     /// Containers that mount the volume.
     pub fn volume_users(&self, name: &str) -> Vec<ContainerId> {
-        let uses = |container: &crate::Container| container.lock().record.mounts.iter().any(|mount| mount.name == name);
+        let uses = |container: &crate::Container| container.lock().record.all_mounts().any(|mount| mount.name == name);
         self.index
             .all()
             .into_iter()
@@ -269,7 +275,7 @@ impl Engine {
         self.detached(async move {
             let mut used = BTreeSet::new();
             for container in engine.index.all() {
-                used.extend(container.lock().record.mounts.iter().map(|mount| mount.name.clone()));
+                used.extend(container.lock().record.all_mounts().map(|mount| mount.name.clone()));
             }
             let (mut removed, mut freed) = (Vec::new(), 0);
             for volume in engine.volumes.all() {

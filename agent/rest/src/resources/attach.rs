@@ -1,5 +1,7 @@
 //! `POST /containers/{id}/attach` and `/resize`.
 
+use std::future::ready;
+
 use agent_engine::Engine;
 use agent_engine::container::attach::Streams;
 use agent_engine::container::logs::LogQuery;
@@ -10,7 +12,7 @@ use http::{Request, StatusCode};
 use super::logs::{self, Frame, Style};
 use crate::detach;
 use crate::error::{ApiError, ApiResult};
-use crate::hijack::{Hijack, content_type};
+use crate::hijack::{Hijack, Opened, Terms};
 use crate::peer::Peer;
 use crate::reply;
 use crate::request::{Query, Target};
@@ -50,19 +52,23 @@ pub async fn attach(
             })
             .map(|batches| logs::stream(batches, peer.clone()))
     };
-    if !query.flag("stream") {
-        // Only the past, if at all: an ordinary answer would do, but clients read it from the upgraded connection.
-        let body = if replay { past(&engine)? } else { Body::empty() };
-        return Ok(reply::with_type(StatusCode::OK, content_type(tty, version), body));
-    }
-    // Attached before the log is read: what is written in between is then seen, at worst twice.
-    let attachment = engine.attach(&container, streams).await?;
-    let first = if replay { Some(past(&engine)?) } else { None };
+    // Attached before the log is read: what is written in between is then seen, at worst twice. Without a stream there is
+    // only the past, if that.
+    let opened = match query.flag("stream") {
+        true => Opened::Attached(engine.attach(&container, streams).await?),
+        false => Opened::Nothing,
+    };
+    let terms = Terms {
+        tty,
+        version,
+        first: if replay { Some(past(&engine)?) } else { None },
+        keys,
+    };
     let detached = {
         let (engine, container) = (engine.clone(), container.clone());
         move || engine.note_detach(&container)
     };
-    Ok(Hijack::of(request).run(attachment, version, first, Some(keys), async {}, detached))
+    Ok(Hijack::of(request).run(terms, ready(opened), async {}, detached))
 }
 
 /// As attach, for browsers. Which streams are wanted can be said from 1.42 on; before that it is all of them.

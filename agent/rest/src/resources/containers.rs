@@ -31,6 +31,8 @@ pub async fn list(State(engine): State<Engine>, version: ApiVersion, query: Quer
         .and_then(|limit| usize::try_from(limit).ok())
         .filter(|limit| *limit > 0);
     let found = engine.list(query.flag("all"), limit, &query.filters()?)?;
+    // Behind the look: an end between the two would be told too early.
+    engine.all_ends_are_durable().await;
     let mut names = ImageNames::default();
     let mut rows: Vec<Summary> = found
         .iter()

@@ -238,10 +238,21 @@ fn host_config(host: HostConfig) -> ApiResult<spec::HostConfig> {
         init: host.init,
         masked_paths: host.masked_paths,
         readonly_paths: host.readonly_paths,
+        device_requests: host.device_requests.into_iter().flatten().map(device_request).collect(),
     })
 }
 
-fn bindings(list: Option<Vec<wire::PortBinding>>) -> Vec<spec::PortBinding> {
+fn device_request(request: wire::DeviceRequest) -> spec::DeviceRequest {
+    spec::DeviceRequest {
+        driver: request.driver,
+        count: request.count,
+        device_ids: request.device_ids.unwrap_or_default(),
+        capabilities: request.capabilities.unwrap_or_default(),
+        options: request.options.unwrap_or_default(),
+    }
+}
+
+pub(super) fn bindings(list: Option<Vec<wire::PortBinding>>) -> Vec<spec::PortBinding> {
     let list = list.unwrap_or_default().into_iter();
     list.map(|one| spec::PortBinding {
         host_ip: one.host_ip,
@@ -313,7 +324,7 @@ pub(super) fn resources(host: &HostConfig) -> ApiResult<spec::Resources> {
     })
 }
 
-fn mount(mount: wire::Mount) -> spec::Mount {
+pub(super) fn mount(mount: wire::Mount) -> spec::Mount {
     spec::Mount {
         kind: mount.kind,
         source: mount.source,
@@ -372,7 +383,6 @@ mod tests {
     #[test]
     fn what_cannot_be_done_is_named() {
         for (member, name) in [
-            (r#""DeviceRequests":[{"Count":-1}]"#, "HostConfig.DeviceRequests"),
             (r#""CpuRealtimePeriod":1000"#, "HostConfig.CpuRealtimePeriod"),
             (r#""KernelMemory":5000000"#, "HostConfig.KernelMemory"),
             (r#""Cgroup":"x""#, "HostConfig.Cgroup"),

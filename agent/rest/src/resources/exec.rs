@@ -2,8 +2,8 @@
 
 use agent_api::IdResponse;
 use agent_api::exec::{ExecCreate, ExecInspect, ExecStart as WireStart, ProcessConfig};
+use agent_engine::Engine;
 use agent_engine::container::exec::{ExecPhase, ExecRequest, ExecStart};
-use agent_engine::{Engine, Error};
 use axum::body::Body;
 use axum::extract::State;
 use http::{Request, StatusCode};
@@ -11,7 +11,7 @@ use http::{Request, StatusCode};
 use super::attach::size;
 use crate::detach;
 use crate::error::{ApiError, ApiResult};
-use crate::hijack::Hijack;
+use crate::hijack::{Hijack, Opened, Terms};
 use crate::reply;
 use crate::request::{self, Query, Target};
 use crate::version::ApiVersion;
@@ -84,25 +84,35 @@ pub async fn start(
         detach: wire.detach,
         console: console(wire.console_size, version)?.filter(|_| tty),
     };
-    match engine.exec_start(&id, start).await {
-        Ok(None) => Ok(reply::empty(StatusCode::OK)),
-        Ok(Some(attachment)) => {
-            let finished = {
-                let (engine, id) = (engine.clone(), id.clone());
-                // The client asks for the exit code as soon as the connection closes.
-                async move {
-                    let _ = engine.exec_wait(&id).await;
-                }
-            };
-            let detached = move || engine.note_exec_detach(&id);
-            Ok(Hijack::of(request).run(attachment, version, None, Some(keys), finished, detached))
-        }
-        // dockerd has upgraded the connection by then, and says it there; the client takes 126 or 127 from inspect.
-        Err(error @ Error::ExecStart { .. }) if !wire.detach => {
-            Ok(Hijack::of(request).say(tty, version, format!("{}\r\n", error.chain())))
-        }
-        Err(error) => Err(error.into()),
+    let admitted = engine.exec_admit(&id)?;
+    if wire.detach {
+        admitted.launch(start).await?;
+        return Ok(reply::empty(StatusCode::OK));
     }
+    // The connection is a stream before anything runs, and what goes wrong from here on is said there, as dockerd does;
+    // the client takes 126 or 127 from inspect.
+    let open = async move {
+        match admitted.launch(start).await {
+            Ok(Some(attachment)) => Opened::Attached(attachment),
+            Ok(None) => Opened::Nothing,
+            Err(error) => Opened::Said(format!("{}\r\n", error.chain())),
+        }
+    };
+    let finished = {
+        let (engine, id) = (engine.clone(), id.clone());
+        // The client asks for the exit code as soon as the connection closes.
+        async move {
+            let _ = engine.exec_wait(&id).await;
+        }
+    };
+    let terms = Terms {
+        tty,
+        version,
+        first: None,
+        keys,
+    };
+    let detached = move || engine.note_exec_detach(&id);
+    Ok(Hijack::of(request).run(terms, open, finished, detached))
 }
 
 pub async fn resize(State(engine): State<Engine>, Target(id): Target, query: Query) -> ApiResult {
@@ -115,7 +125,9 @@ pub async fn inspect(State(engine): State<Engine>, Target(id): Target) -> ApiRes
     let view = engine.exec_inspect(&id)?;
     let request = view.request;
     let (running, exit_code, pid) = match view.phase {
-        ExecPhase::Created | ExecPhase::Starting => (false, None, 0),
+        ExecPhase::Created => (false, None, 0),
+        // As dockerd: from the moment that the client has its stream, with or without a process.
+        ExecPhase::Starting => (true, None, 0),
         ExecPhase::Running { pid } => (true, None, pid),
         ExecPhase::Exited { pid, code } => (false, Some(code.into()), pid),
     };

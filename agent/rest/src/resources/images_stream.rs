@@ -41,7 +41,8 @@ pub async fn create(State(engine): State<Engine>, peer: Peer, query: Query, requ
 async fn pull(engine: &Engine, peer: Peer, image: &str, query: &Query, headers: &HeaderMap) -> ApiResult {
     let tag = query.get("tag");
     let text = match tag {
-        "" => image.to_owned(),
+        // Some clients leave the colon of the tag that they do not send.
+        "" => image.strip_suffix(':').unwrap_or(image).to_owned(),
         // A digest in place of a tag.
         digest if digest.contains(':') => format!("{image}@{digest}"),
         tag => format!("{image}:{tag}"),
@@ -51,7 +52,8 @@ async fn pull(engine: &Engine, peer: Peer, image: &str, query: &Query, headers: 
         "" => None,
         text => Some(Platform::parse(text).map_err(|error| ApiError::bad(error.to_string()))?),
     };
-    let mut events = engine.pull(reference, platform, credentials(headers));
+    // Without a tag it is all of them, as `docker pull --all-tags` asks for; the clients' own default is their affair.
+    let mut events = engine.pull_all(reference, platform, credentials(headers));
     // What goes wrong before anything was said has a status of its own. Dropping the receiver cancels the pull.
     let first = tokio::select! {
         event = events.recv() => event,

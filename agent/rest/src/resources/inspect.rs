@@ -27,6 +27,8 @@ pub const STORAGE_DRIVER: &str = "overlay2";
 pub async fn inspect(State(engine): State<Engine>, version: ApiVersion, Target(id): Target, query: Query) -> ApiResult {
     let container = engine.container(&id)?;
     let snapshot = container.snapshot();
+    // Behind the look: an end between the two would be told too early.
+    engine.ends_are_durable(std::slice::from_ref(&container)).await;
     let mut shown = shown(&engine, &snapshot, version);
     if query.flag("size") {
         let (rw, root) = sizes(&engine, &snapshot).await;
@@ -288,7 +290,7 @@ fn set(names: &std::collections::BTreeSet<String>) -> Option<Set> {
 }
 
 /// A list that is `null` when empty.
-fn some(list: &[String]) -> Option<Vec<String>> {
+fn some<T: Clone>(list: &[T]) -> Option<Vec<T>> {
     (!list.is_empty()).then(|| list.to_vec())
 }
 
@@ -427,6 +429,7 @@ fn host_config(engine: &Engine, host: &spec::HostConfig) -> wire::HostConfig {
                 })
                 .collect(),
         ),
+        device_requests: some(&host.device_requests.iter().map(device_request).collect::<Vec<_>>()),
         device_cgroup_rules: some(&resources.device_cgroup_rules),
         memory_reservation: resources.memory_reservation,
         memory_swap: resources.memory_swap,
@@ -449,6 +452,16 @@ fn host_config(engine: &Engine, host: &spec::HostConfig) -> wire::HostConfig {
         readonly_paths: host.readonly_paths.clone().or_else(readonly),
         init: host.init,
         ..wire::HostConfig::default()
+    }
+}
+
+fn device_request(request: &spec::DeviceRequest) -> wire::DeviceRequest {
+    wire::DeviceRequest {
+        driver: request.driver.clone(),
+        count: request.count,
+        device_ids: some(&request.device_ids),
+        capabilities: some(&request.capabilities),
+        options: Some(request.options.clone()),
     }
 }
 

@@ -15,11 +15,7 @@ pub fn config(config: &Config) -> ApiResult<()> {
 }
 
 pub fn host(host: &HostConfig) -> ApiResult<()> {
-    fn some<T>(list: &Option<Vec<T>>) -> bool {
-        list.as_ref().is_some_and(|list| !list.is_empty())
-    }
     let asked = [
-        (some(&host.device_requests), "HostConfig.DeviceRequests"),
         (host.cpu_realtime_period != 0, "HostConfig.CpuRealtimePeriod"),
         (host.cpu_realtime_runtime != 0, "HostConfig.CpuRealtimeRuntime"),
         (host.kernel_memory != 0, "HostConfig.KernelMemory"),
@@ -52,6 +48,7 @@ pub fn update(host: &HostConfig) -> ApiResult<()> {
     }
     let asked = [
         (some(&host.devices), "Devices"),
+        (some(&host.device_requests), "DeviceRequests"),
         (some(&host.device_cgroup_rules), "DeviceCgroupRules"),
         (some(&host.ulimits), "Ulimits"),
         (!host.cgroup_parent.is_empty(), "CgroupParent"),

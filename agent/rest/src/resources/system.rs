@@ -179,7 +179,13 @@ pub async fn info(State(engine): State<Engine>, version: ApiVersion) -> ApiResul
             driver: "nftables".to_owned(),
             info: None,
         }),
-        cdi_spec_dirs: Some(Vec::new()),
+        cdi_spec_dirs: Some(info.cdi_spec_dirs),
+        discovered_devices: version.since(50).then(|| {
+            let devices = info.cdi_devices.into_iter();
+            devices
+                .map(|id| serde_json::json!({"Source": "cdi", "ID": id}))
+                .collect()
+        }),
         warnings: Some(info.warnings).filter(|warnings| !warnings.is_empty()),
         ..Info::default()
     }))

@@ -1,8 +1,9 @@
 //! Update: limits and restart policy of a container.
 
-use agent_api::container::UpdateResponse;
+use agent_api::container::{Change, UpdateChange, UpdateResponse};
 use agent_api::host_config::HostConfig;
 use agent_engine::Engine;
+use agent_engine::container::change;
 use agent_engine::container::update::UpdateRequest;
 use axum::body::Body;
 use axum::extract::State;
@@ -13,10 +14,33 @@ use crate::error::ApiResult;
 use crate::reply;
 use crate::request::{self, Target};
 
+fn change(wanted: Change) -> change::Change {
+    let ports = wanted.publish_add.unwrap_or_default().into_iter();
+    change::Change {
+        env_add: wanted.env_add.unwrap_or_default(),
+        env_remove: wanted.env_rm.unwrap_or_default(),
+        mount_add: wanted
+            .mount_add
+            .unwrap_or_default()
+            .into_iter()
+            .map(create::mount)
+            .collect(),
+        mount_remove: wanted.mount_rm.unwrap_or_default(),
+        publish_add: ports.map(|(port, list)| (port, create::bindings(list))).collect(),
+        publish_remove: wanted.publish_rm.unwrap_or_default(),
+        now: wanted.now,
+    }
+}
+
 /// The body has the members of `HostConfig` that are limits, and `RestartPolicy`; what is absent stays.
+/// `Change` is ours.
 pub async fn update(State(engine): State<Engine>, Target(id): Target, request: Request<Body>) -> ApiResult {
     let container = engine.container(&id)?;
-    let wanted: HostConfig = request::json(request).await?;
+    let body = request::json_bytes(request).await?;
+    let (wanted, ours) = match body.is_empty() {
+        true => (HostConfig::default(), UpdateChange::default()),
+        false => (agent_api::json::from_slice(&body)?, agent_api::json::from_slice(&body)?),
+    };
     refused::host(&wanted)?;
     refused::update(&wanted)?;
     let restart_policy = match wanted.restart_policy.name.as_str() {
@@ -32,6 +56,7 @@ pub async fn update(State(engine): State<Engine>, Target(id): Target, request: R
             UpdateRequest {
                 resources,
                 restart_policy,
+                change: ours.change.map(change).unwrap_or_default(),
             },
         )
         .await?;

@@ -1,13 +1,15 @@
-//! `update`: limits and restart policy of containers that exist.
+//! `update`: limits and restart policy of containers that exist; ours: ports, environment and mounts too.
 
-use agent_api::host_config::{HostConfig, RestartPolicy, ThrottleDevice, WeightDevice};
+use agent_api::Set;
+use agent_api::container::Change;
+use agent_api::host_config::{HostConfig, Mount, PortMap, RestartPolicy, ThrottleDevice, WeightDevice};
 
 use crate::cli::Cli;
-use crate::failure::{Result, Tally};
+use crate::failure::{Failure, Result, Tally};
 use crate::output;
-use crate::values::{limits, size};
+use crate::values::{limits, mount, port, size};
 
-/// Change limits and restart policy of containers; those that run are changed at once.
+/// Change limits, restart policy, ports, environment and mounts of containers.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Weight of block IO, 10 to 1000
@@ -67,6 +69,27 @@ pub struct Args {
     /// When to restart: no, always, unless-stopped, on-failure[:N], on-unhealthy[:N]
     #[arg(long, value_name = "POLICY", value_parser = limits::restart)]
     restart: Option<RestartPolicy>,
+    /// Set an environment variable (ours; from the next start on)
+    #[arg(long, value_name = "KEY=VALUE", help_heading = "Changes")]
+    env_add: Vec<String>,
+    /// Remove an environment variable (ours; from the next start on)
+    #[arg(long, value_name = "KEY", help_heading = "Changes")]
+    env_rm: Vec<String>,
+    /// Add a mount: type=bind,src=…,dst=…[,readonly,…] (ours; from the next start on)
+    #[arg(long, value_name = "MOUNT", value_parser = mount::mount, help_heading = "Changes")]
+    mount_add: Vec<Mount>,
+    /// Remove the mount at a path of the container (ours; from the next start on)
+    #[arg(long, value_name = "PATH", help_heading = "Changes")]
+    mount_rm: Vec<String>,
+    /// Publish a port: [ip:][hostPort:]containerPort[/protocol] (ours; at once)
+    #[arg(long, value_name = "PORT", help_heading = "Changes")]
+    publish_add: Vec<String>,
+    /// Publish a port of the container no more (ours; at once)
+    #[arg(long, value_name = "PORT[/PROTOCOL]", help_heading = "Changes")]
+    publish_rm: Vec<String>,
+    /// Restart containers that run, if something waits for their next start (ours)
+    #[arg(long, help_heading = "Changes")]
+    now: bool,
     #[arg(value_name = "CONTAINER", required = true)]
     containers: Vec<String>,
 }
@@ -96,12 +119,28 @@ pub async fn run(cli: &Cli, args: Args) -> Result {
         restart_policy: args.restart.unwrap_or_default(),
         ..HostConfig::default()
     };
-    if change == HostConfig::default() {
+    let (mut exposed, mut ports) = (Set::new(), PortMap::new());
+    for spec in &args.publish_add {
+        port::publish(spec, &mut exposed, &mut ports).map_err(Failure::new)?;
+    }
+    fn some<T>(list: Vec<T>) -> Option<Vec<T>> {
+        Some(list).filter(|list| !list.is_empty())
+    }
+    let ours = Change {
+        env_add: some(args.env_add),
+        env_rm: some(args.env_rm),
+        mount_add: some(args.mount_add),
+        mount_rm: some(args.mount_rm),
+        publish_add: Some(ports).filter(|ports| !ports.is_empty()),
+        publish_rm: some(args.publish_rm),
+        now: args.now,
+    };
+    if change == HostConfig::default() && ours == Change::default() {
         crate::failure::fail!("you must provide one or more flags when using this command");
     }
     let mut tally = Tally::default();
     for name in &args.containers {
-        let outcome = client.update_container(name, &change).await;
+        let outcome = client.update_container(name, &change, &ours).await;
         if let Some(update) = tally.note(outcome) {
             for warning in update.warnings.iter().flatten() {
                 output::warn(warning);

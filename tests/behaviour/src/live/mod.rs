@@ -4,6 +4,7 @@ mod figures;
 mod health;
 mod restarts;
 mod states;
+mod takeover;
 mod websocket;
 
 pub use figures::block_device;
@@ -17,6 +18,7 @@ pub fn tests() -> Vec<Test<World>> {
     tests.extend(health::tests());
     tests.extend(restarts::tests());
     tests.extend(states::tests());
+    tests.extend(takeover::tests());
     tests.extend(websocket::tests());
     tests
 }

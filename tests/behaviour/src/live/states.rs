@@ -126,6 +126,9 @@ fn events_tell_the_whole_life(world: &World) {
     let other = format!("{}-b", &*name);
     world.run(&["rename", &name, &other]).ok();
     world.run(&["restart", &other]).ok();
+    eventually("it listens again", 10, || {
+        world.run(&["logs", &other]).out.matches("ready").count() == 2
+    });
     world.run(&["stop", &other]).ok();
     world.run(&["rename", &other, &name]).ok();
     let id = world.inspect(&name)["Id"].as_str().unwrap().to_owned();

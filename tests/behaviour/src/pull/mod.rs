@@ -6,6 +6,7 @@ use harness::registry::Registry;
 use harness::{Test, tests};
 use serde_json::json;
 
+mod all_tags;
 pub mod faults;
 
 /// A registry and a daemon for which it is the default one.
@@ -56,7 +57,8 @@ fn walk(folder: &std::path::Path, depth: usize, found: &mut Vec<String>) {
 }
 
 pub fn tests() -> Vec<Test<Port>> {
-    tests![
+    let mut tests = all_tags::tests();
+    tests.extend(tests![
         pull_from_the_registry_and_run,
         short_names_mean_the_default_registry,
         a_mirror_serves_the_hubs_names,
@@ -72,7 +74,8 @@ pub fn tests() -> Vec<Test<Port>> {
         pull_policy_of_run,
         whiteouts_links_and_owners_are_kept,
         progress_is_told,
-    ]
+    ]);
+    tests
 }
 
 fn unique(what: &str) -> Image {

@@ -7,6 +7,7 @@ use runtime::cgroup::Resources as Limits;
 use runtime::plan::{ExecPlan, Foreign, Plan};
 use runtime::spec::{SpecError, document};
 
+use super::Injected;
 use super::devices::limits;
 use super::security::{Seccomp, capability_sets, error_text, security};
 use crate::Engine;
@@ -15,7 +16,7 @@ use crate::container::Record;
 use crate::container::mounts::MountKind;
 use crate::error::{Error, Result};
 
-fn refused(error: SpecError) -> Error {
+pub(super) fn refused(error: SpecError) -> Error {
     match error {
         SpecError::Unsupported(what) => Error::unsupported(what),
         other => Error::invalid(error_text(&other)),
@@ -50,6 +51,7 @@ impl Engine {
         program: &RuntimeProgram,
         plan: &mut Plan,
         joined: &[OwnedFd],
+        injected: &Injected,
     ) -> Result<()> {
         let host = &record.host;
         let outwards = |propagation: &str| matches!(propagation, "shared" | "rshared");
@@ -62,6 +64,7 @@ impl Engine {
             )));
         }
         let mut limits = limits(&host.resources, host.privileged, &plan.devices)?;
+        injected.allow(&mut limits, host.privileged);
         self.drop_swap(&mut limits);
         let security = security(host)?;
         let seccomp = match (&security.seccomp, host.privileged) {

@@ -22,12 +22,14 @@ use super::spec::{Config, HostConfig, Ulimit};
 use super::validate::{Share, ipc_share, pid_share};
 mod devices;
 mod foreign;
+mod injected;
 mod mounts;
 mod security;
 
 use devices::limits;
 pub(crate) use devices::{asked_nodes, changed_limits};
 pub(crate) use foreign::is_own_runtime;
+pub(crate) use injected::Injected;
 use mounts::root_propagation;
 pub use security::PlanCache;
 use security::{Seccomp, capability_sets, error_text, security, sysctl};
@@ -63,6 +65,7 @@ pub(crate) fn check(config: &Config, host: &HostConfig) -> Result<()> {
             return Err(Error::invalid("invalid group to add: the name is empty"));
         }
     }
+    injected::check(host)?;
     if config.user.contains('\0') {
         return Err(Error::invalid("invalid user: it contains a NUL byte"));
     }
@@ -104,12 +107,14 @@ fn limit(name: &str, limit: &Ulimit, strict: bool) -> Result<Rlimit> {
 
 impl Engine {
     /// The plan of a container's next run; `joined` are the kinds of the namespaces whose descriptors are sent along.
-    pub(crate) fn compile(&self, record: &Record, joined: &[u64]) -> Result<Plan> {
+    pub(crate) fn compile(&self, record: &Record, joined: &[u64], injected: &Injected) -> Result<Plan> {
         let (config, host) = (&record.config, &record.host);
         let places = self.places(&record.id);
         let rw = self.store.snapshots().get(record.id.as_str())?;
-        let devices = self.devices(host)?;
-        let limits = limits(&host.resources, host.privileged, &devices)?;
+        let mut devices = self.devices(host)?;
+        injected.devices(&mut devices);
+        let mut limits = limits(&host.resources, host.privileged, &devices)?;
+        injected.allow(&mut limits, host.privileged);
         let cgroup = self.cgroup_plan(record, &limits)?;
         let terminal = config.tty.then_some(ConsoleSize {
             rows: host.console_size[0],
@@ -142,7 +147,7 @@ impl Engine {
             }
             (masked.iter().map(PathBuf::from).collect(), readonly)
         };
-        Ok(Plan {
+        let mut plan = Plan {
             head: Head {
                 id: record.id.to_string(),
                 exit_file: places.exit_file(),
@@ -188,7 +193,9 @@ impl Engine {
             process: self.process(record)?,
             init: host.init.unwrap_or(self.config.init),
             ..Plan::default()
-        })
+        };
+        injected.edit(&mut plan, record);
+        Ok(plan)
     }
 
     fn process(&self, record: &Record) -> Result<ProcessPlan> {
