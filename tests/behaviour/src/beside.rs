@@ -8,13 +8,12 @@
 //! The command prints its own closing line; what it has left in the kernel or with the daemon is a test of its own,
 //! `NAME-left`. The images are of this machine's Debian packages: nothing comes from a registry outside.
 
-use std::net::TcpListener;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{Command, ExitCode, Stdio};
 
 use harness::image::{Image, Packing};
 use harness::registry::Registry;
-use harness::tools::{Folder, binary, docker, unpacked};
+use harness::tools::{Folder, binary, docker, free_port, unpacked};
 use harness::{Daemon, Options};
 
 /// Runs `command` beside a daemon; its exit code is ours, or 1 if something was left behind.
@@ -103,9 +102,4 @@ fn certificates(folder: &str) {
         .status()
         .expect("iechor starts");
     assert!(status.success(), "iechor system certs ended with {status}");
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port on loopback");
-    listener.local_addr().expect("its address").port()
 }

@@ -2,11 +2,11 @@
 //! Through `iechor update` where that is the client, else by the request itself.
 
 use harness::daemon::Cli;
-use harness::tools::Folder;
+use harness::tools::{Folder, free_port};
 use harness::{Test, tests};
 use serde_json::{Value, json};
 
-use crate::networks::{answers, ask, free_port, server};
+use crate::networks::{answers, ask, server};
 use crate::world::World;
 
 pub fn tests() -> Vec<Test<World>> {

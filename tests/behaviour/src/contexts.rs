@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use harness::daemon::{Daemon, Options};
 use harness::process::Run;
-use harness::tools::{Folder, binary};
+use harness::tools::{Folder, binary, free_port};
 use harness::{Test, tests};
 
 use crate::world::World;
@@ -68,11 +68,6 @@ impl Desk {
 }
 
 /// One that nobody listens on at this moment.
-fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    listener.local_addr().unwrap().port()
-}
-
 fn contexts_name_daemons(world: &World) {
     let desk = Desk::new();
     let endpoint = format!("host={}", world.host());

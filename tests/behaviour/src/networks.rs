@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use harness::kernel::Process;
-use harness::tools::eventually;
+use harness::tools::{eventually, free_port};
 use harness::{Test, tests};
 
 use crate::world::{Named, World};
@@ -65,10 +65,6 @@ pub(crate) fn answers(address: &str, text: &str) {
     eventually(&format!("{address} answers {text}"), 10, || {
         ask(address).as_deref() == Some(text)
     });
-}
-
-pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port()
 }
 
 fn bridge_gives_an_address_and_a_route(world: &World) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use harness::daemon::{Cli, Daemon, Options};
 use harness::image::Image;
-use harness::tools::eventually;
+use harness::tools::{eventually, free_port};
 use harness::{Test, tests};
 
 /// Each test kills its own daemon.
@@ -164,11 +164,7 @@ fn answer(port: u16) -> String {
 
 fn published_port_stays(_: &Nothing) {
     let daemon = daemon();
-    let port = std::net::TcpListener::bind("0.0.0.0:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    let port = free_port();
     let line = "while :; do echo served | nc -l -p 80 >/dev/null; done";
     daemon
         .docker(&[
@@ -533,7 +529,7 @@ fn events_outlive_the_daemon(_: &Nothing) {
 
 fn changes_outlive_the_daemon(_: &Nothing) {
     let daemon = daemon();
-    let port = crate::networks::free_port();
+    let port = free_port();
     let line = "while :; do echo there | nc -l -p 80 >/dev/null; done";
     daemon
         .docker(&["run", "-d", "--name", "changed", "busybox", "sh", "-c", line])

@@ -68,6 +68,12 @@ pub fn eventually(what: &str, seconds: u64, mut ready: impl FnMut() -> bool) {
     }
 }
 
+/// A TCP port that no address of this machine uses now; somebody else may take it before the test does.
+pub fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("0.0.0.0:0").expect("a port of this machine");
+    listener.local_addr().expect("its address").port()
+}
+
 /// A folder of this test alone, removed when dropped.
 pub struct Folder(PathBuf);
 

@@ -2,7 +2,6 @@
 //! from the next start on.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +12,6 @@ use super::state::Phase;
 use super::validate::{self, Share, network_share};
 use super::{Container, Record, ports};
 use crate::Engine;
-use crate::disk;
 use crate::error::{Error, Result};
 
 /// What is to be different. Removals come before additions.
@@ -171,12 +169,6 @@ fn change_ports(config: &mut Config, host: &mut HostConfig, change: &Change) -> 
     Ok(())
 }
 
-/// What an update of a container's ports has done, to be taken back if it cannot be recorded.
-pub(super) struct Ports {
-    pub config: Config,
-    pub host: HostConfig,
-}
-
 impl Engine {
     /// Everything of a change but its ports: checks it, makes the volumes it needs, and returns what the record will
     /// say. The caller owns the container's `op`.
@@ -208,80 +200,65 @@ impl Engine {
         Ok((next != before).then_some(next))
     }
 
-    /// Changes what is published, in the kernel at once where the container runs on its own network. All or nothing.
-    pub(super) fn change_published(&self, container: &Arc<Container>, change: &Change) -> Result<Option<Ports>> {
+    /// Changes what is published; whether there was anything to change. All or nothing.
+    pub(super) fn change_published(&self, container: &Container, change: &Change) -> Result<bool> {
         if change.publish_add.is_empty() && change.publish_remove.is_empty() {
-            return Ok(None);
+            return Ok(false);
         }
-        let (record, net) = {
-            let inner = container.lock();
-            (inner.record.clone(), inner.run.as_ref().map(|run| run.net.clone()))
+        let (mut config, mut host) = {
+            let record = &container.lock().record;
+            (record.config.clone(), record.host.clone())
         };
-        if network_share(&record.host)? != Share::Own || record.host.network_mode == "none" {
+        if network_share(&host)? != Share::Own || host.network_mode == "none" {
             return Err(Error::Conflict(format!(
                 "ports cannot be published with the network mode {:?}",
-                record.host.network_mode
+                host.network_mode
             )));
         }
-        let (mut config, mut host) = (record.config.clone(), record.host.clone());
         change_ports(&mut config, &mut host, change)?;
-        let wanted = ports::requests(&config, &host)?;
-        let old = Ports {
-            config: record.config.clone(),
-            host: record.host.clone(),
+        self.publish_as(container, config, host)?;
+        Ok(true)
+    }
+
+    /// Gives the record this configuration, which differs from its own in ports alone, and the kernel its ports where the
+    /// container runs on a network of its own. All or nothing.
+    pub(super) fn publish_as(&self, container: &Container, config: Config, host: HostConfig) -> Result<()> {
+        let (present, net) = {
+            let inner = container.lock();
+            let present = ports::requests(&inner.record.config, &inner.record.host)?;
+            (present, inner.run.as_ref().map(|run| run.net.clone()))
         };
+        let wanted = ports::requests(&config, &host)?;
         if let Some(mut net) = net
             && let Some(endpoint) = net.endpoint.clone()
         {
-            let owner = record.id.to_string();
-            let present = ports::requests(&record.config, &record.host)?;
-            net.ports = self
-                .network
-                .republish(&owner, &endpoint, &present, &wanted)
-                .map_err(|source| Error::Ports { owner, source })?;
-            self.note_net(container, net)?;
-        }
-        let mut inner = container.lock();
-        (inner.record.config, inner.record.host) = (config, host);
-        Ok(Some(old))
-    }
-
-    /// Writes what the network has given to a run, here and for the next daemon.
-    fn note_net(&self, container: &Arc<Container>, net: super::RunNet) -> Result<()> {
-        let run = serde_json::to_vec(&net).map_err(|source| Error::Record {
-            what: "run".into(),
-            source,
-        })?;
-        if let Some(run) = &mut container.lock().run {
-            run.net = net;
-        }
-        disk::write_atomic(&self.places(&container.id).run_record(), &run).map_err(Error::io("write the run record"))
-    }
-
-    /// Puts back what `change_published` did.
-    pub(super) fn restore_published(&self, container: &Arc<Container>, old: Ports) {
-        let (present, net) = {
-            let mut inner = container.lock();
-            let present = ports::requests(&inner.record.config, &inner.record.host);
-            (inner.record.config, inner.record.host) = (old.config.clone(), old.host.clone());
-            (present, inner.run.as_ref().map(|run| run.net.clone()))
-        };
-        let back = || -> Result<()> {
-            let wanted = ports::requests(&old.config, &old.host)?;
-            let Some(mut net) = net else { return Ok(()) };
-            let Some(endpoint) = net.endpoint.clone() else {
-                return Ok(());
-            };
             let owner = container.id.to_string();
-            net.ports = self
-                .network
-                .republish(&owner, &endpoint, &present?, &wanted)
-                .map_err(|source| Error::Ports { owner, source })?;
-            self.note_net(container, net)
-        };
-        if let Err(error) = back() {
-            tracing::error!(container = %container.id, error = %error.chain(), "ports are not as the record says");
+            let published = self.network.republish(&owner, &endpoint, &present, &wanted);
+            net.ports = published.map_err(|source| Error::Ports { owner, source })?;
+            if let Err(error) = self.write_run(&container.id, &net) {
+                match self
+                    .network
+                    .republish(container.id.as_str(), &endpoint, &wanted, &present)
+                {
+                    // A free port that nobody chose may be another one now.
+                    Ok(ports) => {
+                        if let Some(run) = &mut container.lock().run {
+                            run.net.ports = ports;
+                        }
+                    }
+                    Err(error) => {
+                        tracing::error!(container = %container.id, %error, "ports are not as the record says");
+                    }
+                }
+                return Err(error);
+            }
+            if let Some(run) = &mut container.lock().run {
+                run.net = net;
+            }
         }
+        let record = &mut container.lock().record;
+        (record.config, record.host) = (config, host);
+        Ok(())
     }
 
     /// Whether the container has something that only a start can change.

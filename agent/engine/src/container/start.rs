@@ -13,6 +13,7 @@ use crate::Engine;
 use crate::disk;
 use crate::error::{Error, Result};
 use crate::events::EventKind;
+use crate::ids::ContainerId;
 
 /// Namespace of another process, by its file below `/proc/PID/ns`.
 pub(crate) fn namespace_of(pid: i32, kind: &str) -> Result<OwnedFd> {
@@ -243,11 +244,7 @@ impl Engine {
         }
         runtime_sys::failpoint!("start-files-written");
         net.group = Some(self.group(record)?);
-        let run = serde_json::to_vec(&*net).map_err(|source| Error::Record {
-            what: "run".into(),
-            source,
-        })?;
-        disk::write_atomic(&places.run_record(), &run).map_err(Error::io("write the run record"))?;
+        self.write_run(&record.id, net)?;
         runtime_sys::failpoint!("start-run-recorded");
         disk::remove_file(&places.exit_file()).map_err(Error::io("remove the last exit record"))?;
         let mut plan = self.compile(record, &joined.kinds, &injected)?;
@@ -256,6 +253,15 @@ impl Engine {
             self.hand_over(record, program, &mut plan, &joined.fds, &injected)?;
         }
         Ok((plan, joined))
+    }
+
+    /// Writes what the network has given to a run, for the next daemon.
+    pub(super) fn write_run(&self, id: &ContainerId, net: &RunNet) -> Result<()> {
+        let run = serde_json::to_vec(net).map_err(|source| Error::Record {
+            what: "run".into(),
+            source,
+        })?;
+        disk::write_atomic(&self.places(id).run_record(), &run).map_err(Error::io("write the run record"))
     }
 
     /// A warm endpoint takes microseconds; making one takes milliseconds and moves off the async threads.

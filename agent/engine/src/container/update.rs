@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::change::{Change, Ports};
+use super::change::Change;
 use super::create::Made;
 use super::spec::{Resources, RestartName, RestartPolicy};
 use super::state::Phase;
@@ -148,10 +148,10 @@ impl Engine {
                 container: &container,
                 record,
                 made,
-                ports: None,
+                published: false,
             };
             match engine.change_published(&container, &request.change) {
-                Ok(ports) => undo.ports = ports,
+                Ok(published) => undo.published = published,
                 Err(error) => {
                     engine.take_back(undo).await;
                     return Err(error);
@@ -200,8 +200,11 @@ impl Engine {
     }
 
     async fn take_back(&self, undo: Undo<'_>) {
-        if let Some(ports) = undo.ports {
-            self.restore_published(undo.container, ports);
+        if undo.published {
+            let (config, host) = (undo.record.config.clone(), undo.record.host.clone());
+            if let Err(error) = self.publish_as(undo.container, config, host) {
+                tracing::error!(container = %undo.container.id, error = %error.chain(), "ports are not as the record says");
+            }
         }
         {
             let record = &mut undo.container.lock().record;
@@ -220,7 +223,8 @@ struct Undo<'a> {
     /// As it was before.
     record: Record,
     made: Made,
-    ports: Option<Ports>,
+    /// Its ports were changed.
+    published: bool,
 }
 
 #[cfg(test)]

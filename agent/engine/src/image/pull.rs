@@ -22,7 +22,7 @@ const FEED_DEPTH: usize = 32;
 /// How often the progress of a layer is told.
 const TICK: Duration = Duration::from_millis(100);
 /// Progress records that wait for a slow reader; more are dropped, the last state of a layer never is.
-pub(super) const EVENTS: usize = 1024;
+const EVENTS: usize = 1024;
 
 /// What a pull tells while it runs.
 #[derive(Debug)]
@@ -91,10 +91,20 @@ impl Engine {
         platform: Option<Platform>,
         credentials: Option<Credentials>,
     ) -> mpsc::Receiver<PullEvent> {
+        self.begin_pull(reference.or_latest(), platform, credentials)
+    }
+
+    /// Of one tag or digest, or of all tags of a bare name.
+    pub(super) fn begin_pull(
+        &self,
+        reference: Reference,
+        platform: Option<Platform>,
+        credentials: Option<Credentials>,
+    ) -> mpsc::Receiver<PullEvent> {
         let (sender, receiver) = mpsc::channel(EVENTS);
         let pull = Pull {
             engine: self.clone(),
-            reference: reference.or_latest(),
+            reference,
             platform: platform.unwrap_or_else(Platform::host),
             credentials,
             events: sender,

@@ -6,7 +6,7 @@
 use agent_registry::{Credentials, Platform, Reference};
 use tokio::sync::mpsc;
 
-use super::pull::{EVENTS, Pull, PullEvent, Pulled};
+use super::pull::{Pull, PullEvent, Pulled};
 use crate::Engine;
 use crate::error::{Error, Result};
 
@@ -19,16 +19,7 @@ impl Engine {
         platform: Option<Platform>,
         credentials: Option<Credentials>,
     ) -> mpsc::Receiver<PullEvent> {
-        let (sender, receiver) = mpsc::channel(EVENTS);
-        let pull = Pull {
-            engine: self.clone(),
-            reference,
-            platform: platform.unwrap_or_else(Platform::host),
-            credentials,
-            events: sender,
-        };
-        self.tasks.spawn(pull.finish());
-        receiver
+        self.begin_pull(reference, platform, credentials)
     }
 }
 

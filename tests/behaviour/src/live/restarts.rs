@@ -24,9 +24,13 @@ fn failing<'a>(world: &'a World, flags: &[&str]) -> Named<'a> {
     world
         .run(&[&base, flags, &["busybox", "sh", "-c", "exit 3"]].concat())
         .ok();
-    eventually("it waits for some time", 20, || {
+    // A long wait that has just begun: of one that is seen first, the end may be near.
+    let mut seen = None;
+    eventually("it begins to wait for some time", 30, || {
         let container = world.inspect(&name);
-        container["State"]["Status"] == "restarting" && container["RestartCount"].as_u64().unwrap() >= 4
+        let long = container["State"]["Status"] == "restarting" && container["RestartCount"].as_u64().unwrap() >= 4;
+        let run = container["State"]["StartedAt"].clone();
+        long && seen.get_or_insert(run.clone()) != &run
     });
     name
 }

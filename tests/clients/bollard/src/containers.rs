@@ -130,8 +130,14 @@ async fn wait_gives_the_exit_code(world: Arc<World>) {
 
 async fn stop_and_start_again(world: Arc<World>) {
     let id = world
-        .start(shell("trap 'exit 3' TERM; while :; do sleep 0.05; done"))
+        .start(shell("trap 'exit 3' TERM; echo ready; while :; do sleep 0.05; done"))
         .await;
+    // Before that a first process has no handler, and the kernel drops the signal.
+    let options = LogsOptionsBuilder::new().stdout(true).follow(true).build();
+    Box::pin(world.docker.logs(&id, Some(options)))
+        .try_next()
+        .await
+        .unwrap();
     world.docker.stop_container(&id, None).await.unwrap();
     let ended = state(&world, &id).await;
     assert_eq!(ended.status, Some(ContainerStateStatusEnum::EXITED));
