@@ -137,7 +137,7 @@ pub struct Info {
     pub cdi_spec_dirs: Option<Vec<String>>,
     /// From API 1.50.
     #[serde(skip_serializing_if = "omit::list")]
-    pub discovered_devices: Option<Vec<Value>>,
+    pub discovered_devices: Option<Vec<DiscoveredDevice>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub containerd: Option<Value>,
     pub warnings: Option<Vec<String>>,
@@ -168,6 +168,16 @@ pub struct IndexConfig {
     pub name: String,
     pub official: bool,
     pub secure: bool,
+}
+
+/// A device that a container can be given by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct DiscoveredDevice {
+    /// Who tells of it: `cdi`.
+    pub source: String,
+    #[serde(rename = "ID")]
+    pub id: String,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

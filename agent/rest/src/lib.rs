@@ -27,6 +27,7 @@ mod serve;
 mod service;
 mod tls;
 mod transfer;
+mod unread;
 pub mod version;
 mod websocket;
 

@@ -17,7 +17,7 @@ use tower_service::Service;
 use crate::error::ApiError;
 use crate::peer::Peer;
 use crate::version::{self, ApiVersion};
-use crate::{reply, resources};
+use crate::{reply, resources, unread};
 
 /// `Docker/<version> (<os>)`: clients read the system out of the brackets.
 const SERVER: &str = concat!("Docker/", env!("CARGO_PKG_VERSION"), " (linux)");
@@ -43,7 +43,7 @@ impl Api {
     }
 
     async fn answer(mut self, request: Request<Incoming>) -> Response {
-        let mut request = request.map(Body::new);
+        let mut request = unread::read_to_the_end(request);
         request.extensions_mut().insert(self.peer.clone());
         tracing::debug!(method = %request.method(), path = request.uri().path(), "request");
         let routed = match route(&mut request) {

@@ -15,10 +15,6 @@ const DEPTH: usize = 8;
 /// Bytes gathered before they are handed to the connection.
 const PIECE: usize = 256 * 1024;
 
-/// What is read of a body that nobody wants. A client that is still sending when the connection is closed hears of a broken
-/// pipe and not of the refusal.
-const UNREAD: usize = 64 * 1024 * 1024;
-
 /// A request body for blocking code. A body that breaks off is an error, never a short file.
 pub struct BodyReader {
     pieces: mpsc::Receiver<io::Result<Bytes>>,
@@ -28,7 +24,6 @@ pub struct BodyReader {
 impl BodyReader {
     pub fn start(mut body: Body) -> BodyReader {
         let (sender, pieces) = mpsc::channel(DEPTH);
-        let mut unread = 0;
         tokio::spawn(async move {
             while let Some(piece) = body.frame().await {
                 let piece = match piece {
@@ -39,16 +34,8 @@ impl BodyReader {
                     Err(error) => Err(io::Error::new(io::ErrorKind::UnexpectedEof, error)),
                 };
                 let broken = piece.is_err();
-                if broken {
-                    let _ = sender.send(piece).await;
+                if sender.send(piece).await.is_err() || broken {
                     return;
-                }
-                let length = piece.as_ref().map_or(0, Bytes::len);
-                if sender.send(piece).await.is_err() {
-                    unread += length;
-                    if unread > UNREAD {
-                        return;
-                    }
                 }
             }
         });

@@ -385,6 +385,7 @@ fn test_names() -> BTreeSet<&'static str> {
     names.extend(of(log_servers::tests()));
     names.extend(of(runtimes::tests()));
     names.extend(of(users::tests()));
+    names.extend(of(devices::tests()));
     names.extend(of(terminal::tests()));
     names.extend(of(schema::tests()));
     names

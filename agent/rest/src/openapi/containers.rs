@@ -149,7 +149,7 @@ fn execs() -> Vec<Operation> {
             .json::<IdResponse>(201),
         post("/exec/{id}/start", "Run a prepared command")
             .body::<ExecStart>()
-            .empty(200)
+            .bytes(STREAMS)
             .hijacks(),
         post("/exec/{id}/resize", "Resize a command's terminal")
             .takes([cells("h"), cells("w")])

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use agent_api::StringMap;
-use agent_api::system::{AddressPool, Component, DiskUsage, Firewall, Info, Plugins, Runtime, Swarm, Usage, Version};
+use agent_api::system::{
+    AddressPool, Component, DiscoveredDevice, DiskUsage, Firewall, Info, Plugins, Runtime, Swarm, Usage, Version,
+};
 use agent_api::volume::UsageData;
 use agent_api::{API_VERSION, MIN_API_VERSION, time::Time};
 use agent_engine::filters::Filters;
@@ -181,10 +183,11 @@ pub async fn info(State(engine): State<Engine>, version: ApiVersion) -> ApiResul
         }),
         cdi_spec_dirs: Some(info.cdi_spec_dirs),
         discovered_devices: version.since(50).then(|| {
-            let devices = info.cdi_devices.into_iter();
-            devices
-                .map(|id| serde_json::json!({"Source": "cdi", "ID": id}))
-                .collect()
+            let device = |id| DiscoveredDevice {
+                source: "cdi".to_owned(),
+                id,
+            };
+            info.cdi_devices.into_iter().map(device).collect()
         }),
         warnings: Some(info.warnings).filter(|warnings| !warnings.is_empty()),
         ..Info::default()

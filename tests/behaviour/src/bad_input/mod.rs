@@ -6,6 +6,7 @@
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
+use harness::http::read_reply;
 use harness::image::Image;
 use harness::leaks::nft_elements;
 use harness::{Test, tests};
@@ -128,6 +129,7 @@ pub fn tests() -> Vec<Test<World>> {
     tests![
         every_wrong_request_is_refused_and_leaves_nothing,
         half_sent_requests,
+        who_is_refused_may_send_on,
         broken_http,
         wrong_starts_leave_nothing
     ]
@@ -252,6 +254,59 @@ fn half_sent_requests(world: &World) {
         world.server.raw(&[head.as_bytes(), &archive[..part]].concat());
     }
     harness::tools::eventually("nothing is left of the halves", 10, || holdings(world) == before);
+}
+
+/// A client that is still sending hears the refusal, and its connection goes on; but not for ever.
+fn who_is_refused_may_send_on(world: &World) {
+    use std::io::Write;
+    let server = &world.server;
+    let head = |method: &str, target: &str, length: usize, more: &str| {
+        format!(
+            "{method} {target} HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n{more}\r\n"
+        )
+    };
+    let refusals = [
+        ("POST", "/networks/create", 501),
+        ("POST", "/build", 501),
+        ("POST", "/v9.99/containers/create", 400),
+        ("POST", "/no/such/page", 404),
+        ("POST", "/containers/no-such-one/update", 404),
+        ("PUT", "/containers/no-such-one/archive?path=/", 404),
+        ("PUT", "/containers/no-such-one/archive", 400),
+    ];
+    for (method, target, status) in refusals {
+        let mut connection = server.connect();
+        let body = vec![b'x'; 3 << 20];
+        connection
+            .write_all(head(method, target, body.len(), "").as_bytes())
+            .unwrap();
+        // The answer of most is there by now, with nothing of the body on its way.
+        std::thread::sleep(Duration::from_millis(50));
+        connection
+            .write_all(&body)
+            .unwrap_or_else(|error| panic!("{target}: {error}"));
+        let mut reader = std::io::BufReader::new(connection);
+        let reply = read_reply(&mut reader, false).unwrap_or_else(|error| panic!("{target}: {error}"));
+        assert_eq!(reply.status, status, "{target}: {}", reply.text());
+        reader
+            .get_mut()
+            .write_all(b"GET /_ping HTTP/1.1\r\nHost: test\r\n\r\n")
+            .unwrap();
+        let next = read_reply(&mut reader, false).unwrap_or_else(|error| panic!("after {target}: {error}"));
+        assert_eq!((next.status, next.text().as_str()), (200, "OK"), "after {target}");
+    }
+    // Who asks before sending is not asked for it.
+    let asking = head("POST", "/networks/create", 3 << 20, "Expect: 100-continue\r\n");
+    let answer = server.raw(asking.as_bytes());
+    assert!(answer.starts_with("HTTP/1.1 501 "), "{answer}");
+    // Nobody sends gigabytes into nothing.
+    let mut connection = server.connect();
+    connection
+        .write_all(head("POST", "/networks/create", 1 << 30, "").as_bytes())
+        .unwrap();
+    let piece = vec![0; 1 << 20];
+    let sent = (0..1024).take_while(|_| connection.write_all(&piece).is_ok()).count();
+    assert!((64..100).contains(&sent), "{sent} MiB were taken");
 }
 
 /// What is hardly HTTP. The daemon answers or hangs up, and goes on.

@@ -170,7 +170,9 @@ fn refused_ones_say_so(world: &World) {
         if flag.is_empty() || message.contains(&flag) || !heard.contains(&message) {
             let mut words: Vec<String> = command.split(' ').map(str::to_owned).collect();
             if !flag.is_empty() {
-                words.push(format!("{flag}=1"));
+                // What reads as nothing that the flag takes is refused for that.
+                let value = if flag == "--link-local-ip" { "169.254.1.1" } else { "1" };
+                words.push(format!("{flag}={value}"));
             }
             match command.as_str() {
                 "container run" | "container create" => words.extend(["busybox", "true"].map(str::to_owned)),

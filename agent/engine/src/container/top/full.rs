@@ -28,6 +28,7 @@ pub fn listing(pids: &[i32]) -> Result<Top> {
         .unwrap_or_default();
     let moment = Moment {
         now: SystemTime::now(),
+        boot: boot_time()?,
         uptime: Duration::from_secs_f64(uptime.max(0.0)),
     };
     let mut names = HashMap::new();
@@ -38,10 +39,20 @@ pub fn listing(pids: &[i32]) -> Result<Top> {
     })
 }
 
+/// When the machine was booted, in whole seconds as `ps` counts from: the same for every listing, which now minus uptime is not.
+fn boot_time() -> Result<SystemTime> {
+    let text = fs::read_to_string("/proc/stat").map_err(Error::io("read /proc/stat"))?;
+    let seconds = text
+        .lines()
+        .find_map(|line| line.strip_prefix("btime ")?.trim().parse().ok());
+    Ok(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds.unwrap_or_default()))
+}
+
 /// Now, on both of the clocks that are needed.
 #[derive(Clone, Copy)]
 struct Moment {
     now: SystemTime,
+    boot: SystemTime,
     uptime: Duration,
 }
 
@@ -60,7 +71,10 @@ fn row(pid: i32, moment: Moment, names: &mut HashMap<u32, String>) -> Option<Vec
         pid.to_string(),
         stat.parent.to_string(),
         share(stat.cpu_ticks, running).to_string(),
-        start_time(moment.now.checked_sub(running)?, moment.now),
+        start_time(
+            moment.boot.checked_add(Duration::from_secs(started.as_secs()))?,
+            moment.now,
+        ),
         terminal(stat.terminal),
         clock(cpu_seconds),
         command(&words, &stat),
