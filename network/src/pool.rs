@@ -20,8 +20,8 @@ use crate::error::{Error, Kind, Result};
 use crate::ipam::{Ipam, Refused};
 use crate::namespace::Maker;
 
-/// How long nobody must have taken anything before the stock is refilled: a start takes some 2 ms.
-const QUIET: Duration = Duration::from_millis(3);
+/// How long nobody must have taken anything before the stock is refilled: a container's whole life takes some 6 ms.
+const QUIET: Duration = Duration::from_millis(20);
 /// How long a refill that failed waits for its next try; doubled up to the second one.
 const RETRY_FIRST: Duration = Duration::from_millis(200);
 const RETRY_LAST: Duration = Duration::from_secs(30);
@@ -40,6 +40,8 @@ struct State {
     filling: bool,
     stopped: bool,
     last_taken: Option<Instant>,
+    /// So little was left that the stock is refilled without waiting, and until it is full: one disturbance instead of many.
+    hurried: bool,
 }
 
 struct Shared {
@@ -69,6 +71,7 @@ impl Pool {
                 filling: false,
                 stopped: false,
                 last_taken: None,
+                hurried: false,
             }),
             wake: Condvar::new(),
             ipam: Mutex::new(ipam),
@@ -334,14 +337,20 @@ impl Shared {
             let lacks = state.warm.len() < self.target;
             let lacks_empty = state.empty.len() < self.target_empty;
             if !state.filling || !(lacks || lacks_empty) {
+                state.hurried = false;
                 state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
                 continue;
             }
             let now = Instant::now();
             let quiet_at = state.last_taken.map(|taken| taken + QUIET);
             // With little left the next one would have to wait for all of its making: better now.
-            let urgent = lacks && state.warm.len() <= self.target / 4;
-            let at = if urgent { not_before } else { quiet_at.max(not_before) };
+            state.hurried |= lacks && state.warm.len() <= self.target / 4;
+            state.hurried |= lacks_empty && state.empty.len() <= self.target_empty / 4;
+            let at = if state.hurried {
+                not_before
+            } else {
+                quiet_at.max(not_before)
+            };
             match at.filter(|at| *at > now) {
                 Some(at) => {
                     let waited = self.wake.wait_timeout(state, at - now);

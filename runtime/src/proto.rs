@@ -92,6 +92,9 @@ wire_enum! {
             /// Which container.
             place: Box<Place>,
         },
+        /// Make another shim, a copy as a further child of the daemon, which serves the socket that comes along. Only
+        /// for a shim that was given nothing to run.
+        8 => Bear { tag: u32 },
     }
 }
 
@@ -126,6 +129,8 @@ wire_enum! {
         /// Something happened to the log: it cannot be written (the errno), or it can again (0); or it was rotated, the
         /// so many-th time in this shim's life.
         7 => Log { errno: i32, rotations: u32 },
+        /// A copy was made; `pid` is its process.
+        8 => Born { tag: u32, pid: i32 },
     }
 }
 

@@ -14,11 +14,17 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 /// Folders inside each other that are deleted in place; each holds a descriptor.
 const DEPTH: usize = 64;
 /// Entries of a folder that are listed at once.
 const PORTION: usize = 4096;
+/// How long nothing must have been discarded before deleting begins: whoever removes a container does something next, and
+/// the disk and the core are theirs for that moment.
+const QUIET: Duration = Duration::from_millis(20);
+/// What is discarded without a pause is deleted when it is that much.
+const MANY: usize = 32;
 
 enum Job {
     Delete(PathBuf),
@@ -80,14 +86,20 @@ impl Trash {
 
 fn work(trash: &Path, next: &AtomicU64, queue: &mpsc::Receiver<Job>) {
     while let Ok(job) = queue.recv() {
-        match job {
+        let mut jobs = vec![job];
+        // Somebody waits, or it is enough, or it is quiet.
+        while matches!(jobs.last(), Some(Job::Delete(_))) && jobs.len() < MANY {
+            let Ok(job) = queue.recv_timeout(QUIET) else { break };
+            jobs.push(job);
+        }
+        jobs.into_iter().for_each(|job| match job {
             Job::Delete(path) => {
                 if let Err(error) = delete(trash, next, &path) {
                     tracing::warn!(path = %path.display(), %error, "cannot delete; the next start tries again");
                 }
             }
             Job::Settled(tx) => drop(tx.send(())),
-        }
+        });
     }
 }
 

@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! warm ──Start──► starting ──exec seen──► running ──exit──► exited ──Release──► gone
-//!   └─ end of the daemon: gone                                └─ no daemon: exit record on disk, gone
+//!  │└─ end of the daemon: gone                                └─ no daemon: exit record on disk, gone
+//!  └─Bear─► another one that is warm
 //! ```
 //!
 //! One thread, one `epoll`, no allocation in the steady state. What is deliberately absent: decisions. Whatever can be
@@ -43,7 +44,13 @@ pub struct Shim {
 
 fn main() {
     match prepare() {
-        Ok(shim) => serve::serve(shim),
+        Ok(shim) => {
+            let mut next = Some(shim);
+            while let Some(shim) = next {
+                // Its socket tells the daemon when a copy cannot be prepared.
+                next = serve::serve(shim).and_then(|(host, daemon)| born(host, daemon).ok());
+            }
+        }
         Err(error) => {
             // The only moment at which somebody may look: a shim run by hand, or on a machine without /proc.
             eprintln!("iechor-shim: cannot start: {error}; it is run by iechord, with a socket as standard input");
@@ -58,20 +65,25 @@ fn prepare() -> std::io::Result<Shim> {
     // Ignored signals would stay ignored in containers; blocked ones only wait. Nothing but SIGKILL ends a shim.
     signals::reset_all();
     signals::block_all(true)?;
-    privilege::become_subreaper()?;
-    // Run from a memory file, the kernel names it after the descriptor.
-    privilege::set_name(c"iechor-shim");
-    // Away from the daemon's session and terminal; fails where the daemon's launcher has done so.
-    let _ = nix::unistd::setsid();
     nix::unistd::chdir("/")?;
     // Modes in the plan are meant as they stand.
     nix::sys::stat::umask(Mode::empty());
     let mut host = Host::open()?;
     let daemon = fd::take_stdin(host.null.as_fd())?;
-    fd::set_nonblocking(daemon.as_fd(), true)?;
-    let child_events = signals::child_events()?;
     // What starts containers must not be the first to go when memory is short. Best effort: lowering takes a right.
     host.oom_score_lowered = std::fs::write("/proc/self/oom_score_adj", "-999").is_ok();
+    born(host, daemon)
+}
+
+/// What every copy does for itself: the rest it has from whom it is a copy of.
+fn born(host: Host, daemon: OwnedFd) -> std::io::Result<Shim> {
+    privilege::become_subreaper()?;
+    // Run from a memory file, the kernel names it after the descriptor.
+    privilege::set_name(c"iechor-shim");
+    // Away from the daemon's session and terminal; fails where the daemon's launcher has done so.
+    let _ = nix::unistd::setsid();
+    fd::set_nonblocking(daemon.as_fd(), true)?;
+    let child_events = signals::child_events()?;
     Ok(Shim {
         host,
         child_events,

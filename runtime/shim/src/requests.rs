@@ -6,7 +6,9 @@ use nix::errno::Errno;
 use runtime::plan::ExecPlan;
 use runtime::proto::{Event, Failure, LARGEST_PLAN, Place, Request, Streams, VERSION};
 use runtime::wire::Wire;
+use runtime_sys::clone::{Cloned, clone3_sibling};
 use runtime_sys::memory::Scratch;
+use runtime_sys::privilege;
 
 use crate::container::refusal;
 use crate::job::Job;
@@ -69,6 +71,11 @@ impl Server {
                 self.done(from, tag, outcome);
             }
             Request::Enter { tag } => self.send_place(from, tag),
+            Request::Bear { tag } => match self.bear(fds) {
+                Ok(Some(pid)) => self.send(from, &Event::Born { tag, pid }),
+                Ok(None) => {}
+                Err(errno) => self.done(from, tag, Err(errno)),
+            },
             Request::Release { tag } => {
                 let errno = self.job.as_mut().map_or(libc::ESRCH, Job::release);
                 self.send(from, &Event::Done { tag, errno });
@@ -108,6 +115,25 @@ impl Server {
         match outcome {
             Ok(job) => self.job = Some(job),
             Err(failure) => self.send(from, &Event::Failed { tag: 0, failure }),
+        }
+    }
+
+    /// Makes a copy of this process, which has nothing to run yet. `None` in the copy.
+    fn bear(&mut self, fds: Vec<OwnedFd>) -> Result<Option<i32>, i32> {
+        let socket = fds.into_iter().next().ok_or(libc::EBADF)?;
+        if self.job.is_some() {
+            return Err(libc::EBUSY);
+        }
+        match clone3_sibling(&self.shim.host.single, 0).map_err(|error| errno(&error))? {
+            Cloned::Child => {
+                self.newborn = Some(socket);
+                Ok(None)
+            }
+            Cloned::Parent { pid, .. } => {
+                // Whoever lists processes sees which one has no container.
+                privilege::set_name(c"iechor-nursery");
+                Ok(Some(pid))
+            }
         }
     }
 

@@ -1,9 +1,10 @@
 //! The event loop.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use runtime::log::{LogState, LogWriter};
 use runtime::proto::{Event, Failure, INIT, Time, VERSION};
+use runtime_container::Host;
 use runtime_sys::clone::{Ended, reap};
 use runtime_sys::epoll::{Epoll, Event as Ready, READ};
 use runtime_sys::memory::{Scratch, trim_heap};
@@ -29,31 +30,27 @@ pub struct Server {
     connections: Vec<Connection>,
     next_connection: u32,
     pub job: Option<Job>,
+    /// This process is a copy, which serves this socket and has nothing to do with what is served here.
+    pub newborn: Option<OwnedFd>,
     /// Memory was used since it was given back.
     used: bool,
     /// What the daemons know of the log.
     told: LogState,
 }
 
-/// Serves until the container's end is recorded and everybody has what is theirs.
-pub fn serve(mut shim: Shim) {
-    let Ok(daemon) = shim.daemon.try_clone() else { return };
+/// Serves until the container's end is recorded and everybody has what is theirs. In a copy that was made of this process it
+/// returns what that one is to serve.
+pub fn serve(mut shim: Shim) -> Option<(Host, OwnedFd)> {
+    let daemon = shim.daemon.try_clone().ok()?;
     // The connection owns the socket; what stays in its place is the null device.
     if let Ok(null) = shim.host.null.try_clone() {
         shim.daemon = null;
     }
-    let (Ok(epoll), Ok(buffer)) = (Epoll::new(), Scratch::new(BUFFER)) else {
-        return;
-    };
-    let Ok(first) = Connection::new(0, daemon, &epoll) else {
-        return;
-    };
-    if epoll
+    let (epoll, buffer) = (Epoll::new().ok()?, Scratch::new(BUFFER).ok()?);
+    let first = Connection::new(0, daemon, &epoll).ok()?;
+    epoll
         .watch(shim.child_events.as_fd(), Token::Children.pack(), READ)
-        .is_err()
-    {
-        return;
-    }
+        .ok()?;
     let mut server = Server {
         shim,
         epoll,
@@ -61,20 +58,23 @@ pub fn serve(mut shim: Shim) {
         connections: vec![first],
         next_connection: 1,
         job: None,
+        newborn: None,
         used: true,
         told: LogState::default(),
     };
     let mut events = [Ready::default(); 16];
     while !server.is_done() {
-        let Ok(count) = server.epoll.wait(&mut events, server.timeout()) else {
-            return;
-        };
+        let count = server.epoll.wait(&mut events, server.timeout()).ok()?;
         if count == 0 {
             server.idle();
         }
         for event in events.iter().take(count) {
             server.used = true;
             server.handle(Token::unpack(event.token), event.ready);
+            if let Some(socket) = server.newborn.take() {
+                // The descriptors are dropped, and not told to the epoll instance: that is the other one's too.
+                return Some((server.shim.host, socket));
+            }
         }
         if let Some(job) = &mut server.job {
             job.record(false);
@@ -82,6 +82,7 @@ pub fn serve(mut shim: Shim) {
         }
         server.tell_of_log();
     }
+    None
 }
 
 impl Server {
@@ -222,6 +223,9 @@ impl Server {
                     return;
                 }
                 Incoming::Request(request, fds) => self.request(number, *request, fds),
+            }
+            if self.newborn.is_some() {
+                return;
             }
         }
     }

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::PathBuf;
-use std::process::Child;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -19,7 +18,8 @@ use runtime_sys::seqpacket;
 use super::client::Shim;
 use super::error::ShimError;
 use super::foreign;
-use super::pool::{Pool, Warm, reap};
+use super::nursery::Child;
+use super::pool::{Pool, Warm};
 use crate::exit::Exit;
 use crate::log::LogState;
 use crate::proto::{Event, INIT, Place, Request, Time, VERSION};
@@ -151,7 +151,7 @@ pub(super) struct Running {
 
 impl Connected {
     pub fn begin(warm: Warm, exit_file: Option<PathBuf>) -> io::Result<Connected> {
-        let shim_pid = warm.child.id() as i32;
+        let shim_pid = warm.child.pid();
         Connected::new(warm.socket, Some(warm.child), shim_pid, exit_file)
     }
 
@@ -248,7 +248,7 @@ impl Drop for End {
     fn drop(&mut self) {
         self.shared.close();
         if let Some(child) = self.child.take() {
-            reap(child);
+            child.wait_later();
         }
     }
 }
@@ -325,6 +325,8 @@ impl Shared {
                 let found = fds.into_iter().next().map(|init| Answer::Place(place, init));
                 answer(&mut state, tag, found.unwrap_or(Answer::Failed(StartError::gone())));
             }
+            // Said by one that has no container.
+            Event::Born { .. } => debug!("a shim that was not asked for another tells of one"),
             Event::State {
                 version,
                 shim,

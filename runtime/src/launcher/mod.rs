@@ -6,12 +6,14 @@
 //! ```
 //!
 //! The shim's program is run from a sealed copy in memory, so that no container can overwrite it through
-//! `/proc/PID/exe`. Shims are started by `posix_spawn` (no copy of the daemon's memory) while nothing else is to do.
+//! `/proc/PID/exe`. The first is started by `posix_spawn` (no copy of the daemon's memory); it copies itself for the others,
+//! while nothing else is to do.
 
 mod client;
 mod error;
 mod foreign;
 mod link;
+mod nursery;
 mod pool;
 
 pub use crate::start_error::{StartError, StartErrorKind};

@@ -2,15 +2,15 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::process::CommandExt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use runtime_sys::seqpacket;
 use tracing::{debug, warn};
+
+use super::nursery::{Child, Nursery, exec};
 
 /// A shim that waits for its plan.
 #[derive(Debug)]
@@ -28,22 +28,28 @@ impl Warm {
 #[derive(Debug)]
 pub(super) struct Pool {
     /// The shim's program, sealed in memory.
-    program: Arc<OwnedFd>,
+    program: OwnedFd,
+    nursery: Mutex<Option<Nursery>>,
     ready: Mutex<VecDeque<Warm>>,
     wanted: usize,
+    last_taken: Mutex<Option<Instant>>,
     refill: Arc<tokio::sync::Notify>,
 }
 
-/// How long the daemon has to be idle before a shim is replaced: starting one takes a millisecond of a core, which the
-/// container that was just started can use better.
-const IDLE: Duration = Duration::from_millis(3);
+/// How long nobody must have taken a shim before those are replaced: starting one takes a millisecond of a core, which the
+/// container that was just started, and what its user does next, can use better. Its whole life takes some 6 ms.
+const IDLE: Duration = Duration::from_millis(20);
+/// The same with little left: the next start would have to make its own.
+const URGENT: Duration = Duration::from_millis(3);
 
 impl Pool {
     pub fn new(program: &Path, wanted: usize) -> io::Result<Arc<Pool>> {
         let pool = Arc::new(Pool {
-            program: Arc::new(super::sealed_program(program)?),
+            program: super::sealed_program(program)?,
+            nursery: Mutex::new(None),
             ready: Mutex::new(VecDeque::new()),
             wanted,
+            last_taken: Mutex::new(None),
             refill: Arc::default(),
         });
         tokio::spawn(keep_full(Arc::downgrade(&pool), Arc::clone(&pool.refill)));
@@ -52,29 +58,62 @@ impl Pool {
     }
 
     /// A warm shim, or a new one.
-    pub async fn take(&self) -> io::Result<Warm> {
+    pub async fn take(self: &Arc<Self>) -> io::Result<Warm> {
+        *self.last_taken.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         loop {
             let taken = self.ready.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
             let Some(mut warm) = taken else { break };
             // One that was killed meanwhile is no loss.
-            match warm.child.try_wait() {
-                Ok(None) => return Ok(warm),
-                other => debug!(?other, "a warm shim has gone"),
+            if !warm.child.has_ended() {
+                return Ok(warm);
             }
+            debug!("a warm shim has gone");
         }
-        let program = Arc::clone(&self.program);
-        tokio::task::spawn_blocking(move || spawn(&program))
+        let pool = Arc::clone(self);
+        tokio::task::spawn_blocking(move || pool.make())
             .await
             .map_err(io::Error::other)?
+    }
+
+    /// A new shim, by copy where shims are kept ready at all; otherwise nothing of them is there when none is needed.
+    fn make(&self) -> io::Result<Warm> {
+        if self.wanted == 0 {
+            return exec(&self.program);
+        }
+        let mut nursery = self.nursery.lock().unwrap_or_else(PoisonError::into_inner);
+        // One that was killed meanwhile is no loss.
+        for _ in 0..2 {
+            let copied = match nursery.take() {
+                Some(made) => made.bear().map(|warm| (made, warm)),
+                None => Nursery::start(&self.program)
+                    .and_then(|made| Ok((made.bear()?, made)))
+                    .map(|(warm, made)| (made, warm)),
+            };
+            match copied {
+                Ok((made, warm)) => {
+                    *nursery = Some(made);
+                    return Ok(warm);
+                }
+                Err(error) => debug!(%error, "the nursery of shims is of no use"),
+            }
+        }
+        drop(nursery);
+        exec(&self.program)
     }
 
     pub fn refill_later(&self) {
         self.refill.notify_one();
     }
 
-    fn missing(&self) -> usize {
-        self.wanted
-            .saturating_sub(self.ready.lock().unwrap_or_else(PoisonError::into_inner).len())
+    fn left(&self) -> usize {
+        self.ready.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// How long to wait before shims are replaced; nothing when it is time.
+    fn wait(&self) -> Option<Duration> {
+        let taken = (*self.last_taken.lock().unwrap_or_else(PoisonError::into_inner))?;
+        let idle = if self.left() <= self.wanted / 4 { URGENT } else { IDLE };
+        idle.checked_sub(taken.elapsed()).filter(|rest| !rest.is_zero())
     }
 }
 
@@ -84,7 +123,7 @@ impl Drop for Pool {
         let ready = std::mem::take(self.ready.get_mut().unwrap_or_else(PoisonError::into_inner));
         for warm in ready {
             drop(warm.socket);
-            reap(warm.child);
+            warm.child.wait_later();
         }
     }
 }
@@ -93,14 +132,18 @@ impl Drop for Pool {
 async fn keep_full(pool: Weak<Pool>, refill: Arc<tokio::sync::Notify>) {
     loop {
         refill.notified().await;
-        tokio::time::sleep(IDLE).await;
+        while let Some(rest) = pool.upgrade().and_then(|pool| pool.wait()) {
+            // Whoever takes another one meanwhile may leave so little that this cannot wait.
+            let _ = tokio::time::timeout(rest, refill.notified()).await;
+        }
+        // Now that the core is disturbed, all of them.
         loop {
             let Some(pool) = pool.upgrade() else { return };
-            if pool.missing() == 0 {
+            if pool.left() >= pool.wanted {
                 break;
             }
-            let program = Arc::clone(&pool.program);
-            match tokio::task::spawn_blocking(move || spawn(&program)).await {
+            let maker = Arc::clone(&pool);
+            match tokio::task::spawn_blocking(move || maker.make()).await {
                 Ok(Ok(warm)) => pool
                     .ready
                     .lock()
@@ -114,40 +157,5 @@ async fn keep_full(pool: Weak<Pool>, refill: Arc<tokio::sync::Notify>) {
                 Err(_) => return,
             }
         }
-    }
-}
-
-/// Starts a shim, with its socket as standard input.
-fn spawn(program: &OwnedFd) -> io::Result<Warm> {
-    let (ours, theirs) = seqpacket::pair()?;
-    runtime_sys::fd::set_nonblocking(ours.as_fd(), true)?;
-    // Resolved in the child before its descriptors are closed. Only arguments that posix_spawn can do are used: no
-    // `pre_exec`, no user, no working folder.
-    let child = Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()))
-        .arg0("iechor-shim")
-        .stdin(theirs)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .env_clear()
-        .spawn()?;
-    Ok(Warm { socket: ours, child })
-}
-
-/// Waits for a shim that is about to end, so that it does not stay as a zombie.
-pub(super) fn reap(mut child: Child) {
-    if matches!(child.try_wait(), Ok(Some(_))) {
-        return;
-    }
-    match tokio::runtime::Handle::try_current() {
-        Ok(runtime) => drop(runtime.spawn(async move {
-            // A shim ends when everybody has their output; nothing else tells us when that is.
-            let mut pause = Duration::from_millis(2);
-            while let Ok(None) = child.try_wait() {
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(Duration::from_secs(2));
-            }
-        })),
-        // The daemon ends: whoever inherits the shim reaps it.
-        Err(_) => drop(child),
     }
 }

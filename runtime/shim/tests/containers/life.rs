@@ -141,26 +141,68 @@ async fn a_killed_shim_is_told_and_its_socket_cleared() {
     until("its container ends with it", || !alive(pid)).await;
 }
 
+/// Children of this test program with this name.
+fn children(name: &str) -> Vec<i32> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let stat = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+        let Some((start, rest)) = stat.rsplit_once(')') else {
+            continue;
+        };
+        let Some((pid, comm)) = start.split_once(" (") else {
+            continue;
+        };
+        let parent = rest.split_whitespace().nth(1).and_then(|word| word.parse::<u32>().ok());
+        if parent == Some(std::process::id()) && comm == name {
+            found.push(pid.parse().unwrap());
+        }
+    }
+    found
+}
+
 #[tokio::test]
 async fn warm_shims_are_kept_used_and_ended() {
     let Some(rig) = Rig::with_warm(2) else { return };
-    let mine = || -> usize {
-        let mut count = 0;
-        for entry in std::fs::read_dir("/proc").unwrap().flatten() {
-            let stat = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
-            let parent = stat
-                .rsplit(')')
-                .next()
-                .and_then(|rest| rest.split_whitespace().nth(1)?.parse::<u32>().ok());
-            let name = std::fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default();
-            count += usize::from(parent == Some(std::process::id()) && name.starts_with("iechor-shim"));
-        }
-        count
-    };
     // Other tests of this process have shims too, so only the change counts, and only in one direction.
-    until("two warm shims", || mine() >= 2).await;
+    until("two warm shims", || children("iechor-shim").len() >= 2).await;
     for run in 0..5 {
         assert_eq!(rig.run(rig.plan(&format!("warm{run}"), &["true"])).await.0.code, 0);
+    }
+}
+
+#[tokio::test]
+async fn copies_are_as_good_as_the_first_and_it_can_be_lost() {
+    let Some(rig) = Rig::with_warm(2) else { return };
+    // As low as this machine lets us.
+    let lowered = std::process::Command::new("sh")
+        .args([
+            "-c",
+            "echo -999 2>/dev/null >/proc/self/oom_score_adj; exec cat /proc/self/oom_score_adj",
+        ])
+        .output();
+    let lowered = String::from_utf8(lowered.unwrap().stdout).unwrap();
+    for round in 0..3 {
+        // A moment in which there is none may be seen while it is replaced.
+        until("shims have somewhere to come from", || {
+            !children("iechor-nursery").is_empty()
+        })
+        .await;
+        for nursery in children("iechor-nursery") {
+            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(nursery), nix::sys::signal::SIGKILL);
+        }
+        for run in 0..4 {
+            let shim = rig.start(rig.plan(&format!("copy{round}{run}"), &["sleep", "1000"]));
+            let shim = shim.await.unwrap();
+            let place = format!("/proc/{}", shim.shim_pid());
+            let stat = std::fs::read_to_string(format!("{place}/stat")).unwrap();
+            let session = stat.rsplit(')').next().unwrap().split_whitespace().nth(3).unwrap();
+            assert_eq!(session, shim.shim_pid().to_string(), "a session of its own");
+            let score = std::fs::read_to_string(format!("{place}/oom_score_adj")).unwrap();
+            assert_eq!(score, lowered);
+            shim.signal(libc::SIGKILL).await.unwrap();
+            assert_eq!(shim.wait().await.signal, Some(libc::SIGKILL));
+            shim.release().await;
+        }
     }
 }
 
