@@ -137,6 +137,17 @@ impl Remote {
         }
     }
 
+    /// Whether the files that a connection needs can be read and understood. Not for an async thread.
+    ///
+    /// # Errors
+    /// With the file's name, and what is wrong with it.
+    pub fn check(&self) -> io::Result<()> {
+        match self {
+            Remote::Syslog(syslog) if syslog.address.scheme == Scheme::Tls => syslog.tls.config().map(drop),
+            _ => Ok(()),
+        }
+    }
+
     /// # Errors
     /// When nobody is there within ten seconds.
     pub async fn connect(&self, origin: &Origin, wanted: &Wanted) -> io::Result<Link> {

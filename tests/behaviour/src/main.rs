@@ -37,6 +37,7 @@ mod limits;
 mod links;
 mod live;
 mod log_servers;
+mod log_tls;
 mod logs;
 mod mounts;
 mod networks;
@@ -273,6 +274,7 @@ fn full_disks(filters: &[String]) -> Tally {
 fn own_logs(filters: &[String]) -> Tally {
     let mut tests = logs::own();
     tests.extend(log_servers::tests());
+    tests.extend(log_tls::tests());
     let suite = harness::Suite {
         name: "logs",
         jobs: world::jobs(),
@@ -383,6 +385,7 @@ fn test_names() -> BTreeSet<&'static str> {
     names.extend(of(faults::tests()));
     names.extend(of(logs::own()));
     names.extend(of(log_servers::tests()));
+    names.extend(of(log_tls::tests()));
     names.extend(of(runtimes::tests()));
     names.extend(of(users::tests()));
     names.extend(of(devices::tests()));

@@ -53,6 +53,16 @@ impl Engine {
         log
     }
 
+    /// Refuses a log whose certificates cannot be read: lines would wait for a connection that never comes.
+    pub(crate) async fn log_can_be_sent(&self, record: &Record) -> Result<()> {
+        let Some(remote) = setup(&record.host.log)?.remote else {
+            return Ok(());
+        };
+        let checked = tokio::task::spawn_blocking(move || remote.check()).await;
+        let checked = checked.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+        checked.map_err(|error| Error::invalid(format!("failed to initialize logging driver: {error}")))
+    }
+
     /// Where a container's output goes.
     pub(crate) fn log_target(&self, record: &Record) -> Result<LogTarget> {
         let setup = setup(&record.host.log)?;

@@ -108,6 +108,7 @@ impl Engine {
             inner.record.clone()
         };
         let id = container.id.as_str();
+        self.log_can_be_sent(&record).await?;
         let mut net = RunNet::default();
         let launched = match self.mount_sources(&record).await {
             // What is staged goes when the shim has answered: the container has its own copies then.
