@@ -80,6 +80,18 @@ impl StartError {
         StartError::own("the container's shim ended unexpectedly", String::new())
     }
 
+    /// As the shim itself says it.
+    pub(crate) fn not_running() -> StartError {
+        StartError {
+            failure: Failure {
+                step: Step::Join,
+                subject: Default::default(),
+                errno: Errno::ESRCH as i32,
+                message: "the container is not running".to_owned(),
+            },
+        }
+    }
+
     pub(crate) fn running(id: &str) -> StartError {
         StartError::own(
             &format!("container {id} still has a shim; wait for its end and release it first"),

@@ -16,6 +16,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -48,6 +49,7 @@ impl Engine {
         self.sweep_bundles(&containers, &live).await;
         let mut owned: Vec<(String, Option<EndpointRecord>, Vec<PortBinding>)> = Vec::new();
         let mut restarts = Vec::new();
+        let mut over = Vec::new();
         for container in &containers {
             let id = container.id.to_string();
             match live.remove(&id) {
@@ -56,7 +58,13 @@ impl Engine {
                     owned.push((id, net.endpoint.clone(), net.ports.clone()));
                     self.take_over(container, shim, net)?;
                 }
-                None => self.settle(container, &mut restarts),
+                None => over.extend(self.settle(container, &mut restarts)),
+            }
+        }
+        // A run record goes when the end of its run is on the disk: this daemon may be killed too, or the disk be full.
+        if !over.is_empty() && self.store.db().commit(agent_store::Batch::new()).await.is_ok() {
+            for record in over {
+                let _ = disk::remove_file(&record);
             }
         }
         runtime_sys::failpoint!("recover-taken-over");
@@ -179,8 +187,9 @@ impl Engine {
         Ok(())
     }
 
-    /// No shim: what the record says of a run is over.
-    fn settle(&self, container: &Arc<Container>, restarts: &mut Vec<Arc<Container>>) {
+    /// No shim: what the record says of a run is over. Returns that run's own record, which is of no use any more once the
+    /// container's is on the disk.
+    fn settle(&self, container: &Arc<Container>, restarts: &mut Vec<Arc<Container>>) -> Option<PathBuf> {
         let places = self.places(&container.id);
         let exit_record = runtime::exit::read_exit(&places.exit_file()).ok().flatten();
         let started = places.run_record().exists();
@@ -208,7 +217,6 @@ impl Engine {
         let auto_remove = inner.record.host.auto_remove && inner.record.status.exits > 0;
         container.announce(&inner);
         drop(inner);
-        let _ = disk::remove_file(&places.run_record());
         self.save_soon(container);
         if interrupted || auto_remove {
             container.lock().record.status.phase = Phase::Exited;
@@ -216,6 +224,7 @@ impl Engine {
         } else if again {
             restarts.push(container.clone());
         }
+        started.then(|| places.run_record())
     }
 
     /// Folders below the engine's own roots that no record owns.

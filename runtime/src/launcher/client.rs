@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::SystemTime;
 
 use nix::errno::Errno;
-use tokio::sync::watch;
+use tokio::sync::{OnceCell, watch};
 use tracing::debug;
 
 use super::error::ShimError;
@@ -31,6 +31,8 @@ pub struct Shim {
     pub(super) exit: watch::Receiver<Progress>,
     /// Where the shims of execs come from.
     pool: Arc<Pool>,
+    /// What its first exec was told: it holds until the container ends, whose sleeping shim need not be woken for each.
+    place: Arc<OnceCell<Option<(Box<Place>, OwnedFd)>>>,
 }
 
 impl Shim {
@@ -49,6 +51,7 @@ impl Shim {
             started_at,
             exit: progress,
             pool: Arc::clone(pool),
+            place: Arc::default(),
         }
     }
 
@@ -156,7 +159,10 @@ impl Shim {
     /// # Errors
     /// As [`super::Launcher::start`].
     pub async fn exec(&self, exec: ExecPlan, attach: Option<Attach>) -> Result<ExecHandle, StartError> {
-        let place = self.place().await?;
+        if *self.exit.borrow() != Progress::Running {
+            return Err(StartError::not_running());
+        }
+        let place = self.place.get_or_try_init(|| self.place()).await?;
         let encoded = exec.encode();
         let file = if encoded.len() > INLINE_PLAN {
             Some(sealed(&encoded)?)
@@ -165,7 +171,7 @@ impl Shim {
         };
         let plan = file.is_none().then(|| Box::new(exec));
         match place {
-            Some((place, init)) => self.exec_in(place, &init, plan, file, attach).await,
+            Some((place, init)) => self.exec_in(place.clone(), init, plan, file, attach).await,
             None => self.exec_by_runtime(plan, file, attach).await,
         }
     }

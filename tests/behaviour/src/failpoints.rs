@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 pub struct Nothing;
 
 pub fn tests() -> Vec<Test<Nothing>> {
-    tests![every_named_point_leaves_whole_things]
+    tests![every_named_point_leaves_whole_things, an_end_is_known_after_two_deaths]
 }
 
 /// What a client asks for when the daemon comes by a point.
@@ -458,5 +458,36 @@ fn every_named_point_leaves_whole_things(_: &Nothing) {
         agreed(&daemon);
     }
     println!("        {} points in {:?}", POINTS.len(), begun.elapsed());
+    daemon.finish();
+}
+
+/// One daemon dies before it has recorded a start, the next one when it has found the end.
+fn an_end_is_known_after_two_deaths(_: &Nothing) {
+    if std::env::var_os("IECHOR_TEST_HOST").is_some() {
+        harness::suite::skip("needs a daemon of its own to kill");
+    }
+    let daemon = Daemon::start(Options::default());
+    daemon.load(&Image::busybox(), "busybox:latest");
+    daemon.kill9();
+    daemon.launch_with(&[("IECHOR_FAILPOINT", "start-running")]);
+    let script = format!("sleep 0.3; exit {CODE}");
+    let body = json!({"Image": "busybox", "Cmd": ["sh", "-c", script], "HostConfig": {"NetworkMode": "none"}});
+    let made = daemon.server.post("/containers/create?name=twice", &body).expect(201);
+    let id = made.json()["Id"].as_str().unwrap().to_owned();
+    let _ = daemon.server.try_send("POST", "/containers/twice/start", &[], &[]);
+    assert_eq!(daemon.death(), SIGKILL);
+    let exit = daemon.places.data.join("root/containers").join(id).join("exit");
+    eventually("the shim has written the end", 10, || exit.exists());
+    assert_eq!(
+        daemon.launch_to_die(&[("IECHOR_FAILPOINT", "recover-taken-over")]),
+        SIGKILL
+    );
+    daemon.launch();
+    let state = daemon.inspect("twice")["State"].clone();
+    assert_eq!(
+        (&state["Status"], &state["ExitCode"]),
+        (&json!("exited"), &json!(CODE)),
+        "{state}"
+    );
     daemon.finish();
 }
