@@ -44,6 +44,7 @@ mod images;
 mod layers;
 mod lease;
 mod pipeline;
+mod quota;
 mod rebuild;
 mod record;
 mod snapshots;

@@ -66,6 +66,8 @@ pub struct Usage {
     /// Rounded up to KiB.
     pub limit: u64,
     pub used: u64,
+    /// It has a file, however small, or a limit of any kind.
+    pub is_known: bool,
 }
 
 /// # Safety
@@ -110,6 +112,16 @@ pub fn usage(on: BorrowedFd<'_>, project: u32) -> io::Result<Usage> {
         Ok(()) => Ok(Usage {
             limit: block.hard.saturating_mul(1024),
             used: block.space,
+            is_known: [
+                block.hard,
+                block.soft,
+                block.space,
+                block.inodes_hard,
+                block.inodes_soft,
+                block.inodes,
+            ]
+            .iter()
+            .any(|number| *number != 0),
         }),
         // XFS: there is nothing to tell.
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(Usage::default()),
@@ -132,24 +144,27 @@ pub fn set_limit(on: BorrowedFd<'_>, project: u32, limit: u64) -> io::Result<()>
     unsafe { quotactl(on, Q_SETQUOTA, project, (&raw mut block).cast()) }
 }
 
-/// The project of a folder; 0 is that of everything without one.
+/// The project that a folder is in and hands down to what is made in it; `None` if it hands down none.
 ///
 /// # Errors
 /// `ENOTTY` or `EOPNOTSUPP` where the file system has no projects.
-pub fn project(folder: BorrowedFd<'_>) -> io::Result<u32> {
-    attributes(folder).map(|attributes| attributes.project)
+pub fn project(folder: BorrowedFd<'_>) -> io::Result<Option<u32>> {
+    let attributes = attributes(folder)?;
+    Ok((attributes.flags & FS_XFLAG_PROJINHERIT != 0).then_some(attributes.project))
 }
 
-/// Puts a folder, and all that is made in it from now on, into a project.
+/// Puts a file into a project; `hand_down`: a folder, and all that is made in it from now on.
 ///
 /// # Errors
 /// As [`project`].
-pub fn set_project(folder: BorrowedFd<'_>, project: u32) -> io::Result<()> {
-    let mut attributes = attributes(folder)?;
+pub fn set_project(file: BorrowedFd<'_>, project: u32, hand_down: bool) -> io::Result<()> {
+    let mut attributes = attributes(file)?;
     attributes.project = project;
-    attributes.flags |= FS_XFLAG_PROJINHERIT;
+    if hand_down {
+        attributes.flags |= FS_XFLAG_PROJINHERIT;
+    }
     // SAFETY: the kernel reads one fsxattr, which Attributes is in size and layout.
-    check(unsafe { libc::ioctl(folder.as_raw_fd(), FS_IOC_FSSETXATTR as _, &raw const attributes) }.into()).map(drop)
+    check(unsafe { libc::ioctl(file.as_raw_fd(), FS_IOC_FSSETXATTR as _, &raw const attributes) }.into()).map(drop)
 }
 
 fn attributes(folder: BorrowedFd<'_>) -> io::Result<Attributes> {
@@ -174,6 +189,6 @@ mod tests {
         let folder = std::fs::File::open("/proc").unwrap();
         assert!(is_enforced(folder.as_fd()).is_err());
         assert!(usage(folder.as_fd(), 1).is_err());
-        assert!(set_project(folder.as_fd(), 1).is_err());
+        assert!(set_project(folder.as_fd(), 1, true).is_err());
     }
 }

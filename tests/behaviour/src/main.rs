@@ -45,6 +45,7 @@ mod own_users;
 mod power;
 mod process;
 mod pull;
+mod quotas;
 mod recovery;
 mod registries;
 mod runtimes;
@@ -213,10 +214,12 @@ fn archive(filters: &[String]) -> Tally {
 
 /// Each with a daemon of its own.
 fn node(filters: &[String]) -> Tally {
+    let mut tests = node::tests();
+    tests.extend(quotas::refusals());
     let suite = harness::Suite {
         name: "node",
         jobs: world::jobs(),
-        tests: node::tests(),
+        tests,
     };
     suite.run(filters, || node::Nothing, drop)
 }
@@ -340,6 +343,13 @@ fn v2(filters: &[String]) -> Tally {
     let mut total = suite.run(filters, || World::start(Cli::Docker), World::finish);
     // crun runs on v2 alone.
     total.add(other_runtimes(filters));
+    // That kernel has quotas. Two disks at a time are as much as an emulated machine bears.
+    let suite = harness::Suite {
+        name: "v2-quotas",
+        jobs: 2,
+        tests: quotas::tests(),
+    };
+    total.add(suite.run(filters, || node::Nothing, drop));
     total
 }
 
@@ -379,6 +389,8 @@ fn test_names() -> BTreeSet<&'static str> {
     names.extend(of(pull::faults::tests()));
     names.extend(of(daemon::tests()));
     names.extend(of(node::tests()));
+    names.extend(of(quotas::refusals()));
+    names.extend(of(quotas::tests()));
     names.extend(of(recovery::tests()));
     names.extend(of(faults::tests()));
     names.extend(of(logs::own()));
