@@ -43,6 +43,7 @@ mod image;
 mod images;
 mod layers;
 mod lease;
+mod overlay;
 mod pipeline;
 mod quota;
 mod rebuild;
