@@ -135,8 +135,8 @@ pub(crate) fn file_system(on: &Path) -> &'static str {
         fs::OVERLAYFS_SUPER_MAGIC => "overlayfs",
         fs::NFS_SUPER_MAGIC => "nfs",
         // Without constants in nix.
-        kind if kind.0 as i64 == 0xf2f5_2010 => "f2fs",
-        kind if kind.0 as i64 == 0x2fc1_2fc1 => "zfs",
+        fs::FsType(0xf2f5_2010) => "f2fs",
+        fs::FsType(0x2fc1_2fc1) => "zfs",
         _ => "<unknown>",
     }
 }

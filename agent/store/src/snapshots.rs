@@ -240,10 +240,9 @@ pub(crate) fn remake(inner: &Inner, id: &str, chain: &[ChainId], quota: Option<Q
     }
     let top = chain.last().map(|chain| inner.layer_dir(chain).join("tree"));
     make(&dir, top.as_deref(), None)?;
-    match quota.map_or(Ok(()), |quota| quota.hold(&dir)) {
-        // It is there, and a start will say the same.
-        Err(error) => tracing::warn!(id, %error, "a writable layer is not held to its size"),
-        Ok(()) => {}
+    if let Some(Err(error)) = quota.map(|quota| quota.hold(&dir)) {
+        // The layer is there, and a start will say the same.
+        tracing::warn!(id, %error, "a writable layer is not held to its size");
     }
     Ok(())
 }

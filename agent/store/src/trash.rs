@@ -198,7 +198,7 @@ mod tests {
         let mut dir: std::os::fd::OwnedFd = File::open(root.join("deep")).unwrap().into();
         for _ in 0..5000 {
             nix::sys::stat::mkdirat(&dir, "d", Mode::from_bits_truncate(0o700)).unwrap();
-            dir = nix::fcntl::openat(&dir, "d", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).unwrap();
+            dir = openat(&dir, "d", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).unwrap();
         }
         let trash = Trash::open(&root).unwrap();
         trash.discard(&root.join("deep")).unwrap();

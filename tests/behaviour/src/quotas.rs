@@ -390,7 +390,7 @@ fn layers_with_a_size_are_read_and_copied(_: &Nothing) {
 /// Programs of this machine for a container: `chattr` with what it loads.
 const PROGRAMS: [&str; 6] = [
     "-v",
-    "/usr/bin/chattr:/chattr:ro",
+    "/usr/bin:/programs:ro",
     "-v",
     "/lib/x86_64-linux-gnu:/lib/x86_64-linux-gnu:ro",
     "-v",
@@ -403,10 +403,10 @@ fn no_program_leaves_its_project(_: &Nothing) {
     small.daemon.sleeper("full", &flags);
     small.run(&["exec", "full", "sh", "-c", "mkdir /folder; echo text > /file"]);
     for line in [
-        "/chattr -p 0 /file",
-        "/chattr -p 1 /folder",
-        "/chattr -P /folder",
-        "/chattr +d /file",
+        "/programs/chattr -p 0 /file",
+        "/programs/chattr -p 1 /folder",
+        "/programs/chattr -P /folder",
+        "/programs/chattr +d /file",
     ] {
         let said = small.daemon.docker(&["exec", "full", "sh", "-c", line]);
         assert!(
@@ -420,7 +420,13 @@ fn no_program_leaves_its_project(_: &Nothing) {
     // It is this that keeps it: a container that is trusted with everything can.
     let trusted = [&flags[..], &["--security-opt", "seccomp=unconfined"]].concat();
     small.daemon.sleeper("trusted", &trusted);
-    small.run(&["exec", "trusted", "sh", "-c", "echo text > /file; /chattr -p 0 /file"]);
+    small.run(&[
+        "exec",
+        "trusted",
+        "sh",
+        "-c",
+        "echo text > /file; /programs/chattr -p 0 /file",
+    ]);
     small.run(&[
         "exec",
         "trusted",
@@ -467,7 +473,9 @@ fn a_size_with_other_runtimes(_: &Nothing) {
         let flags = ["--runtime", runtime, "--network", "none", "--storage-opt", "size=4m"];
         small.daemon.sleeper(runtime, &[&PROGRAMS[..], &flags].concat());
         overflow(&small, runtime, "/big");
-        let said = small.daemon.docker(&["exec", runtime, "/chattr", "-p", "0", "/big"]);
+        let said = small
+            .daemon
+            .docker(&["exec", runtime, "/programs/chattr", "-p", "0", "/big"]);
         assert!(
             said.code != 0 && said.err.contains("not supported"),
             "{runtime}: {}",

@@ -53,11 +53,11 @@ fn bytes(text: &str) -> Option<u64> {
     }
     // What a file system's counters hold, with room to round up.
     const MOST: u64 = 1 << 62;
-    if let Ok(whole) = number.parse::<u64>() {
-        return whole.checked_mul(1 << shift).filter(|bytes| *bytes <= MOST);
-    }
     if !number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
         return None;
+    }
+    if let Ok(whole) = number.parse::<u64>() {
+        return whole.checked_mul(1 << shift).filter(|bytes| *bytes <= MOST);
     }
     let bytes = number.parse::<f64>().ok()? * (1u64 << shift) as f64;
     (bytes <= MOST as f64).then_some(bytes as u64)
