@@ -268,23 +268,33 @@ fn a_limit_outlives_stops_and_daemons(_: &Nothing) {
 fn a_limit_goes_with_its_container(_: &Nothing) {
     let small = ext4(&[]);
     let mut numbers = std::collections::BTreeSet::new();
-    for round in 0..3 {
-        sleeper(&small, "full", "4m");
-        numbers.insert(project(&layer(&small, "full")));
-        overflow(&small, "full", "/big");
-        match round {
-            0 => small.daemon.remove("full"),
-            1 => {
-                // Without a daemon that could see to it, as a crash leaves it: a folder without a record.
-                let orphan = small.root.join("rw/orphan");
-                let layer = layer(&small, "full");
-                small.run(&["kill", "full"]);
-                small.daemon.stop();
-                std::fs::rename(layer, orphan).unwrap();
-                small.daemon.launch();
-                small.daemon.remove("full");
-            }
-            _ => small.daemon.remove("full"),
+    let body = json!({
+        "Image": "busybox",
+        "Cmd": ["true"],
+        "HostConfig": {"NetworkMode": "none", "StorageOpt": {"size": "4m"}},
+    });
+    for died in ["", "create-layer-made", "remove-recorded"] {
+        let (verb, target, body) = match died {
+            "create-layer-made" => ("POST", "/containers/create?name=full", body.to_string()),
+            _ => ("DELETE", "/containers/full?force=1", String::new()),
+        };
+        if verb == "DELETE" {
+            sleeper(&small, "full", "4m");
+            numbers.insert(project(&layer(&small, "full")));
+            overflow(&small, "full", "/big");
+        }
+        let kind = [("Content-Type", "application/json")];
+        let ask = || small.daemon.server.try_send(verb, target, &kind, body.as_bytes());
+        if died.is_empty() {
+            ask().unwrap().expect(204);
+        } else {
+            // A layer without a record is left by that.
+            small.daemon.stop();
+            small.daemon.launch_with(&[("IECHOR_FAILPOINT", died)]);
+            let _ = ask();
+            assert_eq!(small.daemon.death(), 9, "{died}");
+            assert_eq!(std::fs::read_dir(small.root.join("rw")).unwrap().count(), 1, "{died}");
+            small.daemon.launch();
         }
         small.is_whole("a removal");
         // Neither the old limit nor what was used is left.
