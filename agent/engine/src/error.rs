@@ -237,6 +237,7 @@ fn store_kind(error: &agent_store::Error) -> Kind {
         agent_store::Kind::Conflict => Kind::Conflict,
         agent_store::Kind::Forbidden => Kind::Forbidden,
         agent_store::Kind::Invalid | agent_store::Kind::TooLarge => Kind::InvalidArgument,
+        agent_store::Kind::Unsupported => Kind::NotImplemented,
         agent_store::Kind::NoSpace | agent_store::Kind::Internal => Kind::Internal,
     }
 }

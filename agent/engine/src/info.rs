@@ -82,6 +82,9 @@ pub struct Info {
     pub cdi_spec_dirs: Vec<String>,
     pub cdi_devices: Vec<String>,
     pub file_descriptors: usize,
+    /// What writable layers are on, and whether they can be given a size there.
+    pub file_system: &'static str,
+    pub quotas: bool,
     pub ipv4_forwarding: bool,
 }
 
@@ -145,6 +148,8 @@ impl Engine {
                 .collect(),
             cdi_devices: cdi.names().map(str::to_owned).collect(),
             file_descriptors: fs::read_dir("/proc/self/fd").map_or(0, Iterator::count),
+            file_system: self.store.file_system(),
+            quotas: self.store.quotas().is_ok(),
             ipv4_forwarding: fs::read_to_string("/proc/sys/net/ipv4/ip_forward").is_ok_and(|text| text.trim() == "1"),
         }
     }

@@ -69,6 +69,8 @@ impl Store {
                 path: orphan.to_owned(),
             });
         }
-        self.inner.trash.discard(&self.inner.root.join(orphan))
+        let path = self.inner.root.join(orphan);
+        crate::quota::release_orphan(&path);
+        self.inner.trash.discard(&path)
     }
 }

@@ -12,14 +12,13 @@ use nix::sys::stat::{
 };
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, fchownat, symlinkat};
-use runtime_sys::mount::{self, Filesystem, attr};
+use runtime_sys::mount::{self, attr};
 use runtime_sys::openat2::{Resolve, openat2};
 use runtime_sys::xattr;
 use std::ffi::CStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// A read-only view of `lower` (top first), as a container on it would see it. No device in it can be opened: whoever reads
@@ -33,13 +32,7 @@ pub(crate) fn view(lower: &[PathBuf]) -> io::Result<Option<OwnedFd>> {
             mount::set_attributes(tree.as_fd(), attr::RDONLY | attr::NODEV, 0, 0, false)?;
             tree
         }
-        several => {
-            let overlay = Filesystem::open("overlay")?;
-            for layer in several {
-                overlay.string("lowerdir+", layer.as_os_str().as_bytes())?;
-            }
-            overlay.mount(attr::RDONLY | attr::NODEV)?
-        }
+        several => crate::overlay::mount(several, None, attr::RDONLY | attr::NODEV)?,
     }))
 }
 

@@ -19,6 +19,8 @@ pub enum Kind {
     TooLarge,
     /// The disk is full.
     NoSpace,
+    /// The machine cannot do it.
+    Unsupported,
     /// The store itself is broken or the machine failed us.
     Internal,
 }
@@ -288,6 +290,27 @@ pub enum Error {
         /// layer
         chain: ChainId,
     },
+    /// A layer was to have a size where nothing can hold it to that.
+    #[error(
+        "--storage-opt size is not supported by the file system of {path} ({filesystem}): {needs}",
+        path = path.display()
+    )]
+    NoQuotas {
+        /// a folder on it
+        path: PathBuf,
+        /// its name
+        filesystem: &'static str,
+        /// what would have to be so
+        needs: &'static str,
+    },
+    /// Every project of our range is in use.
+    #[error(
+        "all {count} projects for writable layers with a size are in use; remove containers with --storage-opt size"
+    )]
+    NoProjectLeft {
+        /// how many there are
+        count: u32,
+    },
     /// The store is going away.
     #[error("the store is shutting down")]
     Closed,
@@ -297,7 +320,8 @@ impl Error {
     /// What the caller can do about it.
     pub fn kind(&self) -> Kind {
         match self {
-            Error::OwnedFolder { .. } => Kind::Conflict,
+            Error::OwnedFolder { .. } | Error::NoProjectLeft { .. } => Kind::Conflict,
+            Error::NoQuotas { .. } => Kind::Unsupported,
             Error::NoSuchImage { .. }
             | Error::NoSuchLayer { .. }
             | Error::NoSuchSnapshot { .. }

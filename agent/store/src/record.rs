@@ -5,6 +5,7 @@ use crate::digest::{ChainId, Digest};
 use crate::error::{Error, Result};
 use crate::image::{Image, ImageConfig, Manifest};
 use crate::layers::{Layer, Source};
+use crate::quota::Quota;
 use crate::store::{Inner, Recovered, State};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -59,6 +60,9 @@ struct SnapshotRecord {
     /// The boot in which its folder was made. Absent in records of earlier programs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     made: Option<String>,
+    /// What it may hold. Absent where that is without limit, and in records of earlier programs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    quota: Option<Quota>,
 }
 
 fn encode(record: &impl Serialize) -> Vec<u8> {
@@ -113,7 +117,7 @@ pub(crate) fn put_image(batch: &mut Batch, image: &Image) {
     batch.put(IMAGES, image.id.as_str(), encode(&record));
 }
 
-pub(crate) fn put_snapshot(batch: &mut Batch, id: &str, chain: &[ChainId], boot: &str) {
+pub(crate) fn put_snapshot(batch: &mut Batch, id: &str, chain: &[ChainId], quota: Option<Quota>, boot: &str) {
     batch.put(
         SNAPSHOTS,
         id,
@@ -121,6 +125,7 @@ pub(crate) fn put_snapshot(batch: &mut Batch, id: &str, chain: &[ChainId], boot:
             version: VERSION,
             chain: chain.to_vec(),
             made: Some(boot.to_owned()),
+            quota,
         }),
     );
 }
@@ -169,17 +174,23 @@ pub(crate) fn load_layers(inner: &Inner, state: &mut State, batch: &mut Batch, f
 pub(crate) fn load_snapshots(inner: &Inner, state: &mut State, batch: &mut Batch, found: &mut Recovered) -> Result<()> {
     for (id, bytes) in inner.db.scan(SNAPSHOTS)? {
         let record: SnapshotRecord = decode(SNAPSHOTS, &id, &bytes)?;
+        if let Some(quota) = record.quota {
+            state.quotas.insert(id.clone(), quota);
+        }
         if inner.root.join("rw").join(&id).join("upper").is_dir() {
             state.snapshots.insert(id, record.chain);
         } else if record.made.is_some_and(|boot| boot != inner.boot_id)
             && record.chain.iter().all(|chain| state.layers.contains_key(chain))
-            && crate::snapshots::remake(inner, &id, &record.chain).is_ok()
+            && crate::snapshots::remake(inner, &id, &record.chain, record.quota).is_ok()
         {
             // Nobody waits for the folder to reach the disk, only for its record: the power went in the seconds after.
             found.remade_snapshots.push(id.clone());
             state.snapshots.insert(id, record.chain);
         } else {
             batch.delete(SNAPSHOTS, &id);
+            if let Some(quota) = state.quotas.remove(&id) {
+                quota.release(&inner.root.join("rw"));
+            }
             found.lost_snapshots.push(id);
         }
     }

@@ -4,6 +4,7 @@ use crate::changes::Change;
 use crate::db::Batch;
 use crate::digest::ChainId;
 use crate::error::{Error, Result};
+use crate::quota::Quota;
 use crate::record;
 use crate::store::{Inner, Store};
 use nix::dir::Dir;
@@ -42,7 +43,7 @@ impl Snapshots<'_> {
     /// See [`Snapshots::create_in`]; the database fails.
     pub fn create(&self, id: &str, chain: &[ChainId]) -> Result<Rw> {
         let mut batch = Batch::new();
-        let rw = self.create_in(&mut batch, id, chain)?;
+        let rw = self.create_in(&mut batch, id, chain, None)?;
         if let Err(error) = self.store.inner.db.commit_blocking(batch) {
             self.forget(id);
             return Err(error);
@@ -54,12 +55,15 @@ impl Snapshots<'_> {
     /// commit. From now on the layer exists and protects `chain`; if the batch is never committed, call
     /// [`Snapshots::removed`], or a restart removes the folder.
     ///
+    /// With a `size` in bytes, what is in the layer never takes more than that.
+    ///
     /// # Errors
-    /// A bad id, an id in use, a missing layer, a full disk.
-    pub fn create_in(&self, batch: &mut Batch, id: &str, chain: &[ChainId]) -> Result<Rw> {
+    /// A bad id, an id in use, a missing layer, a full disk, a size where [`Store::quotas`] says no.
+    pub fn create_in(&self, batch: &mut Batch, id: &str, chain: &[ChainId], size: Option<u64>) -> Result<Rw> {
         check_id(id)?;
         let inner = &*self.store.inner;
-        {
+        let folder = inner.root.join("rw");
+        let quota = {
             let mut state = inner.state();
             if state.snapshots.contains_key(id) {
                 return Err(Error::SnapshotExists { id: id.to_owned() });
@@ -67,14 +71,20 @@ impl Snapshots<'_> {
             if let Some(missing) = chain.iter().find(|c| !state.layers.contains_key(*c)) {
                 return Err(Error::NoSuchLayer { chain: missing.clone() });
             }
+            // Under this lock, so that no two get the same project.
+            let quota = size
+                .map(|bytes| Quota::allot(&folder, &state.quotas, bytes))
+                .transpose()?;
             state.snapshots.insert(id.to_owned(), chain.to_vec());
-        }
+            state.quotas.extend(quota.map(|quota| (id.to_owned(), quota)));
+            quota
+        };
         let rw = self.rw(id, chain);
-        if let Err(error) = make(&inner.root.join("rw").join(id), rw.lower.first().map(PathBuf::as_path)) {
+        if let Err(error) = make(&folder.join(id), rw.lower.first().map(PathBuf::as_path), quota) {
             self.forget(id);
             return Err(error);
         }
-        record::put_snapshot(batch, id, chain, &inner.boot_id);
+        record::put_snapshot(batch, id, chain, quota, &inner.boot_id);
         Ok(rw)
     }
 
@@ -89,6 +99,29 @@ impl Snapshots<'_> {
             .get(id)
             .ok_or_else(|| Error::NoSuchSnapshot { id: id.to_owned() })?;
         Ok(self.rw(id, chain))
+    }
+
+    /// Makes sure that a layer with a size is held to it, as before each use: the file system may have been mounted without
+    /// quotas, or brought back from a backup.
+    ///
+    /// # Errors
+    /// [`Error::NoQuotas`]; the limit cannot be set.
+    pub fn hold_size(&self, id: &str) -> Result<()> {
+        let inner = &*self.store.inner;
+        let quota = inner.state().quotas.get(id).copied();
+        match quota {
+            Some(quota) => quota.hold(&inner.root.join("rw").join(id)),
+            None => Ok(()),
+        }
+    }
+
+    /// Counts a file of a container that is not in its layer as if it were, where the layer has a size.
+    ///
+    /// # Errors
+    /// It is not there, or not on the layer's file system.
+    pub fn count_in(&self, id: &str, file: &Path) -> Result<()> {
+        let quota = self.store.inner.state().quotas.get(id).copied();
+        quota.map_or(Ok(()), |quota| quota.include(file))
     }
 
     /// The read-only layers below it, bottom first.
@@ -184,15 +217,21 @@ impl Snapshots<'_> {
     fn forget(&self, id: &str) {
         let inner = &*self.store.inner;
         let dir = inner.root.join("rw").join(id);
+        let quota = inner.state().quotas.get(id).copied();
+        if let Some(quota) = quota {
+            quota.release(&inner.root.join("rw"));
+        }
         if let Err(error) = inner.trash.discard(&dir) {
             tracing::warn!(id, %error, "a removed writable layer stays until the next start");
         }
-        inner.state().snapshots.remove(id);
+        let mut state = inner.state();
+        state.snapshots.remove(id);
+        state.quotas.remove(id);
     }
 }
 
 /// Makes the folders of a layer again whose record is there.
-pub(crate) fn remake(inner: &Inner, id: &str, chain: &[ChainId]) -> Result<()> {
+pub(crate) fn remake(inner: &Inner, id: &str, chain: &[ChainId], quota: Option<Quota>) -> Result<()> {
     let dir = inner.root.join("rw").join(id);
     // Without its upper folder there is nothing in it.
     match fs::remove_dir_all(&dir) {
@@ -200,11 +239,16 @@ pub(crate) fn remake(inner: &Inner, id: &str, chain: &[ChainId]) -> Result<()> {
         _ => {}
     }
     let top = chain.last().map(|chain| inner.layer_dir(chain).join("tree"));
-    make(&dir, top.as_deref())
+    make(&dir, top.as_deref(), None)?;
+    if let Some(Err(error)) = quota.map(|quota| quota.hold(&dir)) {
+        // The layer is there, and a start will say the same.
+        tracing::warn!(id, %error, "a writable layer is not held to its size");
+    }
+    Ok(())
 }
 
 /// `top`: the uppermost read-only layer.
-fn make(dir: &Path, top: Option<&Path>) -> Result<()> {
+fn make(dir: &Path, top: Option<&Path>, quota: Option<Quota>) -> Result<()> {
     let mkdir = |path: &Path, mode| {
         fs::DirBuilder::new()
             .mode(mode)
@@ -224,7 +268,7 @@ fn make(dir: &Path, top: Option<&Path>) -> Result<()> {
                 .and_then(|()| fs::set_permissions(&upper, mode))
                 .map_err(Error::io("set owner and mode of", &upper))?;
         }
-        Ok(())
+        quota.map_or(Ok(()), |quota| quota.hold(dir))
     })();
     if made.is_err() {
         drop(fs::remove_dir_all(dir));

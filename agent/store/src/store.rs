@@ -9,6 +9,7 @@ use crate::image::Image;
 use crate::images::Images;
 use crate::layers::{Layer, Layers, Progress};
 use crate::lease::Lease;
+use crate::quota::{self, Quota};
 use crate::record;
 use crate::snapshots::Snapshots;
 use crate::sync::Syncer;
@@ -129,6 +130,8 @@ pub(crate) struct State {
     pub busy: HashMap<ChainId, Arc<Progress>>,
     pub leased: HashMap<ChainId, usize>,
     pub snapshots: HashMap<String, Vec<ChainId>>,
+    /// Of those snapshots that have a size.
+    pub quotas: HashMap<String, Quota>,
 }
 
 impl Store {
@@ -220,6 +223,19 @@ impl Store {
         &self.inner.root
     }
 
+    /// The name of the file system that writable layers are on, as `docker info` has it.
+    pub fn file_system(&self) -> &'static str {
+        quota::file_system(&self.inner.root.join("rw"))
+    }
+
+    /// Whether a writable layer can be given a size.
+    ///
+    /// # Errors
+    /// [`Error::NoQuotas`] says what is missing.
+    pub fn quotas(&self) -> Result<()> {
+        quota::supported(&self.inner.root.join("rw"))
+    }
+
     /// Removes a folder below the data root that is not the store's own: renamed away at once, deleted in the background.
     ///
     /// # Errors
@@ -269,7 +285,9 @@ fn sweep_folder(inner: &Inner, folder: &str, owned: impl Fn(&str) -> bool, recov
     for name in names_in(&inner.root.join(folder))? {
         if !name.to_str().is_some_and(&owned) {
             recovered.orphans.push(Path::new(folder).join(&name));
-            inner.trash.discard(&inner.root.join(folder).join(name))?;
+            let path = inner.root.join(folder).join(name);
+            quota::release_orphan(&path);
+            inner.trash.discard(&path)?;
         }
     }
     Ok(())

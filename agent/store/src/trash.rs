@@ -1,11 +1,13 @@
 //! Removal: rename away at once, delete in the background.
 
 use crate::error::{Error, Result};
+use nix::NixPath;
 use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
+use nix::fcntl::{AT_FDCWD, OFlag, openat};
 use nix::sys::stat::Mode;
 use nix::unistd::{UnlinkatFlags, unlinkat};
+use runtime_sys::quota;
 use std::ffi::{CStr, CString};
 use std::fs::{self, File};
 use std::io;
@@ -64,7 +66,13 @@ impl Trash {
     /// Makes `path` disappear. What is not there is fine.
     pub fn discard(&self, path: &Path) -> Result<()> {
         let target = self.dir.join(self.next.fetch_add(1, Ordering::Relaxed).to_string());
-        match fs::rename(path, &target) {
+        let moved = match fs::rename(path, &target) {
+            Err(e) if e.kind() == io::ErrorKind::CrossesDevices => File::open(&self.dir)
+                .and_then(|trash| adopt(AT_FDCWD, path, trash.as_fd()))
+                .and_then(|()| fs::rename(path, &target)),
+            moved => moved,
+        };
+        match moved {
             Ok(()) => {
                 runtime_sys::failpoint!("trash-moved");
                 drop(self.jobs.send(Job::Delete(target)));
@@ -116,13 +124,28 @@ fn delete(trash: &Path, next: &AtomicU64, path: &Path) -> io::Result<()> {
     while let Some(name) = doomed.pop() {
         let mut lift = |dir: BorrowedFd<'_>, name: &CStr| {
             let lifted = CString::new(next.fetch_add(1, Ordering::Relaxed).to_string())?;
-            nix::fcntl::renameat(dir, name, &trash, lifted.as_c_str())?;
+            let lift = || nix::fcntl::renameat(dir, name, &trash, lifted.as_c_str());
+            match lift() {
+                Err(Errno::EXDEV) => adopt(dir, name, trash.as_fd()).and_then(|()| Ok(lift()?)),
+                moved => moved.map_err(io::Error::from),
+            }?;
             doomed.push(lifted);
             Ok(())
         };
         result = result.and(remove(trash.as_fd(), &name, 0, &mut lift));
     }
     result
+}
+
+/// Makes a folder one of the project that the trash hands down (the administrator's, for all of the data root): as one of
+/// another project it is not let in (`EXDEV`).
+fn adopt<N: NixPath + ?Sized>(dir: BorrowedFd<'_>, name: &N, trash: BorrowedFd<'_>) -> io::Result<()> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let Some(project) = quota::project(trash)? else {
+        return Err(Errno::EXDEV.into());
+    };
+    let folder = openat(dir, name, flags, Mode::empty())?;
+    quota::set_project(folder.as_fd(), project, true)
 }
 
 fn remove(
@@ -187,7 +210,7 @@ mod tests {
         let mut dir: std::os::fd::OwnedFd = File::open(root.join("deep")).unwrap().into();
         for _ in 0..5000 {
             nix::sys::stat::mkdirat(&dir, "d", Mode::from_bits_truncate(0o700)).unwrap();
-            dir = nix::fcntl::openat(&dir, "d", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).unwrap();
+            dir = openat(&dir, "d", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).unwrap();
         }
         let trash = Trash::open(&root).unwrap();
         trash.discard(&root.join("deep")).unwrap();

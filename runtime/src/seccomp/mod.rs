@@ -39,6 +39,7 @@ mod multiplex;
 pub mod names;
 mod oci;
 mod profile;
+mod projects;
 mod syscalls;
 
 #[cfg(test)]

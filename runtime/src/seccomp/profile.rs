@@ -253,6 +253,15 @@ impl Profile {
         }
     }
 
+    /// With other rules.
+    pub(super) fn with_rules(&self, rules: Vec<Rule>) -> Profile {
+        let other = Profile::new(self.default, self.interfaces.clone(), self.flags, rules);
+        Profile {
+            listener: self.listener.clone(),
+            ..other
+        }
+    }
+
     /// With a listener.
     pub(super) fn listening_at(mut self, listener: Option<Listener>) -> Result<Profile, SeccompError> {
         if self.default == Action::NOTIFY {

@@ -26,6 +26,7 @@ pub mod pidfd;
 pub mod port;
 pub mod privilege;
 pub mod pty;
+pub mod quota;
 pub mod seccomp;
 pub mod seqpacket;
 pub mod signals;

@@ -30,40 +30,58 @@ pub fn tests() -> Vec<Test<Nothing>> {
 /// What is larger than the room that a test leaves.
 const LARGE: usize = 6 << 20;
 
-fn host(program: &str, arguments: &[&str]) {
+pub fn host(program: &str, arguments: &[&str]) {
     Run::new(program.as_ref(), arguments).output().ok();
 }
 
 /// A daemon on a small disk.
-struct Small {
-    daemon: Daemon,
-    root: PathBuf,
+pub struct Small {
+    pub daemon: Daemon,
+    pub root: PathBuf,
 }
 
 impl Small {
     fn ext4(megabytes: u64) -> Small {
-        Small::mounted(|daemon, root| {
+        Small::on_file(megabytes, &["mkfs.ext4", "-q", "-m", "0"], "loop", &[])
+    }
+
+    /// On a file that the command `make` puts a file system into, mounted with these options.
+    pub fn on_file(megabytes: u64, make: &[&str], options: &str, arguments: &[&str]) -> Small {
+        Small::mounted(arguments, |daemon, root| {
             let image = daemon.places.data.join("disk.img");
             let file = File::create(&image).unwrap();
             file.set_len(megabytes << 20).unwrap();
             let image = image.display().to_string();
-            host("mkfs.ext4", &["-q", "-m", "0", &image]);
-            host("mount", &["-o", "loop", &image, root]);
+            host(make[0], &[&make[1..], &[&image]].concat());
+            host("mount", &["-o", options, &image, root]);
         })
     }
 
+    /// The same disk mounted with other options; there may be no daemon and no container on it.
+    pub fn mount_again(&self, options: &str) {
+        let image = self.daemon.places.data.join("disk.img").display().to_string();
+        let root = self.root.display().to_string();
+        eventually("nobody uses the disk", 10, || {
+            Run::new("umount".as_ref(), &[&root]).output().code == 0
+        });
+        host("mount", &["-o", options, &image, &root]);
+    }
+
     fn few_inodes(count: u64) -> Small {
-        Small::mounted(|_, root| {
+        Small::mounted(&[], |_, root| {
             let options = format!("size=200m,nr_inodes={count}");
             host("mount", &["-t", "tmpfs", "-o", &options, "none", root]);
         })
     }
 
-    fn mounted(mount: impl FnOnce(&Daemon, &str)) -> Small {
+    pub fn mounted(arguments: &[&str], mount: impl FnOnce(&Daemon, &str)) -> Small {
         if std::env::var_os("IECHOR_TEST_HOST").is_some() {
             harness::suite::skip("needs a daemon of its own on a disk of its own");
         }
-        let daemon = Daemon::start(Options::default());
+        let daemon = Daemon::start(Options {
+            arguments: arguments.iter().map(|word| (*word).to_owned()).collect(),
+            ..Options::default()
+        });
         daemon.stop();
         let root = daemon.places.data.join("root");
         mount(&daemon, &root.display().to_string());
@@ -106,7 +124,7 @@ impl Small {
     }
 
     /// Nothing half-made, and records and machine agree.
-    fn is_whole(&self, after: &str) {
+    pub fn is_whole(&self, after: &str) {
         let left = |folder: &str| std::fs::read_dir(self.root.join(folder)).map_or(0, Iterator::count);
         eventually(&format!("nothing is left in tmp and trash after {after}"), 10, || {
             left("tmp") == 0 && left("trash") == 0
@@ -123,12 +141,12 @@ impl Small {
         panic!("after {after}: {found}");
     }
 
-    fn run(&self, arguments: &[&str]) -> String {
+    pub fn run(&self, arguments: &[&str]) -> String {
         self.daemon.docker(arguments).ok()
     }
 
     /// Everything goes, and the daemon with it.
-    fn finish(self) {
+    pub fn finish(self) {
         for container in self.json("/containers/json?all=1").as_array().unwrap() {
             self.daemon.remove(container["Id"].as_str().unwrap());
         }

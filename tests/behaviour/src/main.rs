@@ -46,6 +46,7 @@ mod own_users;
 mod power;
 mod process;
 mod pull;
+mod quotas;
 mod recovery;
 mod registries;
 mod runtimes;
@@ -91,6 +92,7 @@ const SUITES: &[(&str, Runner)] = &[
     ("schema", schema),
     ("devices", by_name),
     ("v2", v2),
+    ("quotas", sizes),
 ];
 
 fn docker(filters: &[String]) -> Tally {
@@ -214,10 +216,12 @@ fn archive(filters: &[String]) -> Tally {
 
 /// Each with a daemon of its own.
 fn node(filters: &[String]) -> Tally {
+    let mut tests = node::tests();
+    tests.extend(quotas::refusals());
     let suite = harness::Suite {
         name: "node",
         jobs: world::jobs(),
-        tests: node::tests(),
+        tests,
     };
     suite.run(filters, || node::Nothing, drop)
 }
@@ -345,6 +349,16 @@ fn v2(filters: &[String]) -> Tally {
     total
 }
 
+/// Each with a daemon on a disk that counts projects, for a kernel that does: that of the emulated machine.
+fn sizes(filters: &[String]) -> Tally {
+    let suite = harness::Suite {
+        name: "quotas",
+        jobs: world::jobs(),
+        tests: quotas::tests(),
+    };
+    suite.run(filters, || node::Nothing, drop)
+}
+
 /// A real terminal, with our client and with docker's.
 fn terminals(filters: &[String]) -> Tally {
     let mut total = Tally::default();
@@ -381,6 +395,8 @@ fn test_names() -> BTreeSet<&'static str> {
     names.extend(of(pull::faults::tests()));
     names.extend(of(daemon::tests()));
     names.extend(of(node::tests()));
+    names.extend(of(quotas::refusals()));
+    names.extend(of(quotas::tests()));
     names.extend(of(recovery::tests()));
     names.extend(of(faults::tests()));
     names.extend(of(logs::own()));

@@ -11,7 +11,7 @@ use agent_store::{Batch, Image};
 use super::mounts::{self, MountKind, MountPoint, PlannedMount};
 use super::spec::{Config, CreateRequest, Healthcheck};
 use super::state::Status;
-use super::{Container, RECORD_VERSION, Record, unhealthy, users, validate};
+use super::{Container, RECORD_VERSION, Record, storage, unhealthy, users, validate};
 use crate::Engine;
 use crate::disk;
 use crate::error::{Error, Result};
@@ -161,9 +161,10 @@ impl Engine {
             source,
         })?;
         let mut batch = Batch::new();
+        let size = storage::size(&record.host.storage_opt)?;
         self.store
             .snapshots()
-            .create_in(&mut batch, record.id.as_str(), &image.chain)?;
+            .create_in(&mut batch, record.id.as_str(), &image.chain, size)?;
         made.snapshot = true;
         runtime_sys::failpoint!("create-layer-made");
         batch.put(TABLE, record.id.as_str(), bytes);

@@ -28,6 +28,7 @@ pub mod start;
 pub mod state;
 pub mod stats;
 pub mod stop;
+mod storage;
 pub mod top;
 pub mod unhealthy;
 pub mod update;

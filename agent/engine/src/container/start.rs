@@ -109,6 +109,11 @@ impl Engine {
         };
         let id = container.id.as_str();
         self.log_can_be_sent(&record).await?;
+        if !record.host.storage_opt.is_empty() {
+            let id = id.to_owned();
+            self.blocking(move |engine| Ok(engine.store.snapshots().hold_size(&id)?))
+                .await?;
+        }
         let mut net = RunNet::default();
         let launched = match self.mount_sources(&record).await {
             // What is staged goes when the shim has answered: the container has its own copies then.
@@ -242,6 +247,12 @@ impl Engine {
             let host_network = network_share(&record.host)? == Share::Host;
             let links = self.link_hosts(record)?;
             files::write(&places, record, &self.config, host_network, address, gateway, &links)?;
+            if !record.host.storage_opt.is_empty() {
+                // A container writes to these as it likes.
+                for file in [places.hosts(), places.hostname(), places.resolv_conf()] {
+                    self.store.snapshots().count_in(record.id.as_str(), &file)?;
+                }
+            }
         }
         runtime_sys::failpoint!("start-files-written");
         net.group = Some(self.group(record)?);

@@ -3,7 +3,7 @@
 
 use super::mounts::{MountKind, PlannedMount};
 use super::spec::{CreateRequest, EndpointRequest, HostConfig, Resources, RestartName};
-use super::{files, ports};
+use super::{files, ports, storage};
 use crate::Engine;
 use crate::config::CgroupDriver;
 use crate::error::{Error, Result};
@@ -58,7 +58,9 @@ pub fn request(request: &CreateRequest, engine: &Engine) -> Result<Vec<String>> 
         endpoints,
     } = request;
     let mut warnings = Vec::new();
-    unsupported(host)?;
+    if storage::size(&host.storage_opt)?.is_some() {
+        engine.store.quotas()?;
+    }
     runtime(host, engine)?;
     engine.check_users(host)?;
     engine.check_cgroup_parent(host)?;
@@ -175,15 +177,6 @@ fn no_nul(text: &str, what: &str) -> Result<()> {
     } else {
         Ok(())
     }
-}
-
-/// Options of later versions: an error that names each.
-fn unsupported(host: &HostConfig) -> Result<()> {
-    let refused = [(!host.storage_opt.is_empty(), "--storage-opt")];
-    if let Some((_, name)) = refused.iter().find(|(asked, _)| *asked) {
-        return Err(Error::unsupported(*name));
-    }
-    Ok(())
 }
 
 /// The runtime exists, and can do what is ours otherwise.

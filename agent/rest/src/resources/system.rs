@@ -118,8 +118,10 @@ pub async fn info(State(engine): State<Engine>, version: ApiVersion) -> ApiResul
         images: count(info.images),
         driver: STORAGE_DRIVER.to_owned(),
         driver_status: [
+            ("Backing Filesystem", info.file_system),
             ("Supports d_type", "true"),
             ("Native Overlay Diff", "true"),
+            ("Project Quota", if info.quotas { "true" } else { "false" }),
             ("Copies of a layer", "1"),
         ]
         .map(|(key, value)| [key.to_owned(), value.to_owned()])

@@ -46,23 +46,33 @@ impl Unpacking<'_> {
         let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let fail = |what: &'static str| move |e: Errno| self.failed(what, entry, e.into());
         let file = openat(folder, name, flags, Mode::S_IRUSR | Mode::S_IWUSR).map_err(fail("create"))?;
-        let file = File::from(file);
+        let done = self.fill_file(entry, &File::from(file), tar);
+        if done.is_err() {
+            // Half a file is worse than none, and takes the room that there was too little of. (By name: whatever a container
+            // has put there meanwhile is its own.)
+            let _ = unlinkat(folder, name, UnlinkatFlags::NoRemoveDir);
+        }
+        done
+    }
+
+    fn fill_file<R: BufRead>(&self, entry: &Entry, file: &File, tar: &mut TarReader<R>) -> Result<()> {
+        let fail = |what: &'static str| move |e: Errno| self.failed(what, entry, e.into());
         match &entry.sparse {
-            None => self.content(entry, &file, 0, entry.stored, tar)?,
+            None => self.content(entry, file, 0, entry.stored, tar)?,
             Some(segments) => {
                 for part in segments {
-                    self.content(entry, &file, part.offset, part.len, tar)?;
+                    self.content(entry, file, part.offset, part.len, tar)?;
                 }
                 file.set_len(entry.size)
                     .map_err(|e| self.failed("set the length of", entry, e))?;
             }
         }
         let owner = self.owner_of(entry)?;
-        self.own(&file, owner).map_err(fail("set the owner of"))?;
-        fchmod(&file, Mode::from_bits_truncate(entry.mode)).map_err(fail("set the mode of"))?;
+        self.own(file, owner).map_err(fail("set the owner of"))?;
+        fchmod(file, Mode::from_bits_truncate(entry.mode)).map_err(fail("set the mode of"))?;
         // After the owner: a change of owner takes capabilities away.
         self.attributes(entry, |key, value| xattr::set(file.as_fd(), key, value))?;
-        futimens(&file, &time(entry), &time(entry)).map_err(fail("set the time of"))
+        futimens(file, &time(entry), &time(entry)).map_err(fail("set the time of"))
     }
 
     fn content<R: BufRead>(

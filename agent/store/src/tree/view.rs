@@ -6,17 +6,17 @@
 //! killed.
 
 use crate::error::{Error, Result};
+use crate::overlay::Writable;
 use crate::snapshots::Rw;
 use nix::fcntl::OFlag;
 use nix::mount::MsFlags;
 use nix::sched::CloneFlags;
 use nix::sys::stat::Mode;
-use runtime_sys::mount::{self, Filesystem, attr};
+use runtime_sys::mount::{self, attr};
 use runtime_sys::openat2::{Resolve, openat2};
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// Something of the host that is mounted on the root.
@@ -128,40 +128,17 @@ fn build(rw: &Rw, binds: &[Bind], writable: bool, read_only_root: bool) -> Resul
     }))
 }
 
-/// As the runtime mounts it at a start: the same options, or the layer would depend on who wrote to it.
+/// The layers with the writable one.
 fn overlay(rw: &Rw) -> io::Result<OwnedFd> {
     if rw.lower.is_empty() {
         // Nothing to lay it on: the writable layer is the root.
         return mount::clone_tree(&rw.upper, false);
     }
-    let overlay = Filesystem::open("overlay")?;
-    for layer in &rw.lower {
-        set(&overlay, "lowerdir+", layer)?;
-    }
-    set(&overlay, "upperdir", &rw.upper)?;
-    set(&overlay, "workdir", &rw.work)?;
-    for (key, value) in [
-        ("index", "off"),
-        ("metacopy", "off"),
-        ("redirect_dir", "off"),
-        ("uuid", "null"),
-    ] {
-        // Whatever this kernel does not know it does not do either.
-        let _ = overlay.string(key, value.as_bytes());
-    }
-    overlay.mount(attr::NODEV)
-}
-
-/// Longest value that `fsconfig` takes as a string.
-const FSCONFIG_LIMIT: usize = 255;
-
-fn set(overlay: &Filesystem, key: &str, path: &Path) -> io::Result<()> {
-    let bytes = path.as_os_str().as_bytes();
-    if bytes.len() <= FSCONFIG_LIMIT {
-        return overlay.string(key, bytes);
-    }
-    let folder = nix::fcntl::open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
-    overlay.file(key, folder.as_fd())
+    let writable = Writable {
+        upper: &rw.upper,
+        work: &rw.work,
+    };
+    crate::overlay::mount(&rw.lower, Some(writable), attr::NODEV)
 }
 
 /// The place for a mount, made if it may be: what a start would make too.

@@ -4,6 +4,7 @@ mod default;
 mod forms;
 mod model;
 mod order;
+mod projects;
 mod random;
 
 use super::profile::{Action, Argument, Compare, Condition, Interfaces, Profile, Rule};

@@ -69,7 +69,7 @@ impl Engine {
         let security = security(host)?;
         let seccomp = match (&security.seccomp, host.privileged) {
             (Seccomp::Default, true) => None,
-            (wanted, _) => self.plans.oci_profile(wanted, capability_sets(host)?)?,
+            (wanted, _) => self.plans.oci_profile(wanted, host, capability_sets(host)?)?,
         };
         let own = std::process::id();
         let joined: Vec<PathBuf> = joined

@@ -205,7 +205,7 @@ impl Engine {
         let filter = match (&security.seccomp, host.privileged) {
             // A privileged container has no filter unless one is asked for.
             (Seccomp::Default, true) => Arc::default(),
-            (wanted, _) => self.plans.filter(wanted, caps)?,
+            (wanted, _) => self.plans.filter(wanted, host, caps)?,
         };
         let mut rlimits = Vec::new();
         for (name, value) in &self.config.default_ulimits {

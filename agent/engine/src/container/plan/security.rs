@@ -142,23 +142,37 @@ impl PlanCache {
         Ok(profile)
     }
 
-    /// The profile in the words of the OCI specification; `None`: no filter.
-    pub(super) fn oci_profile(&self, wanted: &Seccomp, caps: u64) -> Result<Option<serde_json::Value>> {
+    /// What a container's calls go by; `None`: no filter. One with a size must not be able to leave its project.
+    fn chosen(&self, wanted: &Seccomp, host: &HostConfig) -> Result<Option<Arc<Profile>>> {
         let profile = match wanted {
             Seccomp::Unconfined => return Ok(None),
             Seccomp::Default => Profile::docker(),
             Seccomp::Profile(text) => self.profile(text)?,
+        };
+        Ok(Some(match host.storage_opt.is_empty() {
+            true => profile,
+            false => Arc::new(profile.keeping_projects()),
+        }))
+    }
+
+    /// The profile in the words of the OCI specification; `None`: no filter.
+    pub(super) fn oci_profile(
+        &self,
+        wanted: &Seccomp,
+        host: &HostConfig,
+        caps: u64,
+    ) -> Result<Option<serde_json::Value>> {
+        let Some(profile) = self.chosen(wanted, host)? else {
+            return Ok(None);
         };
         let context = seccomp::Context::of_machine(caps);
         let oci = context.and_then(|context| profile.to_oci(&context));
         oci.map(Some).map_err(|error| Error::invalid(error_text(&error)))
     }
 
-    pub(super) fn filter(&self, wanted: &Seccomp, caps: u64) -> Result<Arc<Filter>> {
-        let profile = match wanted {
-            Seccomp::Unconfined => return Ok(Arc::default()),
-            Seccomp::Default => Profile::docker(),
-            Seccomp::Profile(text) => self.profile(text)?,
+    pub(super) fn filter(&self, wanted: &Seccomp, host: &HostConfig, caps: u64) -> Result<Arc<Filter>> {
+        let Some(profile) = self.chosen(wanted, host)? else {
+            return Ok(Arc::default());
         };
         let filter = self
             .filters
@@ -215,7 +229,7 @@ mod tests {
                 r#"{{"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/run/agent.sock",
                     "syscalls": [{{"names": ["mkdir"], "action": "{action}"}}]}}"#
             );
-            PlanCache::new().filter(&Seccomp::Profile(text), 0)
+            PlanCache::new().filter(&Seccomp::Profile(text), &HostConfig::default(), 0)
         };
         assert!(profile("SCMP_ACT_LOG").is_ok());
         let error = profile("SCMP_ACT_NOTIFY").unwrap_err().to_string();
