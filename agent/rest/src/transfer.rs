@@ -19,6 +19,8 @@ const PIECE: usize = 256 * 1024;
 pub struct BodyReader {
     pieces: mpsc::Receiver<io::Result<Bytes>>,
     current: Bytes,
+    /// How the body broke off, behind what was read of it.
+    broken: Option<io::Error>,
 }
 
 impl BodyReader {
@@ -42,21 +44,41 @@ impl BodyReader {
         BodyReader {
             pieces,
             current: Bytes::new(),
+            broken: None,
         }
     }
 }
 
 impl Read for BodyReader {
+    /// Waits for something, and takes along what else is there: files are written in blocks as large as these.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.current.is_empty() {
-            match self.pieces.blocking_recv() {
-                Some(piece) => self.current = piece?,
-                None => return Ok(0),
-            }
+        let mut filled = 0;
+        if let Some(error) = self.broken.take() {
+            return Err(error);
         }
-        let count = buffer.len().min(self.current.len());
-        self.current.copy_to_slice(&mut buffer[..count]);
-        Ok(count)
+        while filled < buffer.len() {
+            if self.current.is_empty() {
+                let next = if filled == 0 {
+                    self.pieces.blocking_recv()
+                } else {
+                    self.pieces.try_recv().ok()
+                };
+                match next {
+                    Some(Ok(piece)) => self.current = piece,
+                    Some(Err(error)) if filled == 0 => return Err(error),
+                    Some(Err(error)) => {
+                        self.broken = Some(error);
+                        return Ok(filled);
+                    }
+                    None => return Ok(filled),
+                }
+                continue;
+            }
+            let count = self.current.len().min(buffer.len() - filled);
+            self.current.copy_to_slice(&mut buffer[filled..filled + count]);
+            filled += count;
+        }
+        Ok(filled)
     }
 }
 
