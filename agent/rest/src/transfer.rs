@@ -170,3 +170,32 @@ impl Write for BodyWriter {
             .map_err(|_| io::ErrorKind::BrokenPipe.into())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_body_that_breaks_off_is_read_to_there_and_is_an_error() {
+        for broken in [false, true] {
+            let (feeder, body) = reply::feed(DEPTH);
+            let reading = tokio::task::spawn_blocking(move || {
+                let mut reader = BodyReader::start(body);
+                let mut bytes = Vec::new();
+                let result = reader.read_to_end(&mut bytes);
+                (bytes, result)
+            });
+            for piece in ["a", "bcd", "", "ef"] {
+                feeder.send(Ok(piece.into())).await.unwrap();
+            }
+            if broken {
+                feeder.send(Err("gone".into())).await.unwrap();
+            }
+            drop(feeder);
+            let (bytes, result) = reading.await.unwrap();
+            assert_eq!(bytes, b"abcdef");
+            assert_eq!(result.is_err(), broken);
+        }
+    }
+}
