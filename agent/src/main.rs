@@ -11,6 +11,7 @@ mod runtimes;
 mod settings;
 mod ulimit;
 
+use std::convert::Infallible;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -35,6 +36,10 @@ const RETURNED_BYTES: i32 = 128 * 1024;
 
 /// When start-up is over, warm shims and namespaces included.
 const SETTLE: Duration = Duration::from_secs(1);
+/// How long nothing may have happened when memory is given back, and how long is waited at least until the next time: what
+/// works gets no slower by it.
+const REST: Duration = Duration::from_secs(10);
+const BETWEEN_RESTS: Duration = Duration::from_secs(60);
 
 fn main() -> ExitCode {
     runtime_sys::allocator::limit_arenas(ARENAS);
@@ -72,10 +77,22 @@ fn run() -> anyhow::Result<()> {
     result
 }
 
-/// Gives memory back that only start-up needed: 6 of 12 MiB, most of it code that was mapped around what ran once.
+/// Gives memory back that is needed no more: after start-up 6 of 12 MiB, after the making of 2,500 containers 17 of 44. Most
+/// of it is code that was mapped around what ran, the rest lies between what is in use of the heap.
 fn give_back() {
     runtime_sys::memory::trim_heap();
     runtime_sys::text::release();
+}
+
+/// Gives back after start-up, and whenever the node has come to rest.
+async fn give_back_at_rest(engine: &Engine) -> Infallible {
+    tokio::time::sleep(SETTLE).await;
+    give_back();
+    loop {
+        engine.journal().rested(REST).await;
+        give_back();
+        tokio::time::sleep(BETWEEN_RESTS).await;
+    }
 }
 
 async fn serve(settings: Settings, reload: &Reload) -> anyhow::Result<()> {
@@ -101,15 +118,11 @@ async fn serve(settings: Settings, reload: &Reload) -> anyhow::Result<()> {
     let _ = sd_notify::notify(&[NotifyState::Ready]);
     info!(version = env!("CARGO_PKG_VERSION"), "ready");
 
-    let settled = tokio::time::sleep(SETTLE);
-    tokio::pin!(settled);
-    let mut starting = true;
+    let resting = give_back_at_rest(&engine);
+    tokio::pin!(resting);
     loop {
         tokio::select! {
-            () = &mut settled, if starting => {
-                starting = false;
-                give_back();
-            }
+            never = &mut resting => match never {},
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = hangup.recv() => reload.now(&engine),

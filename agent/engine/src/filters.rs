@@ -1,12 +1,13 @@
 //! `--filter key=value`: which keys a list knows, and what they match.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 
 use crate::Engine;
 use crate::container::list::port_matches;
 use crate::container::state::Phase;
-use crate::container::{Container, Snapshot};
+use crate::container::{Record, RunNet};
 use crate::error::{Error, Result};
 use crate::events::Event;
 
@@ -159,8 +160,32 @@ pub const CONTAINER_KEYS: [&str; 15] = [
 ];
 
 impl Engine {
-    /// Containers for a list, newest first: the running ones, or all; `limit` counts over all states.
-    pub fn list(&self, all: bool, limit: Option<usize>, filters: &Filters) -> Result<Vec<Snapshot>> {
+    /// Containers for a list, newest first: the running ones, or all; `limit` counts over all states. `show` makes a row of
+    /// one while it cannot change, and must not look at containers itself: nothing is copied for a row that is not wanted.
+    ///
+    /// # Errors
+    /// A filter that is not known, or a value of one that makes no sense.
+    pub fn list<T>(
+        &self,
+        all: bool,
+        limit: Option<usize>,
+        filters: &Filters,
+        mut show: impl FnMut(&Record, &RunNet) -> T,
+    ) -> Result<Vec<T>> {
+        let wanted = self.wanted(all || limit.is_some(), filters)?;
+        let mut newest_first: Vec<_> = self.index.all();
+        newest_first.sort_by_cached_key(|container| Reverse(container.lock().record.created));
+        let without = RunNet::default();
+        let rows = newest_first.iter().filter_map(|container| {
+            let inner = container.lock();
+            let net = inner.run.as_ref().map_or(&without, |run| &run.net);
+            wanted(&inner.record, net).then(|| show(&inner.record, net))
+        });
+        Ok(rows.take(limit.unwrap_or(usize::MAX)).collect())
+    }
+
+    /// What a list's filters pick.
+    fn wanted<'a>(&self, all: bool, filters: &'a Filters) -> Result<impl Fn(&Record, &RunNet) -> bool + use<'a>> {
         filters.only(&CONTAINER_KEYS)?;
         for status in filters.get("status") {
             let known = [
@@ -198,16 +223,8 @@ impl Engine {
             .filter_map(|name| self.find_image(name).ok())
             .map(|image| image.id.to_string())
             .collect();
-        let unlimited =
-            all || limit.is_some() || filters.has("status") || filters.has("exited") || filters.has("health");
-        let mut found: Vec<Snapshot> = self
-            .index
-            .all()
-            .iter()
-            .map(|container| Container::snapshot(container))
-            .collect();
-        found.retain(|snapshot| {
-            let record = &snapshot.record;
+        let unlimited = all || filters.has("status") || filters.has("exited") || filters.has("health");
+        Ok(move |record: &Record, net: &RunNet| {
             let phase = record.status.phase;
             (unlimited || phase.is_live() || phase == Phase::Restarting)
                 && before.is_none_or(|time| record.created < time)
@@ -232,18 +249,11 @@ impl Engine {
                     record.config.exposed_ports.iter().any(|port| port_matches(text, port))
                 })
                 && filters.any("publish", |text| {
-                    snapshot
-                        .net
-                        .ports
+                    net.ports
                         .iter()
                         .any(|port| port_matches(text, &format!("{}/{}", port.container_port, port.proto)))
                 })
-        });
-        found.sort_by_key(|snapshot| std::cmp::Reverse(snapshot.record.created));
-        if let Some(limit) = limit {
-            found.truncate(limit);
-        }
-        Ok(found)
+        })
     }
 }
 

@@ -32,6 +32,13 @@ impl ContainerId {
     }
 }
 
+/// So that tables by id can be asked for text: both compare alike.
+impl std::borrow::Borrow<str> for ContainerId {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
 impl fmt::Display for ContainerId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

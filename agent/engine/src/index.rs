@@ -1,6 +1,7 @@
 //! Which containers there are, by id and by name.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::container::Container;
@@ -111,17 +112,20 @@ impl Index {
     pub fn resolve(&self, target: &str) -> Result<Arc<Container>> {
         let tables = self.read();
         let missing = || Error::NoSuchContainer(target.to_owned());
-        if let Some(found) = ContainerId::parse(target).and_then(|id| tables.by_id.get(&id)) {
+        if let Some(found) = tables.by_id.get(target) {
             return Ok(found.clone());
         }
         let name = target.strip_prefix('/').unwrap_or(target);
         if let Some(id) = tables.by_name.get(name) {
             return tables.by_id.get(id).cloned().ok_or_else(missing);
         }
-        if target.is_empty() || !target.bytes().all(|b| b.is_ascii_hexdigit()) {
+        if target.is_empty() {
             return Err(missing());
         }
-        let mut matches = tables.by_id.iter().filter(|(id, _)| id.as_str().starts_with(target));
+        let from = tables
+            .by_id
+            .range::<str, _>((Bound::Included(target), Bound::Unbounded));
+        let mut matches = from.take_while(|(id, _)| id.as_str().starts_with(target));
         match (matches.next(), matches.next()) {
             (Some((_, found)), None) => Ok(found.clone()),
             (Some(_), Some(_)) => Err(Error::AmbiguousId(target.to_owned())),

@@ -3,6 +3,7 @@
 use std::fs;
 
 use agent_store::{Batch, Db};
+use sha2::{Digest as _, Sha256};
 
 use crate::Engine;
 use crate::config::CgroupDriver;
@@ -16,20 +17,34 @@ const TABLE: &str = "node";
 #[derive(Clone, Debug)]
 pub struct Identity {
     pub id: String,
+    /// Ids of the default networks, by name: every list of containers shows them.
+    networks: [(&'static str, String); 3],
 }
 
 impl Identity {
     pub fn load(db: &Db) -> Result<Identity> {
         if let Some(bytes) = db.get(TABLE, "id")? {
-            return Ok(Identity {
-                id: String::from_utf8_lossy(&bytes).into_owned(),
-            });
+            return Ok(Identity::new(String::from_utf8_lossy(&bytes).into_owned()));
         }
         let id = uuid();
         let mut batch = Batch::new();
         batch.put(TABLE, "id", id.clone().into_bytes());
         db.commit_blocking(batch)?;
-        Ok(Identity { id })
+        Ok(Identity::new(id))
+    }
+
+    fn new(id: String) -> Identity {
+        let network = |name| (name, hex::encode(Sha256::digest(format!("{id}/{name}"))));
+        Identity {
+            networks: ["bridge", "host", "none"].map(network),
+            id,
+        }
+    }
+
+    /// The default networks are made with the data root, and keep their ids with it.
+    pub fn network(&self, name: &str) -> Option<&str> {
+        let found = self.networks.iter().find(|(known, _)| *known == name);
+        found.map(|(_, id)| id.as_str())
     }
 }
 

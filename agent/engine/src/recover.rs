@@ -163,24 +163,28 @@ impl Engine {
             None => self.cgroup_path(&container.lock().record)?,
         };
         shim.set_exit_file(self.places(&container.id).exit_file());
-        let run = {
+        let (run, told) = {
             let mut inner = container.lock();
             let status = &mut inner.record.status;
+            let before = status.clone();
             if !status.phase.is_live() {
                 status.phase = Phase::Running;
             }
             status.pid = shim.pid();
             status.started_at = Some(shim.started_at());
-            let exits = status.exits;
+            let (exits, told) = (status.exits, *status == before);
             inner.run = Some(Run {
                 shim: shim.clone(),
                 net,
                 cgroup: cgroup.clone(),
             });
             container.announce(&inner);
-            exits
+            (exits, told)
         };
-        self.save_soon(container);
+        // Of most containers the record says already how they are: a start that writes each anew takes seconds with many.
+        if !told {
+            self.save_soon(container);
+        }
         self.watch_exit(container, shim, run);
         self.watch_health(container, run);
         self.watch_oom(container, cgroup, run);
@@ -194,7 +198,8 @@ impl Engine {
         let exit_record = runtime::exit::read_exit(&places.exit_file()).ok().flatten();
         let started = places.run_record().exists();
         let mut inner = container.lock();
-        let was_live = inner.record.status.phase.is_live();
+        let before = inner.record.status.clone();
+        let was_live = before.phase.is_live();
         let interrupted = matches!(inner.record.status.phase, Phase::Removing);
         // Of this run, not of the one before it.
         let finished = inner.record.status.finished_at;
@@ -215,9 +220,12 @@ impl Engine {
         }
         let again = exit::wants_start_at_boot(&inner.record.host.restart_policy, &inner.record.status);
         let auto_remove = inner.record.host.auto_remove && inner.record.status.exits > 0;
+        let told = inner.record.status == before;
         container.announce(&inner);
         drop(inner);
-        self.save_soon(container);
+        if !told {
+            self.save_soon(container);
+        }
         if interrupted || auto_remove {
             container.lock().record.status.phase = Phase::Exited;
             self.remove_later(container);

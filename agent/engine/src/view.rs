@@ -3,8 +3,6 @@
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use sha2::{Digest as _, Sha256};
-
 pub use agent_registry::{ClientConfig, Credentials, Mirror, Platform, Proxies};
 pub use agent_store::{Change, Changed, Found, Image, LoadEvent, Manifest, RunConfig, TreeSource};
 pub use network::{AddressPool, Cidr, NetworkConfig};
@@ -135,7 +133,7 @@ impl Engine {
             .into_iter()
             .map(|(name, driver)| NetworkView {
                 name,
-                id: self.default_network_id(name),
+                id: self.network_id(name).unwrap_or_default(),
                 driver,
                 created,
                 bridge: (name == "bridge").then(|| self.network.info()),
@@ -166,11 +164,6 @@ impl Engine {
 
     /// Id of a network by name; nothing for a name that is none.
     pub fn network_id(&self, name: &str) -> Option<String> {
-        matches!(name, "bridge" | "host" | "none").then(|| self.default_network_id(name))
-    }
-
-    /// The default networks are made with the data root, and keep their ids with it.
-    fn default_network_id(&self, name: &str) -> String {
-        hex::encode(Sha256::digest(format!("{}/{name}", self.identity.id)))
+        self.identity.network(name).map(str::to_owned)
     }
 }

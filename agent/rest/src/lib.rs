@@ -20,6 +20,7 @@ mod metrics;
 #[cfg(test)]
 mod openapi;
 mod peer;
+mod pieces;
 mod reply;
 mod request;
 mod resources;

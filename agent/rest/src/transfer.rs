@@ -19,6 +19,8 @@ const PIECE: usize = 256 * 1024;
 pub struct BodyReader {
     pieces: mpsc::Receiver<io::Result<Bytes>>,
     current: Bytes,
+    /// How the body broke off, behind what was read of it.
+    broken: Option<io::Error>,
 }
 
 impl BodyReader {
@@ -42,21 +44,41 @@ impl BodyReader {
         BodyReader {
             pieces,
             current: Bytes::new(),
+            broken: None,
         }
     }
 }
 
 impl Read for BodyReader {
+    /// Waits for something, and takes along what else is there: files are written in blocks as large as these.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.current.is_empty() {
-            match self.pieces.blocking_recv() {
-                Some(piece) => self.current = piece?,
-                None => return Ok(0),
-            }
+        let mut filled = 0;
+        if let Some(error) = self.broken.take() {
+            return Err(error);
         }
-        let count = buffer.len().min(self.current.len());
-        self.current.copy_to_slice(&mut buffer[..count]);
-        Ok(count)
+        while filled < buffer.len() {
+            if self.current.is_empty() {
+                let next = if filled == 0 {
+                    self.pieces.blocking_recv()
+                } else {
+                    self.pieces.try_recv().ok()
+                };
+                match next {
+                    Some(Ok(piece)) => self.current = piece,
+                    Some(Err(error)) if filled == 0 => return Err(error),
+                    Some(Err(error)) => {
+                        self.broken = Some(error);
+                        return Ok(filled);
+                    }
+                    None => return Ok(filled),
+                }
+                continue;
+            }
+            let count = self.current.len().min(buffer.len() - filled);
+            self.current.copy_to_slice(&mut buffer[filled..filled + count]);
+            filled += count;
+        }
+        Ok(filled)
     }
 }
 
@@ -146,5 +168,34 @@ impl Write for BodyWriter {
         self.feeder
             .blocking_send(Ok(piece))
             .map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_body_that_breaks_off_is_read_to_there_and_is_an_error() {
+        for broken in [false, true] {
+            let (feeder, body) = reply::feed(DEPTH);
+            let reading = tokio::task::spawn_blocking(move || {
+                let mut reader = BodyReader::start(body);
+                let mut bytes = Vec::new();
+                let result = reader.read_to_end(&mut bytes);
+                (bytes, result)
+            });
+            for piece in ["a", "bcd", "", "ef"] {
+                feeder.send(Ok(piece.into())).await.unwrap();
+            }
+            if broken {
+                feeder.send(Err("gone".into())).await.unwrap();
+            }
+            drop(feeder);
+            let (bytes, result) = reading.await.unwrap();
+            assert_eq!(bytes, b"abcdef");
+            assert_eq!(result.is_err(), broken);
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! The file that is written to: records appended, rotated away when it is full.
 
 use super::record::{HEAD, Header, Kind, Stream, TAIL};
+use super::scan::newline;
 use super::torn::{whole_lines, whole_records};
 use super::{compressed, json, rotated};
 use crate::plan::LogTarget;
@@ -175,9 +176,13 @@ impl OpenLog {
         trailer: &[u8],
     ) -> (Vec<u8>, io::Result<()>) {
         let mut work = || -> io::Result<()> {
-            let end = text.strip_suffix(b"\n").filter(|_| kind == Kind::Lines).unwrap_or(text);
-            let lines = |byte: &u8| kind == Kind::Lines && *byte == b'\n';
-            for line in end.split(lines) {
+            let mut rest = text;
+            while !rest.is_empty() {
+                let (line, used) = match newline(rest).filter(|_| kind == Kind::Lines) {
+                    Some(end) => (&rest[..end], end + 1),
+                    None => (rest, rest.len()),
+                };
+                rest = &rest[used..];
                 // The escaped length is not known beforehand: like Docker, a file ends after the line that fills it.
                 if buffer.len() >= JSON_BUFFER || self.is_full(buffer.len()) {
                     self.write_lines(&mut buffer)?;

@@ -5,6 +5,7 @@
 //! `\ufffd`.
 
 use super::record::Stream;
+use super::scan::plain;
 use std::io::{self, Write};
 
 /// What stands behind the text of every line that was read at one time: `","stream":"stdout","attrs":{…},"time":"…"}`.
@@ -23,6 +24,17 @@ pub(super) fn trailer(out: &mut Vec<u8>, stream: Stream, time: i64, attrs: &[u8]
 /// readers know that the next one goes on with the same line.
 pub(super) fn encode(out: &mut impl Write, partial: bool, text: &[u8], trailer: &[u8]) -> io::Result<()> {
     out.write_all(b"{\"log\":\"")?;
+    match std::str::from_utf8(text) {
+        Ok(text) => escape(out, text)?,
+        Err(_) => escape_lossy(out, text)?,
+    }
+    if !partial {
+        out.write_all(b"\\n")?;
+    }
+    out.write_all(trailer)
+}
+
+fn escape_lossy(out: &mut impl Write, text: &[u8]) -> io::Result<()> {
     for chunk in text.utf8_chunks() {
         escape(out, chunk.valid())?;
         if !chunk.invalid().is_empty() {
@@ -31,10 +43,7 @@ pub(super) fn encode(out: &mut impl Write, partial: bool, text: &[u8], trailer: 
             }
         }
     }
-    if !partial {
-        out.write_all(b"\\n")?;
-    }
-    out.write_all(trailer)
+    Ok(())
 }
 
 fn escape(out: &mut impl Write, text: &str) -> io::Result<()> {
@@ -42,27 +51,32 @@ fn escape(out: &mut impl Write, text: &str) -> io::Result<()> {
     let mut done = 0;
     let mut at = 0;
     while at < bytes.len() {
-        let byte = bytes[at];
-        let width = match byte {
-            // U+2028 and U+2029 are e2 80 a8 and e2 80 a9.
-            0xe2 if bytes[at + 1] == 0x80 && bytes[at + 2] & 0xfe == 0xa8 => 3,
-            0x20.. if !matches!(byte, b'"' | b'\\' | b'<' | b'>' | b'&') => {
-                at += 1;
-                continue;
+        at += plain(&bytes[at..]);
+        // In these eight is something to be looked at.
+        let end = bytes.len().min(at + 8);
+        while at < end {
+            let byte = bytes[at];
+            let width = match byte {
+                // U+2028 and U+2029 are e2 80 a8 and e2 80 a9.
+                0xe2 if bytes[at + 1] == 0x80 && bytes[at + 2] & 0xfe == 0xa8 => 3,
+                0x20.. if !matches!(byte, b'"' | b'\\' | b'<' | b'>' | b'&') => {
+                    at += 1;
+                    continue;
+                }
+                _ => 1,
+            };
+            out.write_all(&bytes[done..at])?;
+            match byte {
+                b'"' => out.write_all(b"\\\"")?,
+                b'\\' => out.write_all(b"\\\\")?,
+                b'\n' => out.write_all(b"\\n")?,
+                b'\r' => out.write_all(b"\\r")?,
+                0xe2 => write!(out, "\\u202{:x}", bytes[at + 2] & 0xf)?,
+                _ => write!(out, "\\u{byte:04x}")?,
             }
-            _ => 1,
-        };
-        out.write_all(&bytes[done..at])?;
-        match byte {
-            b'"' => out.write_all(b"\\\"")?,
-            b'\\' => out.write_all(b"\\\\")?,
-            b'\n' => out.write_all(b"\\n")?,
-            b'\r' => out.write_all(b"\\r")?,
-            0xe2 => write!(out, "\\u202{:x}", bytes[at + 2] & 0xf)?,
-            _ => write!(out, "\\u{byte:04x}")?,
+            at += width;
+            done = at;
         }
-        at += width;
-        done = at;
     }
     out.write_all(&bytes[done..])
 }

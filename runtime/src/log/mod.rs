@@ -22,6 +22,7 @@
 mod file;
 mod json;
 mod record;
+mod scan;
 mod torn;
 mod writer;
 

@@ -50,6 +50,7 @@ mod quotas;
 mod recovery;
 mod registries;
 mod runtimes;
+mod scale;
 mod schema;
 mod security;
 mod sessions;
@@ -91,6 +92,7 @@ const SUITES: &[(&str, Runner)] = &[
     ("users", users),
     ("schema", schema),
     ("devices", by_name),
+    ("scale", scale),
     ("v2", v2),
     ("quotas", sizes),
 ];
@@ -333,6 +335,16 @@ fn by_name(filters: &[String]) -> Tally {
     total
 }
 
+/// One after the other: they share many containers, and the last ones restart the daemon and stop them.
+fn scale(filters: &[String]) -> Tally {
+    let suite = harness::Suite {
+        name: "scale",
+        jobs: 1,
+        tests: scale::tests(),
+    };
+    suite.run(filters, scale::Crowd::start, scale::Crowd::finish)
+}
+
 /// What depends on the cgroup version or the kernel's age, for the emulated machine of `tests/qemu`.
 fn v2(filters: &[String]) -> Tally {
     let mut tests = limits::tests();
@@ -407,6 +419,7 @@ fn test_names() -> BTreeSet<&'static str> {
     names.extend(of(devices::tests()));
     names.extend(of(terminal::tests()));
     names.extend(of(schema::tests()));
+    names.extend(of(scale::tests()));
     names
 }
 

@@ -66,6 +66,8 @@ pub struct Journal {
 struct Inner {
     ring: Mutex<Ring>,
     newest: watch::Sender<u64>,
+    /// Something was recorded since `rested` looked.
+    stirred: Notify,
     disk: Option<Disk>,
 }
 
@@ -111,6 +113,7 @@ impl Journal {
             inner: Arc::new(Inner {
                 ring: Mutex::new(ring),
                 newest: watch::Sender::new(last),
+                stirred: Notify::new(),
                 disk,
             }),
         }
@@ -165,6 +168,7 @@ impl Journal {
         let waiting = last - ring.written;
         drop(ring);
         self.inner.newest.send_replace(last);
+        self.inner.stirred.notify_one();
         if let Some(disk) = &self.inner.disk
             && waiting > RING as u64 / 2
         {
@@ -212,6 +216,21 @@ impl Journal {
             Ok(()) => self.ring().written = last,
             Err(error) => warn!(%error, folder = %disk.folder.display(), "events cannot be written"),
         }
+    }
+
+    /// Waits until something is recorded, and after that nothing for as long as `rest`. For one caller at a time, who is
+    /// no listener.
+    pub async fn rested(&self, rest: Duration) {
+        self.inner.stirred.notified().await;
+        loop {
+            let last = self.ring().last;
+            tokio::time::sleep(rest).await;
+            if self.ring().last == last {
+                break;
+            }
+        }
+        // What stirred meanwhile has come to rest as well.
+        let _ = tokio::time::timeout(Duration::ZERO, self.inner.stirred.notified()).await;
     }
 
     /// How many events there were since the daemon began, by kind and action.
@@ -412,6 +431,29 @@ mod tests {
         assert_eq!(all(&mut replay).await.len(), 5 * RING + 2);
         assert_eq!(all(&mut journal.subscribe(Some(between))).await.len(), 2);
         assert!(all(&mut journal.subscribe(None)).await.is_empty());
+    }
+
+    #[tokio::test]
+    async fn rest_comes_after_the_last_event_and_once() {
+        const REST: Duration = Duration::from_millis(100);
+        let journal = Journal::default();
+        let soon = |journal: Journal| tokio::time::timeout(3 * REST, async move { journal.rested(REST).await });
+        assert!(soon(journal.clone()).await.is_err(), "nothing has happened");
+        let stirring = tokio::spawn({
+            let journal = journal.clone();
+            async move {
+                for _ in 0..8 {
+                    say(&journal, 1);
+                    tokio::time::sleep(REST / 2).await;
+                }
+            }
+        });
+        let begun = tokio::time::Instant::now();
+        journal.rested(REST).await;
+        assert!(begun.elapsed() >= 7 * (REST / 2) + REST / 2);
+        stirring.await.unwrap();
+        assert!(soon(journal.clone()).await.is_err(), "nothing has happened since");
+        assert_eq!(journal.listeners(), 0);
     }
 
     #[tokio::test]

@@ -7,6 +7,7 @@ use agent_api::container::{
     PruneReport, Summary, SummaryHealth, SummaryHostConfig, SummaryNetworkSettings, WaitError, WaitResponse,
 };
 use agent_engine::container::stop::Condition;
+use agent_engine::container::{Record, RunNet};
 use agent_engine::{Engine, Snapshot};
 use axum::body::Body;
 use axum::extract::{Path, State};
@@ -17,6 +18,7 @@ use http_body::Body as _;
 use super::{inspect, units};
 use crate::error::{ApiError, ApiResult};
 use crate::peer::Peer;
+use crate::pieces::List;
 use crate::reply;
 use crate::request::{Query, Target};
 use crate::transfer::BodyWriter;
@@ -30,20 +32,25 @@ pub async fn list(State(engine): State<Engine>, version: ApiVersion, query: Quer
         .number("limit")?
         .and_then(|limit| usize::try_from(limit).ok())
         .filter(|limit| *limit > 0);
-    let found = engine.list(query.flag("all"), limit, &query.filters()?)?;
+    let (all, filters) = (query.flag("all"), query.filters()?);
+    let mut names = ImageNames::default();
+    if query.flag("size") {
+        let mut rows = engine.list(all, limit, &filters, |record, net| {
+            summary(&engine, record, net, &mut names, version)
+        })?;
+        engine.all_ends_are_durable().await;
+        for row in &mut rows {
+            (row.size_rw, row.size_root_fs) = inspect::sizes(&engine, &row.id, &row.image_id).await;
+        }
+        return Ok(reply::ok(&rows));
+    }
+    let mut list = List::default();
+    engine.list(all, limit, &filters, |record, net| {
+        list.push(&summary(&engine, record, net, &mut names, version));
+    })?;
     // Behind the look: an end between the two would be told too early.
     engine.all_ends_are_durable().await;
-    let mut names = ImageNames::default();
-    let mut rows: Vec<Summary> = found
-        .iter()
-        .map(|one| summary(&engine, one, &mut names, version))
-        .collect();
-    if query.flag("size") {
-        for (row, snapshot) in rows.iter_mut().zip(&found) {
-            (row.size_rw, row.size_root_fs) = inspect::sizes(&engine, snapshot).await;
-        }
-    }
-    Ok(reply::ok(&rows))
+    Ok(list.reply())
 }
 
 /// Which image a name stands for now, looked up once per list.
@@ -64,8 +71,7 @@ impl ImageNames {
     }
 }
 
-pub fn summary(engine: &Engine, snapshot: &Snapshot, names: &mut ImageNames, version: ApiVersion) -> Summary {
-    let record = &snapshot.record;
+pub fn summary(engine: &Engine, record: &Record, net: &RunNet, names: &mut ImageNames, version: ApiVersion) -> Summary {
     let words = record.argv();
     let command: Vec<String> = words
         .iter()
@@ -85,7 +91,7 @@ pub fn summary(engine: &Engine, snapshot: &Snapshot, names: &mut ImageNames, ver
         image_id: record.image.clone(),
         command: command.join(" "),
         created: agent_api::time::Time::from(record.created).unix(),
-        ports: inspect::port_list(snapshot),
+        ports: inspect::port_list(record, net),
         size_rw: 0,
         size_root_fs: 0,
         labels: record.config.labels.clone(),
@@ -96,7 +102,7 @@ pub fn summary(engine: &Engine, snapshot: &Snapshot, names: &mut ImageNames, ver
             annotations: version.since(46).then(|| record.host.annotations.clone()),
         },
         network_settings: SummaryNetworkSettings {
-            networks: inspect::networks(engine, snapshot),
+            networks: inspect::networks(engine, record, net),
         },
         mounts: inspect::mounts(record),
         health: version.since(52).then(|| SummaryHealth {

@@ -11,7 +11,7 @@ use agent_api::network::EndpointSettings;
 use agent_api::time::Time;
 use agent_api::{Empty, Set, StringMap};
 use agent_engine::container::mounts::MountKind;
-use agent_engine::container::{Record, spec};
+use agent_engine::container::{Record, RunNet, spec};
 use agent_engine::{Engine, Phase, Snapshot};
 use axum::extract::State;
 
@@ -31,19 +31,19 @@ pub async fn inspect(State(engine): State<Engine>, version: ApiVersion, Target(i
     engine.ends_are_durable(std::slice::from_ref(&container)).await;
     let mut shown = shown(&engine, &snapshot, version);
     if query.flag("size") {
-        let (rw, root) = sizes(&engine, &snapshot).await;
+        let (rw, root) = sizes(&engine, &shown.id, &shown.image).await;
         (shown.size_rw, shown.size_root_fs) = (Some(rw), Some(root));
     }
     Ok(reply::ok(&shown))
 }
 
 /// Bytes of the writable layer, and of everything the container sees. A container that is being removed has none.
-pub async fn sizes(engine: &Engine, snapshot: &Snapshot) -> (i64, i64) {
-    let writable = match engine.container(snapshot.record.id.as_str()) {
+pub async fn sizes(engine: &Engine, container: &str, image: &str) -> (i64, i64) {
+    let writable = match engine.container(container) {
         Ok(container) => engine.writable_size(&container).await.unwrap_or(0),
         Err(_) => 0,
     };
-    let image = engine.find_image(&snapshot.record.image).map_or(0, |image| image.size);
+    let image = engine.find_image(image).map_or(0, |image| image.size);
     (signed(writable), signed(writable.saturating_add(image)))
 }
 
@@ -163,8 +163,7 @@ pub fn network_mode(mode: &str) -> String {
 }
 
 /// Endpoints by network name. Empty for a container that shares another's network.
-pub fn networks(engine: &Engine, snapshot: &Snapshot) -> BTreeMap<String, EndpointSettings> {
-    let record = &snapshot.record;
+pub fn networks(engine: &Engine, record: &Record, net: &RunNet) -> BTreeMap<String, EndpointSettings> {
     let name = network_mode(&record.host.network_mode);
     if name.starts_with("container:") {
         return BTreeMap::new();
@@ -180,7 +179,7 @@ pub fn networks(engine: &Engine, snapshot: &Snapshot) -> BTreeMap<String, Endpoi
     if live {
         shown.endpoint_id = endpoint_id(&shown.network_id, record.id.as_str());
     }
-    if let Some(endpoint) = snapshot.net.endpoint.as_ref().filter(|_| live) {
+    if let Some(endpoint) = net.endpoint.as_ref().filter(|_| live) {
         shown.gateway = endpoint.gateway.to_string();
         shown.ip_address = endpoint.ip.to_string();
         shown.ip_prefix_len = endpoint.prefix_len.into();
@@ -199,7 +198,7 @@ pub fn endpoint_id(network: &str, container: &str) -> String {
 fn network_settings(engine: &Engine, snapshot: &Snapshot) -> NetworkSettings {
     let record = &snapshot.record;
     let mut settings = NetworkSettings {
-        networks: networks(engine, snapshot),
+        networks: networks(engine, record, &snapshot.net),
         ..NetworkSettings::default()
     };
     if record.status.phase.is_live() {
@@ -226,13 +225,11 @@ fn network_settings(engine: &Engine, snapshot: &Snapshot) -> NetworkSettings {
 }
 
 /// Published ports, and exposed ones that are not, of a live container.
-pub fn port_list(snapshot: &Snapshot) -> Vec<Port> {
-    let record = &snapshot.record;
+pub fn port_list(record: &Record, net: &RunNet) -> Vec<Port> {
     if !record.status.phase.is_live() {
         return Vec::new();
     }
-    let mut list: Vec<Port> = snapshot
-        .net
+    let mut list: Vec<Port> = net
         .ports
         .iter()
         .map(|port| Port {

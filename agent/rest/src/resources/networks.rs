@@ -46,12 +46,11 @@ pub async fn inspect(State(engine): State<Engine>, version: ApiVersion, Target(i
     }
     let network = engine.network(&id)?;
     let mut shown = wire(&network);
-    for snapshot in engine.list(false, None, &Filters::default())? {
-        let record = &snapshot.record;
+    engine.list(false, None, &Filters::default(), |record, net| {
         if network_mode(&record.host.network_mode) != network.name {
-            continue;
+            return;
         }
-        let endpoint = snapshot.net.endpoint.as_ref();
+        let endpoint = net.endpoint.as_ref();
         let resource = EndpointResource {
             name: record.name.clone(),
             endpoint_id: endpoint_id(&network.id, record.id.as_str()),
@@ -62,7 +61,7 @@ pub async fn inspect(State(engine): State<Engine>, version: ApiVersion, Target(i
             ipv6_address: String::new(),
         };
         shown.containers.insert(record.id.to_string(), resource);
-    }
+    })?;
     if version.since(52) {
         shown.status = Some(NetworkStatus {
             ipam: addresses(&network, shown.containers.len()),

@@ -238,7 +238,6 @@ pub async fn disk_usage(State(engine): State<Engine>, version: ApiVersion, query
     let (old, new) = (!version.since(53), version.since(52));
     let verbose = query.flag("verbose");
     let mut usage = DiskUsage::default();
-    let everything = engine.list(true, None, &Filters::default())?;
     if wanted.images {
         let images = engine.list_images(true, &Filters::default())?;
         let shared = engine.shared_sizes();
@@ -263,11 +262,13 @@ pub async fn disk_usage(State(engine): State<Engine>, version: ApiVersion, query
         let mut names = containers::ImageNames::default();
         let mut rows = Vec::new();
         let (mut total, mut reclaimable, mut active) = (0, 0, 0);
-        for snapshot in &everything {
-            let mut row = containers::summary(&engine, snapshot, &mut names, version);
-            (row.size_rw, row.size_root_fs) = sizes(&engine, snapshot).await;
+        let everything = engine.list(true, None, &Filters::default(), |record, net| {
+            let row = containers::summary(&engine, record, net, &mut names, version);
+            (row, record.status.phase)
+        })?;
+        for (mut row, phase) in everything {
+            (row.size_rw, row.size_root_fs) = sizes(&engine, &row.id, &row.image_id).await;
             total += row.size_rw;
-            let phase = snapshot.record.status.phase;
             if phase.is_live() || phase == Phase::Restarting {
                 active += 1;
             } else {
