@@ -150,7 +150,7 @@ mod tests {
         );
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         let config: Config = serde_json::from_value(file).unwrap();
-        let found = crate::credentials::for_image(&config, "r.example/a").unwrap().unwrap();
+        let found = credentials::for_image(&config, "r.example/a").unwrap().unwrap();
         assert_eq!((found.username.as_str(), found.password.as_str()), ("me", "secret:1"));
         assert!(erase(&config, folder.path(), "r.example").unwrap());
         assert!(!erase(&config, folder.path(), "r.example").unwrap());
