@@ -1,6 +1,7 @@
 //! Storing logins: with a credential helper where one is configured, else in the `auths` of our own `config.json`. What
 //! the file says besides is kept as it is.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -11,6 +12,7 @@ use client::AuthConfig;
 use serde_json::{Map, Value, json};
 
 use crate::config::Config;
+use crate::credentials;
 use crate::failure::{Failure, Result, fail};
 use crate::files;
 
@@ -32,18 +34,37 @@ pub fn store(config: &Config, folder: &Path, key: &str, auth: &AuthConfig) -> Re
     }
     let path = folder.join("config.json");
     let mut file = files::members(&path)?;
-    let pair = STANDARD.encode(format!("{}:{}", auth.username, auth.password));
-    let mut entry = json!({ "auth": pair });
-    if !auth.identitytoken.is_empty() {
-        entry = json!({"auth": STANDARD.encode(format!("{}:", auth.username)), "identitytoken": auth.identitytoken});
-    }
     let auths = file.entry("auths").or_insert_with(|| json!({}));
     match auths.as_object_mut() {
-        Some(auths) => auths.insert(key.to_owned(), entry),
+        Some(auths) => auths.insert(key.to_owned(), entry(auth)),
         None => fail!("cannot write {}: its member auths is no object", path.display()),
     };
     files::write_members(&path, &file)?;
     Ok(Stored::File(path))
+}
+
+/// A login as `auths` has it.
+fn entry(auth: &AuthConfig) -> Value {
+    if auth.identitytoken.is_empty() {
+        return json!({ "auth": STANDARD.encode(format!("{}:{}", auth.username, auth.password)) });
+    }
+    json!({"auth": STANDARD.encode(format!("{}:", auth.username)), "identitytoken": auth.identitytoken})
+}
+
+/// Everything that is known, the helpers' part as well, as the text of a `config.json`; `None` where that is nothing.
+pub fn all(config: &Config) -> Result<Option<String>> {
+    let mut keys: BTreeSet<String> = config.auths.keys().chain(config.cred_helpers.keys()).cloned().collect();
+    if let Some(helper) = config.creds_store.as_deref().filter(|name| !name.is_empty()) {
+        let listed: Map<String, Value> = serde_json::from_str(&call(helper, "list", "")?).unwrap_or_default();
+        keys.extend(listed.into_iter().map(|(key, _)| key));
+    }
+    let mut auths = Map::new();
+    for key in keys {
+        if let Some(auth) = credentials::of_key(config, &key)? {
+            auths.insert(key, entry(&auth));
+        }
+    }
+    Ok((!auths.is_empty()).then(|| json!({ "auths": auths }).to_string()))
 }
 
 /// Forgets a login; whether there was one.
@@ -129,7 +150,7 @@ mod tests {
         );
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         let config: Config = serde_json::from_value(file).unwrap();
-        let found = crate::credentials::for_image(&config, "r.example/a").unwrap().unwrap();
+        let found = credentials::for_image(&config, "r.example/a").unwrap().unwrap();
         assert_eq!((found.username.as_str(), found.password.as_str()), ("me", "secret:1"));
         assert!(erase(&config, folder.path(), "r.example").unwrap());
         assert!(!erase(&config, folder.path(), "r.example").unwrap());

@@ -280,7 +280,7 @@ pub struct PruneReport {
 }
 
 /// The member `Change` of `POST /containers/{id}/update`: an extension. Removals come before additions.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct Change {
     /// `KEY=value`
@@ -304,7 +304,7 @@ pub struct Change {
 }
 
 /// The body of `POST /containers/{id}/update`, beside the members of `HostConfig`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct UpdateChange {
     #[serde(skip_serializing_if = "Option::is_none")]

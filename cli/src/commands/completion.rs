@@ -25,7 +25,8 @@ _iechor() {
     local IFS=$'\n' line word="${COMP_WORDS[COMP_CWORD]}"
     local -a words=()
     # bash takes names apart at colons and equal signs: they are put together again from the line itself.
-    read -r -d '' -a words < <(printf '%s' "${COMP_LINE:0:COMP_POINT}" | xargs -n 1 2>/dev/null)
+    # (By printf: the echo that xargs runs by itself takes -e and -n for its own.)
+    read -r -d '' -a words < <(printf '%s' "${COMP_LINE:0:COMP_POINT}" | xargs -n 1 printf '%s\n' 2>/dev/null)
     [[ "${COMP_LINE:0:COMP_POINT}" == *[[:space:]] ]] && words+=("")
     local whole="${words[${#words[@]}-1]}"
     COMPREPLY=()
@@ -49,7 +50,8 @@ const ZSH: &str = r#"#compdef iechor
 _iechor() {
     local line
     local -a found about
-    for line in "${(@f)$(_call_program iechor ${words[1]} @COMMAND@ "${(@Q)words[2,CURRENT]}" 2>/dev/null)}"; do
+    # Not by _call_program: it makes one line of the words and evaluates that, whatever somebody has typed there.
+    for line in "${(@f)$("${(Q)words[1]}" @COMMAND@ "${(@Q)words[2,CURRENT]}" 2>/dev/null)}"; do
         [[ -z "$line" ]] && continue
         if [[ "$line" == "@FILES@" ]]; then
             _files

@@ -23,6 +23,9 @@ pub fn tests() -> Vec<Test<World>> {
         bad_values_are_refused_before_anything_happens,
         signals_are_passed_on,
         cidfile_is_written,
+        the_api_socket_is_in_the_container,
+        dial_stdio_is_a_connection_to_the_daemon,
+        docker_reaches_us_through_ssh,
     ]
 }
 
@@ -140,22 +143,20 @@ fn completion_is_made(_: &World) {
         let script = bare(&["completion", shell]).output().ok();
         assert!(script.contains("iechor") && script.contains("__complete"), "{shell}");
     }
-    let script = bare(&["completion", "bash"]).output().ok();
-    let checked = Run::new("bash".as_ref(), &["-n"]).input(script).output();
-    assert_eq!(checked.code, 0, "{}", checked.err);
 }
 
 /// What bash offers behind a line.
-fn offered(world: &World, line: &str) -> Vec<String> {
+pub fn offered(world: &World, line: &str) -> Vec<String> {
     let iechor = binary("iechor");
     let folder = iechor.parent().unwrap().display();
     // bash takes words apart at colons as well.
     let script = format!(
-        "PATH={folder}:$PATH; source <(iechor completion bash); COMP_LINE={line:?}; COMP_POINT=${{#COMP_LINE}}; \
+        "PATH={folder}:$PATH; source <(iechor completion bash); COMP_LINE=$LINE; COMP_POINT=${{#COMP_LINE}}; \
          IFS=' ' read -r -a COMP_WORDS <<<\"${{COMP_LINE//:/ : }}\"; [[ $COMP_LINE == *' ' ]] && COMP_WORDS+=(''); \
          COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); _iechor; printf '%s\\n' \"${{COMPREPLY[@]}}\""
     );
     let out = Run::new("bash".as_ref(), &["-c", &script])
+        .env("LINE", line)
         .env("IECHOR_HOST", world.host())
         .output()
         .ok();
@@ -182,6 +183,8 @@ fn completion_knows_the_daemons_names(world: &World) {
         "bash has taken the name apart"
     );
     assert!(has("iechor run --network ", "bridge"));
+    // What `echo` would take for its own.
+    assert!(has("iechor run -e A=b -n --netw", "--network"));
     assert!(has("iechor -H unix:///nowhere vol", "volume"));
     assert!(offered(world, "iechor -H unix:///nowhere logs ").join("").is_empty());
     assert!(has("iechor context use ", "default"));
@@ -377,4 +380,115 @@ fn cidfile_is_written(world: &World) {
         .ok();
     assert_eq!(std::fs::read_to_string(&file).unwrap(), id);
     world.iechor(&["run", "--cidfile", &file, "busybox", "true"]).fails(125);
+}
+
+fn the_api_socket_is_in_the_container(world: &World) {
+    use std::os::unix::fs::MetadataExt;
+    let socket = world.host().trim_start_matches("unix://");
+    let own = std::fs::metadata(socket).unwrap();
+    for verb in ["run", "create"] {
+        let name = world.name("socket");
+        let words = [verb, "--use-api-socket", "--name", &name, "busybox", "sleep", "1000"];
+        if verb == "run" {
+            world.iechor(&[&["run", "-d"], &words[1..]].concat()).ok();
+        } else {
+            world.iechor(&words).ok();
+            world.iechor(&["start", &name]).ok();
+        }
+        let inside = world.process(&name).root("/var/run/docker.sock");
+        let found = std::fs::metadata(&inside).unwrap();
+        assert_eq!((found.dev(), found.ino()), (own.dev(), own.ino()));
+        // Somebody answers there.
+        let asked = harness::http::Server::Unix(inside).get("/_ping").expect(200);
+        assert_eq!(asked.text(), "OK");
+    }
+    // With what is logged in here, for root alone; as docker's client does it.
+    let folder = Folder::new("logins");
+    let auths = r#"{"auths":{"r.example":{"auth":"bWU6c2VjcmV0"}},"psFormat":"x"}"#;
+    std::fs::write(folder.path().join("config.json"), auths).unwrap();
+    let name = world.name("socket");
+    let words = [
+        "create",
+        "--use-api-socket",
+        "--name",
+        &name,
+        "busybox",
+        "sleep",
+        "1000",
+    ];
+    let made = bare(&[&["-H", world.host()], &words[..]].concat())
+        .env("IECHOR_CONFIG", folder.path().to_str().unwrap())
+        .env("DOCKER_CONFIG", &folder.at("none"))
+        .output();
+    made.ok();
+    world.iechor(&["start", &name]).ok();
+    let line = "cat $DOCKER_CONFIG/config.json; stat -c ' %a %u:%g' $DOCKER_CONFIG/config.json";
+    assert_eq!(
+        world.inside(&name, line),
+        r#"{"auths":{"r.example":{"auth":"bWU6c2VjcmV0"}}} 600 0:0"#
+    );
+    let (plain, process) = world.sleeper(&[]);
+    assert!(!process.root("/var/run/docker.sock").exists(), "{}", &*plain);
+    let elsewhere = bare(&["-H", "tcp://127.0.0.1:1", "create", "--use-api-socket", "busybox"]).output();
+    assert!(
+        elsewhere.code != 0 && elsewhere.err.contains("--use-api-socket"),
+        "{}",
+        elsewhere.err
+    );
+}
+
+fn dial_stdio_is_a_connection_to_the_daemon(world: &World) {
+    let asked = bare(&["-H", world.host(), "system", "dial-stdio"])
+        .input("GET /_ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        .output()
+        .ok();
+    assert!(
+        asked.starts_with("HTTP/1.1 200 OK\r\n") && asked.ends_with("\r\n\r\nOK"),
+        "{asked}"
+    );
+    let nobody = bare(&["-H", "unix:///no/such/socket", "system", "dial-stdio"]).output();
+    assert!(
+        nobody.code != 0 && nobody.err.contains("/no/such/socket"),
+        "{}",
+        nobody.err
+    );
+}
+
+/// What `-H ssh://…` of docker's client runs at the far end is `docker system dial-stdio`: ours does as well.
+fn docker_reaches_us_through_ssh(world: &World) {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = Folder::new("ssh");
+    // In place of the network: the far end's command is the last of what the client says behind `--`.
+    let script = format!(
+        "#!/bin/sh\necho \"$@\" >>{log}\nwhile [ $# -gt 0 ] && [ \"$1\" != docker ]; do shift; done\nshift\n\
+         exec {ours} -H {host} \"$@\"\n",
+        log = folder.at("log"),
+        ours = binary("iechor").display(),
+        host = world.host(),
+    );
+    let program = folder.at("ssh");
+    std::fs::write(&program, script).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap());
+    let (name, _) = world.sleeper(&[]);
+    let docker = |words: &[&str]| {
+        Run::new(&harness::tools::docker(), words)
+            .env("PATH", &path)
+            .env("DOCKER_HOST", "ssh://far.example")
+            .env("DOCKER_CONFIG", &folder.at("config"))
+            .input("typed\n")
+            .output()
+    };
+    let filter = format!("name={}", &*name);
+    assert_eq!(
+        docker(&["ps", "--filter", &filter, "--format", "{{.Names}}"]).ok(),
+        &*name
+    );
+    // A stream in both directions, with a half-close.
+    assert_eq!(docker(&["exec", "-i", &name, "cat"]).ok(), "typed");
+    let log = std::fs::read_to_string(folder.at("log")).unwrap();
+    assert!(
+        log.contains("far.example") && log.contains("docker system dial-stdio"),
+        "{log}"
+    );
 }

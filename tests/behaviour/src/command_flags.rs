@@ -8,6 +8,7 @@ use crate::world::World;
 pub fn tests() -> Vec<Test<World>> {
     tests![
         update_writes_each_limit_of_processors_and_memory,
+        update_changes_every_rate_of_a_device,
         stats_of_all_shows_what_does_not_run,
         copying_quietly_says_nothing,
         import_keeps_message_and_platform,
@@ -39,6 +40,32 @@ fn update_writes_each_limit_of_processors_and_memory(world: &World) {
         process.control("memory", &["memory.low", "memory.soft_limit_in_bytes"]),
         "33554432"
     );
+}
+
+/// Flags of ours: docker's client asks for nothing of the kind.
+fn update_changes_every_rate_of_a_device(world: &World) {
+    let Some((path, number)) = crate::live::block_device() else {
+        harness::suite::skip("this machine has no block device");
+    };
+    let (name, process) = world.sleeper(&["--device-read-bps", &format!("{path}:1mb")]);
+    for (flag, asked, file, written) in [
+        ("--device-read-bps", "3mb", "blkio.throttle.read_bps_device", "3145728"),
+        (
+            "--device-write-bps",
+            "4mb",
+            "blkio.throttle.write_bps_device",
+            "4194304",
+        ),
+        ("--device-read-iops", "555", "blkio.throttle.read_iops_device", "555"),
+        ("--device-write-iops", "666", "blkio.throttle.write_iops_device", "666"),
+    ] {
+        let value = format!("{path}:{asked}");
+        world.iechor(&["update", flag, &value, &name]).ok();
+        let now = process.control("blkio", &["io.max", file]);
+        assert!(now.contains(&number) && now.contains(written), "{flag}: {now}");
+    }
+    let said = world.iechor(&["update", "--device-read-bps", "/dev/null:1mb", &name]);
+    assert!(said.code == 1 && said.err.contains("/dev/null"), "{}", said.err);
 }
 
 fn stats_of_all_shows_what_does_not_run(world: &World) {

@@ -17,6 +17,8 @@ pub fn tests() -> Vec<Test<World>> {
         hostile_archives_are_no_contexts,
         a_daemon_on_tcp_knows_its_clients,
         certificates_are_not_replaced,
+        contexts_in_a_format,
+        certificates_last_as_long_as_told,
     ]
 }
 
@@ -327,4 +329,83 @@ fn certificates_are_not_replaced(_: &World) {
         .iechor(&["system", "certs", "--host", "a b", &desk.at("bad")])
         .output();
     assert!(bad.code != 0 && bad.err.contains("neither a host name"), "{}", bad.err);
+}
+
+fn contexts_in_a_format(_: &World) {
+    let desk = Desk::new();
+    let words = [
+        "context",
+        "create",
+        "one",
+        "--description",
+        "first",
+        "--docker",
+        "host=tcp://h:1",
+    ];
+    desk.iechor(&words).output().ok();
+    desk.iechor(&["context", "use", "one"]).output().ok();
+    let shown = |format: &str| desk.iechor(&["context", "ls", "--format", format]).output().ok();
+    assert_eq!(
+        shown("{{.Name}}|{{.Description}}|{{.DockerEndpoint}}|{{.Current}}")
+            .lines()
+            .last(),
+        Some("one|first|tcp://h:1|true")
+    );
+    // docker's client says the same of its own.
+    let theirs = |words: &[&str]| desk.docker(&[&["context"], words].concat()).output().ok();
+    theirs(&["create", "one", "--description", "first", "--docker", "host=tcp://h:1"]);
+    theirs(&["use", "one"]);
+    for format in ["{{.Name}} {{.DockerEndpoint}} {{.Current}} {{.Error}}", "json"] {
+        let last = |text: String| text.lines().last().unwrap().to_owned();
+        assert_eq!(
+            last(shown(format)),
+            last(theirs(&["ls", "--format", format])),
+            "{format}"
+        );
+    }
+    let table = shown("table {{.Name}}\t{{.DockerEndpoint}}");
+    assert!(table.starts_with("NAME") && table.contains("ENDPOINT"), "{table}");
+    assert!(table.lines().any(|line| line.starts_with("one *")), "{table}");
+    let bad = desk.iechor(&["context", "ls", "--format", "{{.Colour}}"]).output();
+    assert!(bad.code != 0 && bad.err.contains("Colour"), "{}", bad.err);
+}
+
+/// The day on which a certificate's time is over: `YYMMDD`, of the second of its two dates (`YYMMDDhhmmssZ`).
+fn last_day(file: &str) -> String {
+    let text = std::fs::read_to_string(file).unwrap();
+    let body: String = text.lines().filter(|line| !line.starts_with('-')).collect();
+    let der = Run::new("base64".as_ref(), &["-d"]).input(body).output().bytes;
+    let is_date = |bytes: &[u8]| bytes.starts_with(&[0x17, 13]) && bytes[14] == b'Z';
+    let dates: Vec<&[u8]> = der.windows(15).filter(|bytes| is_date(bytes)).collect();
+    assert_eq!(dates.len(), 2, "{file}");
+    String::from_utf8(dates[1][2..8].to_vec()).unwrap()
+}
+
+fn in_days(days: u32) -> String {
+    let words = ["-u", "-d", &format!("{days} days"), "+%y%m%d"];
+    Run::new("date".as_ref(), &words).output().ok()
+}
+
+fn certificates_last_as_long_as_told(_: &World) {
+    let desk = Desk::new();
+    for (flags, folder, days) in [(&["--days", "7"][..], "week", 7), (&[], "usual", 825)] {
+        let before = in_days(days);
+        let path = desk.at(folder);
+        let words = [&["system", "certs"], flags, &[&path]].concat();
+        desk.iechor(&words).output().ok();
+        // It may be midnight meanwhile.
+        let fine = [before, in_days(days)];
+        for file in ["ca.pem", "server-cert.pem", "cert.pem"] {
+            let last = last_day(&desk.at(&format!("{folder}/{file}")));
+            assert!(fine.contains(&last), "{folder}/{file}: {last}, not {fine:?}");
+        }
+    }
+    for wrong in ["0", "-1", "36501", "soon"] {
+        let folder = desk.at("wrong");
+        let said = desk
+            .iechor(&["system", "certs", &format!("--days={wrong}"), &folder])
+            .output();
+        assert!(said.code != 0 && said.err.contains("--days"), "{wrong}: {}", said.err);
+        assert!(!std::path::Path::new(&folder).exists(), "{wrong}");
+    }
 }

@@ -26,7 +26,8 @@ pub fn tests() -> Vec<Test<World>> {
         create_takes_the_flags_of_run,
         ps_shows_the_last_ones_and_sizes,
         inspect_shows_sizes_when_asked,
-        restart_sends_the_signal_asked_for,
+        restart_and_stop_send_the_signal_asked_for,
+        a_container_has_a_grace_of_its_own,
         exec_reads_files_of_variables,
         history_with_whole_numbers,
         network_commands_look_at_the_defaults,
@@ -313,17 +314,37 @@ fn inspect_shows_sizes_when_asked(world: &World) {
     assert!(without.parse::<u64>().is_err(), "{without}");
 }
 
-fn restart_sends_the_signal_asked_for(world: &World) {
-    let name = world.name("signalled");
+fn restart_and_stop_send_the_signal_asked_for(world: &World) {
     let line = "trap 'echo got USR1; exit' USR1; echo ready; while :; do sleep 0.1; done";
-    world
-        .run(&["run", "-d", "--name", &name, "busybox", "sh", "-c", line])
-        .ok();
-    harness::tools::eventually("the trap is set", 10, || {
-        world.run(&["logs", &name]).ok().contains("ready")
-    });
-    world.run(&["restart", "--signal", "USR1", "--time", "20", &name]).ok();
-    assert!(world.run(&["logs", &name]).ok().contains("got USR1"));
+    for command in ["restart", "stop"] {
+        let name = world.name("signalled");
+        world
+            .run(&["run", "-d", "--name", &name, "busybox", "sh", "-c", line])
+            .ok();
+        harness::tools::eventually("the trap is set", 10, || {
+            world.run(&["logs", &name]).ok().contains("ready")
+        });
+        world.run(&[command, "--signal", "USR1", "--time", "20", &name]).ok();
+        assert!(world.run(&["logs", &name]).ok().contains("got USR1"), "{command}");
+    }
+}
+
+fn a_container_has_a_grace_of_its_own(world: &World) {
+    for make in [&["run", "-d"][..], &["create"]] {
+        let name = world.name("deaf");
+        let line = "trap '' TERM; echo ready; while :; do sleep 0.1; done";
+        let words = ["--stop-timeout", "1", "--name", &name, "busybox", "sh", "-c", line];
+        world.run(&[make, &words].concat()).ok();
+        world.run(&["start", &name]).ok();
+        harness::tools::eventually("the trap is set", 10, || {
+            world.run(&["logs", &name]).ok().contains("ready")
+        });
+        let begun = std::time::Instant::now();
+        world.run(&["stop", &name]).ok();
+        let took = begun.elapsed().as_secs_f32();
+        assert!((1.0..9.0).contains(&took), "{took} s, where ten are usual");
+        assert_eq!(world.inspect(&name)["State"]["ExitCode"], 137);
+    }
 }
 
 fn exec_reads_files_of_variables(world: &World) {

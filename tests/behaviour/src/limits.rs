@@ -2,10 +2,13 @@
 
 use harness::kernel::is_cgroup_v2;
 use harness::suite::skip;
-use harness::tools::eventually;
+use harness::tools::{Folder, eventually};
 use harness::{Test, tests};
 
 use crate::world::World;
+
+/// The files of weights by scheduler, v2's first.
+const WEIGHTS: &[&str] = &["io.bfq.weight", "io.weight", "blkio.weight", "blkio.bfq.weight"];
 
 pub fn tests() -> Vec<Test<World>> {
     tests![
@@ -19,6 +22,8 @@ pub fn tests() -> Vec<Test<World>> {
         pause_freezes_every_process,
         exec_is_in_the_same_cgroup,
         cgroup_is_removed_with_the_container,
+        block_weights_are_written,
+        block_weights_of_a_device_are_written,
         limits_are_shown_by_inspect,
         update_changes_a_running_container,
     ]
@@ -170,6 +175,138 @@ fn cgroup_is_removed_with_the_container(world: &World) {
     assert!(folders.iter().all(|folder| folder.exists()));
     world.run(&["rm", "-f", &name]).ok();
     eventually("no cgroup is left", 5, || folders.iter().all(|folder| !folder.exists()));
+}
+
+fn block_weights_are_written(world: &World) {
+    let (plain, process) = world.sleeper(&[]);
+    if !is_cgroup_v2() {
+        let folder = process.cgroup("blkio");
+        if !WEIGHTS.iter().any(|file| folder.join(file).exists()) {
+            skip("this kernel has no weights of block IO");
+        }
+    }
+    let name = world.name("weighed");
+    let words = ["--blkio-weight", "300", "--name", &name, "busybox", "sleep", "1000"];
+    let made = world.run(&[&["run", "-d"], &words[..]].concat());
+    if is_cgroup_v2() && made.code != 0 && made.err.contains("weight") {
+        skip("this kernel has no weights of block IO");
+    }
+    made.ok();
+    // v2's own scale goes to 10,000.
+    let weight = |name: &str| {
+        let text = world.process(name).control("blkio", WEIGHTS);
+        text.lines().next().unwrap().trim_start_matches("default ").to_owned()
+    };
+    let is = |name: &str, small: &str, big: &str| {
+        let found = weight(name);
+        assert!(found == small || is_cgroup_v2() && found == big, "{name}: {found}");
+    };
+    is(&name, "300", "2930");
+    for one in [&name, &plain] {
+        world.run(&["update", "--blkio-weight", "700", one]).ok();
+        is(one, "700", "6970");
+        assert_eq!(world.inspect(one)["HostConfig"]["BlkioWeight"], 700);
+    }
+    let created = world.name("weighed");
+    world
+        .run(&[
+            "create",
+            "--blkio-weight",
+            "400",
+            "--name",
+            &created,
+            "busybox",
+            "sleep",
+            "1000",
+        ])
+        .ok();
+    world.run(&["start", &created]).ok();
+    is(&created, "400", "3940");
+    let words = ["run", "--rm", "--blkio-weight", "5", "busybox", "true"];
+    let said = world.run(&words).fails(125);
+    assert!(said.contains("Range of blkio weight is from 10 to 1000"), "{said}");
+}
+
+/// A block device of this test alone, with the one scheduler that knows weights of devices.
+struct Scheduled {
+    path: String,
+    scheduler: String,
+    _file: Folder,
+}
+
+impl Scheduled {
+    fn new() -> Scheduled {
+        let folder = Folder::new("device");
+        let file = folder.at("disk");
+        std::fs::File::create(&file).unwrap().set_len(16 << 20).unwrap();
+        let made = std::process::Command::new("losetup")
+            .args(["--find", "--show", &file])
+            .output();
+        let path = match made {
+            Ok(output) if output.status.success() => String::from_utf8(output.stdout).unwrap().trim().to_owned(),
+            _ => skip("this machine makes no loop device"),
+        };
+        let name = path.trim_start_matches("/dev/").to_owned();
+        let device = Scheduled {
+            path,
+            scheduler: format!("/sys/block/{name}/queue/scheduler"),
+            _file: folder,
+        };
+        if std::fs::write(&device.scheduler, "bfq").is_err() {
+            skip("this kernel has no scheduler with weights of devices");
+        }
+        device
+    }
+
+    fn number(&self) -> String {
+        use std::os::unix::fs::MetadataExt;
+        let number = std::fs::metadata(&self.path).unwrap().rdev();
+        format!("{}:{}", nix::sys::stat::major(number), nix::sys::stat::minor(number))
+    }
+}
+
+impl Drop for Scheduled {
+    fn drop(&mut self) {
+        let _ = std::fs::write(&self.scheduler, "none");
+        let _ = std::process::Command::new("losetup")
+            .args(["--detach", &self.path])
+            .status();
+    }
+}
+
+fn block_weights_of_a_device_are_written(world: &World) {
+    let device = Scheduled::new();
+    let (path, number) = (&device.path, device.number());
+    let is = |name: &str, weight: &str| {
+        let text = world.process(name).control(
+            "blkio",
+            &["io.bfq.weight", "blkio.weight_device", "blkio.bfq.weight_device"],
+        );
+        let line = format!("{number} {weight}");
+        assert!(text.lines().any(|found| found == line), "{line:?} is not in {text:?}");
+    };
+    let words = ["--blkio-weight-device", &format!("{path}:250")];
+    let (name, _) = world.sleeper(&words);
+    is(&name, "250");
+    let created = world.name("weighed");
+    let words = [
+        &["create"],
+        &words[..],
+        &["--name", &created, "busybox", "sleep", "1000"],
+    ]
+    .concat();
+    world.run(&words).ok();
+    world.run(&["start", &created]).ok();
+    is(&created, "250");
+    // A flag of ours; docker's client changes no devices.
+    world
+        .iechor(&["update", "--blkio-weight-device", &format!("{path}:350"), &name])
+        .ok();
+    is(&name, "350");
+    let shown = world.inspect(&name)["HostConfig"]["BlkioWeightDevice"].clone();
+    assert_eq!(shown, serde_json::json!([{ "Path": path, "Weight": 350 }]));
+    // Nothing may hold the device when it goes.
+    world.run(&["rm", "-f", &name, &created]).ok();
 }
 
 fn limits_are_shown_by_inspect(world: &World) {

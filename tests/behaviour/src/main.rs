@@ -54,6 +54,7 @@ mod scale;
 mod schema;
 mod security;
 mod sessions;
+mod shells;
 mod store;
 mod terminal;
 mod users;
@@ -169,6 +170,7 @@ fn pull(filters: &[String]) -> Tally {
 fn client(filters: &[String]) -> Tally {
     let mut tests = client::tests();
     tests.extend(contexts::tests());
+    tests.extend(shells::tests());
     tests.extend(volume_copies::tests());
     let suite = harness::Suite {
         name: "client",
@@ -397,6 +399,7 @@ fn test_names() -> BTreeSet<&'static str> {
         definition::tests(),
         client::tests(),
         contexts::tests(),
+        shells::tests(),
         volume_copies::tests(),
         store::tests(),
         archive::tests(),

@@ -270,6 +270,7 @@ fn a_clean_node_has_no_differences(_: &Nothing) {
     daemon.docker(&["run", "--name", "over", "busybox", "true"]).ok();
     assert_eq!(check(&daemon), Vec::<String>::new());
     assert_eq!(daemon.iechor(&["system", "check"]).ok(), "Records and machine agree.");
+    assert_eq!(daemon.iechor(&["system", "check", "--format", "json"]).ok(), "");
     daemon.finish();
 }
 
@@ -453,6 +454,16 @@ fn what_is_missing_is_reported_and_left(_: &Nothing) {
         .find(|one| one["Kind"] == "layer-folder");
     assert!(about.unwrap()["Note"].as_str().unwrap().contains(&image.id()));
     assert_eq!(daemon.iechor(&["system", "check", "--repair"]).code, 1);
+    let shown = daemon.iechor(&[
+        "system",
+        "check",
+        "--format",
+        "{{.Side}} {{.Kind}} {{.Name}} {{.State}}",
+    ]);
+    let mut lines: Vec<&str> = shown.lines();
+    lines.sort_unstable();
+    let expected: Vec<String> = wanted.iter().map(|line| format!("{line} yours to decide")).collect();
+    assert_eq!((shown.code, lines), (1, expected.iter().map(String::as_str).collect()));
     // What the notes advise helps.
     daemon.docker(&["rm", "-f", "no-layer", "no-folder", "web"]).ok();
     daemon.docker(&["volume", "rm", "no-volume"]);

@@ -14,11 +14,13 @@ pub fn tests() -> Vec<Test<World>> {
     tests![
         login_is_checked_by_the_registry,
         login_is_stored_and_forgotten,
+        login_takes_a_password_as_a_flag,
         login_uses_a_credential_helper,
         login_to_nobody_says_so,
         search_shows_what_the_registry_has,
         search_filters_and_limits,
         search_of_a_registry_that_has_none,
+        credentials_of_a_request_go_to_the_registry,
     ]
 }
 
@@ -73,10 +75,20 @@ fn serve(mut stream: &TcpStream, searchable: bool, log: &Mutex<Vec<String>>) -> 
         let target = first.split(' ').nth(1).unwrap_or_default();
         let (status, headers, body) = match target {
             "/v2/" if authorization == GOOD => ("200 OK", "", "{}".to_owned()),
-            "/v2/" => (
+            manifest if manifest.starts_with("/v2/") && authorization == GOOD => (
+                "404 Not Found",
+                "",
+                r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}"#.to_owned(),
+            ),
+            other if other.starts_with("/v2/") => (
                 "401 Unauthorized",
                 "WWW-Authenticate: Basic realm=\"test\"\r\n",
                 r#"{"errors":[{"code":"UNAUTHORIZED","message":"incorrect username or password"}]}"#.to_owned(),
+            ),
+            private if private.starts_with("/v1/search?q=private&") && authorization != GOOD => (
+                "401 Unauthorized",
+                "WWW-Authenticate: Basic realm=\"test\"\r\n",
+                "{}".to_owned(),
             ),
             search if searchable && search.starts_with("/v1/search?") => ("200 OK", "", found().to_string()),
             _ => ("404 Not Found", "", "404 page not found".to_owned()),
@@ -165,6 +177,34 @@ fn login_is_stored_and_forgotten(world: &World) {
     // Nobody is there to ask.
     let error = with(&["login", &registry.address]).output();
     assert!(error.code != 0 && error.err.contains("TTY"), "{}", error.err);
+}
+
+fn login_takes_a_password_as_a_flag(world: &World) {
+    let registry = Fake::start(false);
+    let folder = Folder::new("password");
+    let with = |password: &str| {
+        let words = ["login", "--username", "me", "--password", password, &registry.address];
+        world
+            .command(&words)
+            .env("DOCKER_CONFIG", folder.path().to_str().unwrap())
+            .env("IECHOR_CONFIG", folder.path().to_str().unwrap())
+            .output()
+    };
+    let refused = with("wrong");
+    assert!(
+        refused.code != 0 && refused.err.contains("incorrect username or password"),
+        "{}",
+        refused.err
+    );
+    let taken = with("secret");
+    assert!(
+        taken.err.contains("--password via the CLI is insecure"),
+        "{}",
+        taken.err
+    );
+    assert!(taken.ok().contains("Login Succeeded"));
+    let stored: Value = serde_json::from_slice(&std::fs::read(folder.at("config.json")).unwrap()).unwrap();
+    assert_eq!(stored["auths"][&registry.address]["auth"], GOOD[6..]);
 }
 
 fn login_uses_a_credential_helper(world: &World) {
@@ -257,6 +297,11 @@ fn search_filters_and_limits(world: &World) {
     assert_eq!(names(&["is-official=true"]), ["busybox"]);
     assert_eq!(names(&["is-official=false", "stars=1"]), ["a/busybox"]);
     assert_eq!(names(&["is-automated=true"]).len(), 0);
+    let few = world
+        .run(&["search", "--limit", "2", "--format", "{{.Name}}", &term])
+        .ok();
+    assert_eq!(few, "busybox\na/busybox");
+    assert!(registry.asked("GET /v1/search?q=x&n=2 "), "{:?}", registry.requests);
     let status = |query: &str| world.server.get(&format!("/images/search?term={term}&{query}")).status;
     assert_eq!(status("limit=100"), 200);
     for bad in [
@@ -280,4 +325,27 @@ fn search_of_a_registry_that_has_none(world: &World) {
         "{}",
         error.err
     );
+}
+
+/// What `X-Registry-Auth` carries is what a registry hears that wants to know, and nothing is heard without it.
+fn credentials_of_a_request_go_to_the_registry(world: &World) {
+    // `me` and `secret`, as clients encode them.
+    let own = [(
+        "X-Registry-Auth",
+        "eyJ1c2VybmFtZSI6Im1lIiwicGFzc3dvcmQiOiJzZWNyZXQifQ==",
+    )];
+    for (headers, known) in [(&own[..], true), (&[], false)] {
+        let registry = Fake::start(true);
+        let pull = format!("/images/create?fromImage={}/x&tag=1", registry.address);
+        let said = world.server.send("POST", &pull, headers, &[]).message();
+        assert_eq!(said.contains("manifest unknown"), known, "{said}");
+        let search = format!("/images/search?term={}/private", registry.address);
+        let found = world.server.send("GET", &search, headers, &[]);
+        assert_eq!(found.status == 200, known, "{}", found.text());
+        for asked in ["/v2/x/manifests/1", "/v1/search?q=private&n=25"] {
+            assert!(registry.asked(asked), "{asked}: {:?}", registry.requests);
+            let with = format!("{asked} HTTP/1.1 {GOOD}");
+            assert_eq!(registry.asked(&with), known, "{with}: {:?}", registry.requests);
+        }
+    }
 }

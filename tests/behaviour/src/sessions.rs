@@ -20,6 +20,7 @@ pub fn tests() -> Vec<Test<World>> {
         exec_is_inspected,
         attach_sees_output_and_sends_input,
         two_attached_clients_see_the_same,
+        signals_go_to_the_container_unless_told_not_to,
         logs_show_both_streams,
         logs_tail_since_and_timestamps,
         logs_follow_to_the_end,
@@ -196,6 +197,32 @@ fn two_attached_clients_see_the_same(world: &World) {
         std::thread::sleep(Duration::from_millis(50));
         first.so_far().contains("line") && second.so_far().contains("line")
     });
+}
+
+fn signals_go_to_the_container_unless_told_not_to(world: &World) {
+    let line = "trap 'echo got it; exit 12' TERM; while :; do echo tick; sleep 0.05; done";
+    let name = world.name("signalled");
+    let run = ["run", "--sig-proxy=false", "--name", &name, "busybox", "sh", "-c", line];
+    let attach = ["attach", "--no-stdin", "--sig-proxy=false", &name];
+    let lines = || world.run(&["logs", &name]).ok().lines().count();
+    for words in [&run[..], &attach] {
+        let client = world.background(words);
+        client.expect("tick");
+        client.signal(nix::sys::signal::Signal::SIGTERM);
+        // Ours ends by it; docker's stays, and tells nobody.
+        if world.cli == harness::daemon::Cli::Iechor {
+            assert_ne!(client.finish(20).0, 12);
+        }
+        let before = lines();
+        eventually("it goes on", 20, || lines() > before + 10);
+        assert_eq!(world.inspect(&name)["State"]["Running"], true);
+    }
+    let client = world.background(&["attach", "--no-stdin", "--sig-proxy", &name]);
+    client.expect("tick");
+    client.signal(nix::sys::signal::Signal::SIGTERM);
+    let (code, shown) = client.finish(20);
+    assert!(code == 12 && shown.contains("got it"), "{code}: {shown}");
+    assert_eq!(world.run(&["logs", &name]).ok().matches("got it").count(), 1);
 }
 
 fn logs_show_both_streams(world: &World) {

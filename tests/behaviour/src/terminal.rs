@@ -66,6 +66,8 @@ pub fn tests() -> Vec<Test<Desk>> {
         resize_reaches_the_container,
         detach_keys_and_attach,
         other_detach_keys,
+        other_detach_keys_of_start_and_attach,
+        an_exec_can_be_left,
         interrupt_reaches_the_container,
         exec_on_a_terminal,
         exec_exit_code_on_a_terminal,
@@ -186,6 +188,48 @@ fn other_detach_keys(desk: &Desk) {
     terminal.send(&[0x18, b'x']);
     assert_eq!(terminal.finish(), 0);
     assert_eq!(desk.daemon.inspect(&name)["State"]["Running"], true);
+    desk.daemon.remove(&name);
+}
+
+fn other_detach_keys_of_start_and_attach(desk: &Desk) {
+    let name = desk.name();
+    desk.daemon
+        .run(&["create", "-it", "--name", &name, "ubuntu", "/bin/bash"])
+        .ok();
+    let keys = ["--detach-keys", "ctrl-x,x"];
+    for (words, code) in [(&["start", "-a", "-i"][..], 0), (&["attach"], 1)] {
+        let mut terminal = desk.daemon.terminal(&[words, &keys, &[&name]].concat(), 24, 80);
+        // Until then the shell says nothing by itself to the second of them.
+        terminal.line("");
+        terminal.expect("# ");
+        terminal.send(&[CTRL_P, CTRL_Q]);
+        terminal.line("echo $((6*7)) here");
+        terminal.expect("42 here");
+        terminal.send(&[0x18, b'x']);
+        assert_eq!(terminal.finish(), code, "{words:?}");
+        assert_eq!(desk.daemon.inspect(&name)["State"]["Running"], true);
+    }
+    desk.daemon.remove(&name);
+}
+
+/// It goes on without the client.
+fn an_exec_can_be_left(desk: &Desk) {
+    let name = desk.name();
+    desk.daemon
+        .run(&["run", "-d", "--name", &name, "ubuntu", "sleep", "1000"])
+        .ok();
+    let words = ["exec", "-it", "--detach-keys", "ctrl-x,x", &name, "/bin/bash"];
+    let mut terminal = desk.daemon.terminal(&words, 24, 80);
+    terminal.expect("# ");
+    terminal.send(&[CTRL_P, CTRL_Q]);
+    terminal.line("echo $((6*7)) is $$");
+    terminal.expect("42 is ");
+    let shell = terminal.expect("\r");
+    terminal.send(&[0x18, b'x']);
+    assert_eq!(terminal.finish(), 1, "not the exit code of the shell");
+    let alive = format!("read word < /proc/{shell}/comm && echo $word");
+    let said = desk.daemon.run(&["exec", &name, "/bin/bash", "-c", &alive]).ok();
+    assert_eq!(said, "bash");
     desk.daemon.remove(&name);
 }
 

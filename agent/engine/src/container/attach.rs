@@ -98,10 +98,13 @@ impl Engine {
                 .map(|run| run.shim.clone())
                 .ok_or_else(|| Error::NotRunning(container.id.clone()))?
         };
-        shim.resize(rows, cols).await.map_err(|source| Error::Runtime {
-            id: container.id.clone(),
-            source,
-        })?;
+        // One that has no terminal has none to resize, and is told that all is well, as by dockerd.
+        if container.is_tty() {
+            shim.resize(rows, cols).await.map_err(|source| Error::Runtime {
+                id: container.id.clone(),
+                source,
+            })?;
+        }
         let attributes = super::create::with(
             container.event_attributes(),
             [("height", rows.to_string()), ("width", cols.to_string())],

@@ -355,6 +355,9 @@ impl Engine {
         let _ = tokio::time::timeout(START_PATIENCE, begun).await;
         let handle = exec.handle.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let handle = handle.ok_or_else(|| Error::Conflict(format!("exec {id} is not running")))?;
+        if !exec.request.tty {
+            return Ok(());
+        }
         handle.resize(rows, cols).await.map_err(|source| Error::Runtime {
             id: exec.container.id.clone(),
             source,

@@ -1,12 +1,18 @@
 //! Containers and execs.
 
+use std::borrow::Cow;
+
 use agent_api::IdResponse;
-use agent_api::container::{FileChange, Inspect, PruneReport, Summary, Top, UpdateResponse, WaitResponse};
+use agent_api::container::{
+    FileChange, Inspect, PruneReport, Summary, Top, UpdateChange, UpdateResponse, WaitResponse,
+};
 use agent_api::create::{Config, CreateRequest, CreateResponse};
 use agent_api::exec::{ExecCreate, ExecInspect, ExecStart};
 use agent_api::host_config::HostConfig;
 use agent_api::stats::Stats;
 use agent_engine::filters::CONTAINER_KEYS;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde_json::Value;
 
 use super::operation::{
     Operation, cells, delete, filters, flag, get, head, list, moment, number, one_of, platform, post, put, text,
@@ -15,6 +21,35 @@ use crate::reply::{JSON, MULTIPLEXED, RAW_STREAM};
 
 const TAR: &[&str] = &["application/x-tar"];
 const STREAMS: &[&str] = &[RAW_STREAM, MULTIPLEXED];
+
+/// What an update can be asked for: of `HostConfig` what is a limit, and the restart policy; beside it what is ours.
+struct Update;
+
+impl JsonSchema for Update {
+    fn schema_name() -> Cow<'static, str> {
+        "ContainerUpdate".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let ours = UpdateChange::json_schema(generator);
+        let mut schema = HostConfig::json_schema(generator);
+        if let Some(members) = schema.get_mut("properties").and_then(Value::as_object_mut) {
+            // They stand behind one another, from the first to the last that Docker has in an update.
+            let names: Vec<String> = members.keys().cloned().collect();
+            let limits = names.iter().skip_while(|name| *name != "CpuShares");
+            let limits: Vec<&String> = limits.take_while(|name| *name != "Mounts").collect();
+            let kept = |name: &String| limits.contains(&name) || name == "Init" || name == "RestartPolicy";
+            members.retain(|name, _| kept(name));
+            members.extend(
+                ours.get("properties")
+                    .and_then(Value::as_object)
+                    .cloned()
+                    .unwrap_or_default(),
+            );
+        }
+        schema
+    }
+}
 
 pub fn operations() -> Vec<Operation> {
     let mut all = life();
@@ -61,7 +96,7 @@ fn life() -> Vec<Operation> {
         post("/containers/{id}/pause", "Freeze a container").empty(204),
         post("/containers/{id}/unpause", "Thaw a container").empty(204),
         post("/containers/{id}/update", "Change limits and restart policy")
-            .body::<HostConfig>()
+            .body::<Update>()
             .json::<UpdateResponse>(200),
         post("/containers/{id}/wait", "Wait for a container")
             .takes([one_of("condition", &["not-running", "next-exit", "removed"])])

@@ -17,6 +17,7 @@ use super::operation::{
     registry_auth, some_of, text,
 };
 use crate::reply::JSON;
+use crate::resources::absent::PLUGIN_KEYS;
 
 const TAR: &[&str] = &["application/x-tar"];
 const PLAIN: &[&str] = &["text/plain"];
@@ -62,7 +63,9 @@ fn system() -> Vec<Operation> {
         post("/auth", "Log in to a registry")
             .body::<AuthConfig>()
             .json::<AuthResponse>(200),
-        get("/plugins", "List plugins").json::<Vec<serde_json::Value>>(200),
+        get("/plugins", "List plugins")
+            .takes([filters(&PLUGIN_KEYS)])
+            .json::<Vec<serde_json::Value>>(200),
         post("/build/prune", "Empty the build cache").json::<CachePruned>(200),
     ]
 }

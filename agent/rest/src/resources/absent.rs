@@ -8,8 +8,9 @@ use axum::Router;
 use axum::response::Response;
 use axum::routing::{MethodRouter, any, delete, get, post, put};
 
-use crate::error::ApiError;
+use crate::error::{ApiError, ApiResult};
 use crate::reply;
+use crate::request::Query;
 
 /// A route that answers 501 with the name of what is missing.
 macro_rules! missing {
@@ -66,9 +67,15 @@ pub fn routes(router: Router<Engine>) -> Router<Engine> {
         .route("/configs/{*rest}", swarm())
 }
 
-/// There are no plugins, and saying so is the whole truth.
-async fn no_plugins() -> Response {
-    reply::ok(&serde_json::json!([]))
+/// What `GET /plugins` can be asked to leave out.
+pub const PLUGIN_KEYS: [&str; 2] = ["capability", "enable"];
+
+/// There are no plugins, and saying so is the whole truth, whatever is left out of them.
+async fn no_plugins(query: Query) -> ApiResult {
+    let filters = query.filters()?;
+    filters.only(&PLUGIN_KEYS)?;
+    filters.flag("enable")?;
+    Ok(reply::ok(&serde_json::json!([])))
 }
 
 /// The default networks cannot be removed, and there are no others.

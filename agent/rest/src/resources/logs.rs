@@ -98,12 +98,12 @@ pub async fn logs(
     query: Query,
     headers: http::HeaderMap,
 ) -> ApiResult {
+    if !matches!(query.get("format"), "" | "text") {
+        return Err(ApiError::unsupported("log records as JSON"));
+    }
     let (stdout, stderr) = (query.flag("stdout"), query.flag("stderr"));
     if !(stdout || stderr) {
         return Err(ApiError::bad("Bad parameters: you must choose at least one stream"));
-    }
-    if !matches!(query.get("format"), "" | "text") {
-        return Err(ApiError::unsupported("log records as JSON"));
     }
     let container = engine.container(&id)?;
     let moment = |key: &str| match query.get(key) {

@@ -1,6 +1,6 @@
 //! The routes, and one file per resource.
 
-mod absent;
+pub(crate) mod absent;
 mod attach;
 mod check;
 mod commit;

@@ -7,11 +7,12 @@ use agent_api::message::Message;
 use client::{Client, Pull};
 
 use super::options::Options;
-use super::request;
+use super::{api_socket, request};
 use crate::cli::{self, Cli};
 use crate::config::Config;
 use crate::credentials;
 use crate::failure::{Failure, REFUSED, Result};
+use crate::logins;
 use crate::output;
 use crate::progress::{Out, Progress};
 
@@ -34,6 +35,13 @@ pub async fn create(cli: &Cli, options: &Options, request: &CreateRequest) -> Re
     let client = cli.client()?;
     let mut request = request.clone();
     add_proxies(cli.config()?, &client.endpoint().to_string(), &mut request);
+    let logins = match options.use_api_socket {
+        true => logins::all(cli.config()?)?,
+        false => None,
+    };
+    if logins.is_some() {
+        api_socket::point_to_logins(&mut request);
+    }
     let request = &request;
     let mut id_file = IdFile::open(options.cidfile.as_deref())?;
     let platform = options.platform.clone().or_else(|| cli::env("DEFAULT_PLATFORM"));
@@ -69,6 +77,10 @@ pub async fn create(cli: &Cli, options: &Options, request: &CreateRequest) -> Re
     let CreateResponse { id, warnings } = response;
     for warning in warnings {
         output::warn(format!("WARNING: {warning}"));
+    }
+    if let Some(logins) = &logins {
+        let put = api_socket::put_logins(client, &id, logins).await;
+        put.map_err(|failure| failure.with_code(REFUSED))?;
     }
     id_file.write(&id)?;
     Ok(id)

@@ -1,5 +1,6 @@
 //! `iechor container …`, one file per command.
 
+mod api_socket;
 pub mod attach;
 pub mod commit;
 pub mod cp;

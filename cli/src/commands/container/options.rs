@@ -112,7 +112,7 @@ pub struct Options {
     /// Option of the storage driver
     #[arg(long, value_name = "NAME=VALUE", help_heading = "Files")]
     pub storage_opt: Vec<String>,
-    /// Bind the daemon's socket to /var/run/docker.sock of the container
+    /// Bind the daemon's socket to /var/run/docker.sock of the container, and give it your logins
     #[arg(long, help_heading = "Files")]
     pub use_api_socket: bool,
 

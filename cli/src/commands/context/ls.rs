@@ -57,7 +57,6 @@ pub async fn run(cli: &Cli, args: Args) -> Result {
                 ("DockerEndpoint", json!(host)),
                 ("Current", json!(is_current)),
                 ("Error", json!(error)),
-                ("ContextType", json!("moby")),
             ])
         })
         .collect();
@@ -70,7 +69,6 @@ pub async fn run(cli: &Cli, args: Args) -> Result {
             ("DockerEndpoint", "ENDPOINT"),
             ("Current", "CURRENT"),
             ("Error", "ERROR"),
-            ("ContextType", "TYPE"),
         ],
     };
     list.print(&rows)?;

@@ -8,7 +8,19 @@ use crate::world::World;
 pub fn what_is_not_there_is_said(world: &World) {
     let server = &world.server;
     server.call("HEAD", "/_ping", None).expect(200);
-    assert_eq!(server.get("/plugins").expect(200).json(), json!([]));
+    for query in [
+        "",
+        "?filters=%7B%22enable%22:%5B%22true%22%5D,%22capability%22:%5B%22volumedriver%22%5D%7D",
+    ] {
+        assert_eq!(server.get(&format!("/plugins{query}")).expect(200).json(), json!([]));
+    }
+    for wrong in [
+        "%7B%22colour%22:%5B%22x%22%5D%7D",
+        "%7B%22enable%22:%5B%22x%22%5D%7D",
+        "x",
+    ] {
+        server.get(&format!("/plugins?filters={wrong}")).expect(400);
+    }
     let pruned = server.post("/networks/prune", &Value::Null).expect(200).json();
     assert_eq!(pruned, json!({ "NetworksDeleted": null }));
     let refused = server.call("DELETE", "/networks/bridge", None).expect(403).message();
@@ -49,15 +61,26 @@ pub fn terminals_are_resized(world: &World) {
             .post(&format!("/containers/{}/resize?{wrong}", &*name), &Value::Null)
             .expect(400);
     }
-    let exec = json!({ "Cmd": ["sh", "-c", "sleep 100"], "Tty": true, "AttachStdout": true });
-    let exec = server
-        .post(&format!("/containers/{}/exec", &*name), &exec)
-        .expect(201)
-        .json();
-    let id = exec["Id"].as_str().unwrap();
-    server
-        .post(&format!("/exec/{id}/start"), &json!({ "Detach": true, "Tty": true }))
-        .expect(200);
+    // What has no terminal has nothing to resize.
+    let (plain, _) = world.sleeper(&[]);
+    let exec = |container: &str, tty: bool| {
+        let exec = json!({ "Cmd": ["sh", "-c", "sleep 100"], "Tty": tty, "AttachStdout": true });
+        let made = server
+            .post(&format!("/containers/{container}/exec"), &exec)
+            .expect(201)
+            .json();
+        let id = made["Id"].as_str().unwrap().to_owned();
+        let start = json!({ "Detach": true, "Tty": tty });
+        server.post(&format!("/exec/{id}/start"), &start).expect(200);
+        id
+    };
+    let without = exec(&plain, false);
+    for target in [format!("/containers/{}", &*plain), format!("/exec/{without}")] {
+        server
+            .post(&format!("{target}/resize?h=31&w=97"), &Value::Null)
+            .expect(200);
+    }
+    let id = exec(&name, true);
     let pid = server.get(&format!("/exec/{id}/json")).expect(200).json()["Pid"]
         .as_i64()
         .unwrap();
