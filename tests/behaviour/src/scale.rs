@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use harness::daemon::{Daemon, Options};
 use harness::image::Image;
 use harness::kernel::Process;
-use harness::tools::patience;
+use harness::tools::{eventually, patience};
 use harness::{Test, tests};
 use serde_json::{Value, json};
 
@@ -119,6 +119,20 @@ impl Crowd {
         // The tests have started it from threads of theirs, and it is killed when the thread that started it ends.
         self.daemon.kill9();
         self.daemon.launch();
+        let all: Vec<&Member> = self.running.iter().chain(&self.stopped).collect();
+        each(all.len(), |number| {
+            call(
+                &self.daemon,
+                "DELETE",
+                &format!("/containers/{}?force=1", all[number].id),
+                204,
+            );
+        });
+        // Their files go behind the answers, in the time that thousands of folders take.
+        let places = &self.daemon.places;
+        eventually("nothing is left of them", 120, || {
+            places.left_of_containers().is_empty()
+        });
         self.daemon.finish();
     }
 
