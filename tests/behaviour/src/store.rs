@@ -44,11 +44,16 @@ fn usage(folder: &Path) -> u64 {
     walk(folder, &mut std::collections::HashSet::new())
 }
 
+/// The data root, once what earlier tests threw away has been deleted: it is deleted when the store is at rest.
 fn root(world: &World) -> std::path::PathBuf {
     if world.is_foreign() {
         harness::suite::skip("looks into our own data root");
     }
-    world.places.data.join("root")
+    let root = world.places.data.join("root");
+    eventually("the trash is empty", 10, || {
+        std::fs::read_dir(root.join("trash")).is_ok_and(|mut entries| entries.next().is_none())
+    });
+    root
 }
 
 /// The folders of layers and work in progress.
