@@ -16,8 +16,9 @@ use crate::listen::{Listener, Listeners, Socket};
 use crate::peer::Peer;
 use crate::service::Api;
 
-/// How long a client may take to send the head of a request.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a client may take to send the head of a request. It counts between two requests too, and clients keep connections
+/// for minutes: closed under them, the next request of one that does not look first fails. Docker's time for the head.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 /// How long a TLS handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Rest after an accept that failed for want of file descriptors or memory, so that the loop does not spin.

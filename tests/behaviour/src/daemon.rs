@@ -16,6 +16,8 @@ pub struct Nothing;
 
 pub fn tests() -> Vec<Test<Nothing>> {
     tests![
+        // The longest first: the others run beside it.
+        a_connection_may_rest,
         help_names_dockerds_flags,
         version_is_shown,
         unknown_flags_are_refused,
@@ -52,6 +54,21 @@ fn start(arguments: &[&str]) -> Daemon {
 
 fn iechord(arguments: &[&str]) -> Run {
     Run::new(&binary("iechord"), arguments).seconds(10)
+}
+
+/// SDKs keep connections between two calls.
+fn a_connection_may_rest(_: &Nothing) {
+    let daemon = start(&[]);
+    let mut connection = std::io::BufReader::new(daemon.server.connect());
+    for rest in [0, 33] {
+        std::thread::sleep(Duration::from_secs(rest));
+        let ping = b"GET /_ping HTTP/1.1\r\nHost: test\r\n\r\n";
+        std::io::Write::write_all(connection.get_mut(), ping).unwrap();
+        let reply = harness::http::read_reply(&mut connection, false)
+            .unwrap_or_else(|error| panic!("after {rest} s of rest: {error}"));
+        assert_eq!((reply.status, reply.text().as_str()), (200, "OK"));
+    }
+    daemon.finish();
 }
 
 fn help_names_dockerds_flags(_: &Nothing) {
