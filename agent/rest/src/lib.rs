@@ -21,6 +21,7 @@ mod metrics;
 mod openapi;
 mod peer;
 mod pieces;
+mod pool;
 mod reply;
 mod request;
 mod resources;

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io::{self, Write};
 use std::pin::Pin;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll};
 
 use axum::body::Body;
@@ -17,6 +17,7 @@ use http::StatusCode;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use serde::Serialize;
 
+use crate::pool::Pool;
 use crate::reply;
 
 /// Small enough for the allocator to keep it, large enough for a hundred rows.
@@ -24,31 +25,7 @@ const PIECE: usize = 64 * 1024;
 /// Pieces kept from one answer to the next.
 const KEPT: usize = 4;
 
-static POOL: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
-
-fn pool() -> std::sync::MutexGuard<'static, Vec<Vec<u8>>> {
-    POOL.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Bytes whose memory goes back to the pool when the connection has sent them.
-struct Piece(Vec<u8>);
-
-impl AsRef<[u8]> for Piece {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl Drop for Piece {
-    fn drop(&mut self) {
-        let mut pool = pool();
-        if pool.len() < KEPT {
-            let mut bytes = std::mem::take(&mut self.0);
-            bytes.clear();
-            pool.push(bytes);
-        }
-    }
-}
+static POOL: LazyLock<Arc<Pool>> = LazyLock::new(|| Pool::new(PIECE, KEPT));
 
 /// What has been written so far.
 #[derive(Default)]
@@ -73,7 +50,7 @@ impl Write for Pieces {
             let (now, later) = bytes.split_at(room);
             self.open.extend_from_slice(now);
             self.close();
-            self.open = pool().pop().unwrap_or_else(|| Vec::with_capacity(PIECE));
+            self.open = POOL.take();
             bytes = later;
         }
     }
@@ -86,8 +63,7 @@ impl Write for Pieces {
 impl Pieces {
     fn close(&mut self) {
         if !self.open.is_empty() {
-            let piece = Piece(std::mem::take(&mut self.open));
-            self.full.push_back(Bytes::from_owner(piece));
+            self.full.push_back(POOL.lend(std::mem::take(&mut self.open)));
         }
     }
 
@@ -169,7 +145,7 @@ mod tests {
                 body.collect().await.unwrap().to_bytes() == expected,
                 "{count} times {size}"
             );
-            assert!(pool().len() <= KEPT);
+            assert!(POOL.len() <= KEPT);
         }
     }
 

@@ -1,13 +1,14 @@
 //! Archives between HTTP bodies and the engine's blocking readers and writers, through short bounded channels.
 
 use std::io::{self, Read, Write};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use axum::body::Body;
 use bytes::{Buf, Bytes};
 use http_body_util::BodyExt;
 use tokio::sync::mpsc;
 
+use crate::pool::Pool;
 use crate::reply::{self, Feeder};
 
 /// Pieces that wait between the two sides.
@@ -82,38 +83,6 @@ impl Read for BodyReader {
     }
 }
 
-/// Memory of pieces that were sent, for the next ones: fresh memory comes page by page from the kernel, which takes longer
-/// than filling it.
-#[derive(Default)]
-struct Pool(Mutex<Vec<Vec<u8>>>);
-
-impl Pool {
-    fn take(&self) -> Vec<u8> {
-        let used = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        used.unwrap_or_else(|| Vec::with_capacity(2 * PIECE))
-    }
-}
-
-/// Bytes that go back to the pool when the connection has sent them.
-struct Piece {
-    bytes: Vec<u8>,
-    pool: Arc<Pool>,
-}
-
-impl AsRef<[u8]> for Piece {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
-    }
-}
-
-impl Drop for Piece {
-    fn drop(&mut self) {
-        let mut bytes = std::mem::take(&mut self.bytes);
-        bytes.clear();
-        self.pool.0.lock().unwrap_or_else(PoisonError::into_inner).push(bytes);
-    }
-}
-
 /// A response body for blocking code.
 pub struct BodyWriter {
     feeder: Feeder,
@@ -129,7 +98,8 @@ impl BodyWriter {
             BodyWriter {
                 feeder,
                 gathered: Vec::new(),
-                pool: Arc::default(),
+                // What waits, what is being sent, and what is written.
+                pool: Pool::new(2 * PIECE, DEPTH + 2),
             },
             body,
         )
@@ -160,10 +130,7 @@ impl Write for BodyWriter {
         if self.gathered.is_empty() {
             return Ok(());
         }
-        let piece = Bytes::from_owner(Piece {
-            bytes: std::mem::take(&mut self.gathered),
-            pool: self.pool.clone(),
-        });
+        let piece = self.pool.lend(std::mem::take(&mut self.gathered));
         // The client is gone: there is nobody to write for.
         self.feeder
             .blocking_send(Ok(piece))

@@ -7,7 +7,6 @@ use nix::sys::stat::Mode;
 use runtime_sys::mount::{self, Filesystem};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// What takes the writes.
@@ -40,28 +39,16 @@ const OFF: [(&str, &str); 3] = [("index", "off"), ("metacopy", "off"), ("redirec
 fn layer_by_layer(lower: &[PathBuf], writable: Option<Writable<'_>>, attributes: u64) -> io::Result<OwnedFd> {
     let overlay = Filesystem::open("overlay")?;
     for layer in lower {
-        set(&overlay, "lowerdir+", layer)?;
+        overlay.path("lowerdir+", layer)?;
     }
     if let Some(Writable { upper, work }) = writable {
-        set(&overlay, "upperdir", upper)?;
-        set(&overlay, "workdir", work)?;
+        overlay.path("upperdir", upper)?;
+        overlay.path("workdir", work)?;
         for (key, value) in OFF.into_iter().chain([("uuid", "null")]) {
             let _ = overlay.string(key, value.as_bytes());
         }
     }
     overlay.mount(attributes)
-}
-
-/// Longest value that `fsconfig` takes as a string.
-const FSCONFIG_LIMIT: usize = 255;
-
-fn set(overlay: &Filesystem, key: &str, path: &Path) -> io::Result<()> {
-    let bytes = path.as_os_str().as_bytes();
-    if bytes.len() <= FSCONFIG_LIMIT {
-        return overlay.string(key, bytes);
-    }
-    let folder = nix::fcntl::open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
-    overlay.file(key, folder.as_fd())
 }
 
 /// By `mount(2)`, which wants a place: in a namespace that one thread has for itself, and that goes when it ends.

@@ -83,12 +83,8 @@ impl Pool {
         let mut nursery = self.nursery.lock().unwrap_or_else(PoisonError::into_inner);
         // One that was killed meanwhile is no loss.
         for _ in 0..2 {
-            let copied = match nursery.take() {
-                Some(made) => made.bear().map(|warm| (made, warm)),
-                None => Nursery::start(&self.program)
-                    .and_then(|made| Ok((made.bear()?, made)))
-                    .map(|(warm, made)| (made, warm)),
-            };
+            let made = nursery.take().map_or_else(|| Nursery::start(&self.program), Ok);
+            let copied = made.and_then(|made| made.bear().map(|warm| (made, warm)));
             match copied {
                 Ok((made, warm)) => {
                     *nursery = Some(made);

@@ -3,8 +3,12 @@
 
 use std::ffi::CStr;
 use std::io::{self, Read};
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
 
 use crate::cvt::{c_bytes, c_path, check, check_fd};
 
@@ -32,6 +36,8 @@ pub mod attr {
     pub const NOSYMFOLLOW: u64 = 0x20_0000;
 }
 
+/// Longest value that `fsconfig` takes as a string.
+const STRING_LIMIT: usize = 255;
 const FSOPEN_CLOEXEC: u32 = 1;
 const FSMOUNT_CLOEXEC: u32 = 1;
 const OPEN_TREE_CLONE: u32 = 1;
@@ -87,6 +93,20 @@ impl Filesystem {
     /// As `fsconfig(2)`.
     pub fn flag(&self, key: &str) -> io::Result<()> {
         self.config(FSCONFIG_SET_FLAG, Some(&c_bytes(key.as_bytes())?), None, 0)
+    }
+
+    /// Sets an option whose value is a path, by a descriptor where its name is too long.
+    ///
+    /// # Errors
+    /// As `fsconfig(2)` and `open(2)`. Kernels before 6.13 take no descriptor for the layers of an overlay.
+    pub fn path(&self, key: &str, path: &Path) -> io::Result<()> {
+        let bytes = path.as_os_str().as_bytes();
+        if bytes.len() <= STRING_LIMIT {
+            return self.string(key, bytes);
+        }
+        let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
+        let folder = nix::fcntl::open(path, flags, Mode::empty())?;
+        self.file(key, folder.as_fd())
     }
 
     /// Sets an option. The kernel takes values shorter than 256 bytes.

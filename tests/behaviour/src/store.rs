@@ -49,11 +49,8 @@ fn root(world: &World) -> std::path::PathBuf {
     if world.is_foreign() {
         harness::suite::skip("looks into our own data root");
     }
-    let root = world.places.data.join("root");
-    eventually("the trash is empty", 10, || {
-        std::fs::read_dir(root.join("trash")).is_ok_and(|mut entries| entries.next().is_none())
-    });
-    root
+    world.places.rest();
+    world.places.data.join("root")
 }
 
 /// The folders of layers and work in progress.

@@ -26,6 +26,16 @@ pub struct Places {
 }
 
 impl Places {
+    /// Waits until what was removed is deleted and nothing is in the making: a look before that is no look at a store at rest.
+    pub fn rest(&self) {
+        crate::tools::eventually("the trash is empty", 10, || {
+            ["trash", "tmp"]
+                .iter()
+                .filter_map(|part| std::fs::read_dir(self.data.join("root").join(part)).ok())
+                .all(|mut entries| entries.next().is_none())
+        });
+    }
+
     pub fn new(tag: &str) -> Places {
         Places {
             tag: tag.to_owned(),

@@ -17,9 +17,6 @@ use runtime_sys::mount::{self, Filesystem};
 use super::root::Root;
 use crate::failure::{At, Result, failure};
 
-/// Longest value that `fsconfig` takes as a string.
-const FSCONFIG_LIMIT: usize = 255;
-
 /// Makes the root, detached. `place` is a folder in which an overlay may be mounted for a moment on kernels that cannot
 /// make it detached.
 pub fn make(source: &RootSource, place: &Path) -> Result<OwnedFd> {
@@ -53,10 +50,10 @@ pub fn attach(made: OwnedFd) -> Result<Root> {
 fn overlay(lower: &[PathBuf], upper: &Path, work: &Path, volatile: bool) -> io::Result<OwnedFd> {
     let fs = Filesystem::open("overlay")?;
     for layer in lower {
-        set_path(&fs, "lowerdir+", layer)?;
+        fs.path("lowerdir+", layer)?;
     }
-    set_path(&fs, "upperdir", upper)?;
-    set_path(&fs, "workdir", work)?;
+    fs.path("upperdir", upper)?;
+    fs.path("workdir", work)?;
     // Whatever the kernel was built with: layers must not depend on the mount that wrote them, and a root that another
     // namespace still holds must not stop a restart.
     // (And no id of its own, which would be written to the upper folder.)
@@ -83,15 +80,6 @@ fn overlay(lower: &[PathBuf], upper: &Path, work: &Path, volatile: bool) -> io::
             }
         }
     }
-}
-
-fn set_path(fs: &Filesystem, key: &str, path: &Path) -> io::Result<()> {
-    let bytes = path.as_os_str().as_bytes();
-    if bytes.len() <= FSCONFIG_LIMIT {
-        return fs.string(key, bytes);
-    }
-    let folder = nix::fcntl::open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
-    fs.file(key, folder.as_fd())
 }
 
 /// Whether an error may only mean that the kernel is older than `lowerdir+` (6.8) or its descriptor form (6.13).

@@ -63,13 +63,7 @@ impl Holdings {
 
 /// What there is, once what earlier tests threw away has been deleted: a list taken in the middle of that equals no later one.
 fn settled(world: &World) -> Holdings {
-    let root = world.places.data.join("root");
-    harness::tools::eventually("the trash is empty", 10, || {
-        ["trash", "tmp"]
-            .iter()
-            .filter_map(|part| std::fs::read_dir(root.join(part)).ok())
-            .all(|mut entries| entries.next().is_none())
-    });
+    world.places.rest();
     holdings(world)
 }
 
