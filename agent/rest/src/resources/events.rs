@@ -41,7 +41,7 @@ pub async fn events(
     let shutdown = engine.shutdown_token();
     let (feeder, body) = reply::feed(16);
     tokio::spawn(async move {
-        let past = until.is_some_and(|until| until <= SystemTime::now());
+        let mut past = until.is_some_and(|until| until <= SystemTime::now());
         let end = async {
             match until.and_then(|until| until.duration_since(SystemTime::now()).ok()) {
                 Some(left) => tokio::time::sleep(left).await,
@@ -61,7 +61,11 @@ pub async fn events(
             } else {
                 tokio::select! {
                     event = reader.next() => event,
-                    () = &mut end => return,
+                    // What is kept may still be on its way.
+                    () = &mut end => {
+                        past = true;
+                        continue;
+                    }
                     () = feeder.closed() => return,
                     () = &mut gone => return,
                     () = shutdown.cancelled() => return,
