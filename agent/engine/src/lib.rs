@@ -33,7 +33,7 @@ pub mod view;
 pub mod volumes;
 
 use std::future::Future;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, RwLock};
 
 use agent_store::Store;
@@ -74,6 +74,8 @@ pub struct Shared {
     pub(crate) driver: groups::Driver,
     pub(crate) journal: events::Journal,
     pub(crate) index: index::Index,
+    /// How many ended containers' ends are not on the disk yet.
+    pub(crate) untold: AtomicUsize,
     pub(crate) allotments: container::users::allot::Allotments,
     pub(crate) volumes: volumes::Volumes,
     /// Held while addresses of links are written into hosts files.
@@ -154,6 +156,7 @@ impl Engine {
                 launcher,
                 journal,
                 index: index::Index::default(),
+                untold: AtomicUsize::new(0),
                 allotments: container::users::allot::Allotments::default(),
                 hosts_files: std::sync::Mutex::default(),
                 execs: container::exec::Execs::default(),

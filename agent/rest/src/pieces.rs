@@ -78,16 +78,19 @@ impl Pieces {
 #[derive(Default)]
 pub struct List {
     pieces: Pieces,
+    /// Of one row, and used again: JSON is written in a great many parts of a few bytes.
+    row: Vec<u8>,
     begun: bool,
     failed: Option<serde_json::Error>,
 }
 
 impl List {
     pub fn push(&mut self, row: &impl Serialize) {
-        let separator: &[u8] = if self.begun { b"," } else { b"[" };
+        self.row.clear();
+        self.row.push(if self.begun { b',' } else { b'[' });
         self.begun = true;
-        let written = self.pieces.write_all(separator).map_err(serde_json::Error::io);
-        let written = written.and_then(|()| serde_json::to_writer(&mut self.pieces, row));
+        let written = serde_json::to_writer(&mut self.row, row);
+        let written = written.and_then(|()| self.pieces.write_all(&self.row).map_err(serde_json::Error::io));
         self.failed = self.failed.take().or(written.err());
     }
 

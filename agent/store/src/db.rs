@@ -91,8 +91,18 @@ impl Reply {
 struct Request {
     batch: Batch,
     reply: Reply,
-    /// Nobody waits for it: it may share a transaction with what comes within [`GATHER`].
-    patient: bool,
+    urgency: Urgency,
+}
+
+/// How a batch meets others, and a disk without room.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Urgency {
+    /// Somebody waits for it, who is told when it cannot be written.
+    Asked,
+    /// It tells of what has happened, and somebody is likely to ask for that at once: never refused, but owed.
+    Told,
+    /// The same, and nobody waits: it may share a transaction with what comes within [`commit::GATHER`].
+    Patient,
 }
 
 /// The database. Share it by reference; it closes when dropped.
@@ -126,25 +136,33 @@ impl Db {
     /// # Errors
     /// The disk is full or fails; then nothing of the batch is stored.
     pub fn commit(&self, batch: Batch) -> impl Future<Output = Result<()>> + Send + 'static + use<> {
-        self.queue(batch, false)
+        self.queue(batch, Urgency::Asked)
     }
 
-    /// As [`Db::commit`], for what nobody waits for: durable within some dozens of milliseconds, in the same order. Where
-    /// there is no room it is not refused but waits for room; so does the future.
+    /// As [`Db::commit`], for what has happened already. Where there is no room it is not refused but waits for room; so
+    /// does the future.
+    ///
+    /// # Errors
+    /// The store is going away.
+    pub fn commit_told(&self, batch: Batch) -> impl Future<Output = Result<()>> + Send + 'static + use<> {
+        self.queue(batch, Urgency::Told)
+    }
+
+    /// As [`Db::commit_told`], for what nobody waits for: durable within some dozens of milliseconds, in the same order.
     ///
     /// # Errors
     /// The store is going away.
     pub fn commit_soon(&self, batch: Batch) -> impl Future<Output = Result<()>> + Send + 'static + use<> {
-        self.queue(batch, true)
+        self.queue(batch, Urgency::Patient)
     }
 
-    fn queue(&self, batch: Batch, patient: bool) -> impl Future<Output = Result<()>> + Send + 'static + use<> {
+    fn queue(&self, batch: Batch, urgency: Urgency) -> impl Future<Output = Result<()>> + Send + 'static + use<> {
         let (tx, rx) = oneshot::channel();
         let file = self.file.clone();
         let sent = self.send(Request {
             batch,
             reply: Reply::Async(tx),
-            patient,
+            urgency,
         });
         async move {
             sent?;
@@ -161,7 +179,7 @@ impl Db {
         self.send(Request {
             batch,
             reply: Reply::Blocking(tx),
-            patient: false,
+            urgency: Urgency::Asked,
         })?;
         answer(&self.file, rx.recv().map_err(|_| Error::Closed)?)
     }

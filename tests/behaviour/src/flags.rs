@@ -25,6 +25,7 @@ pub fn tests() -> Vec<Test<World>> {
         another_platform_is_refused,
         create_takes_the_flags_of_run,
         ps_shows_the_last_ones_and_sizes,
+        names_are_filtered_by_expressions,
         inspect_shows_sizes_when_asked,
         restart_and_stop_send_the_signal_asked_for,
         a_container_has_a_grace_of_its_own,
@@ -302,6 +303,44 @@ fn ps_shows_the_last_ones_and_sizes(world: &World) {
     // Other tests make containers meanwhile: how many are shown is what can be asked.
     let last = world.run(&["ps", "--last", "1", "-q"]).ok();
     assert_eq!(last.lines().count(), 1, "{last}");
+}
+
+fn names_are_filtered_by_expressions(world: &World) {
+    let name = world.name("web");
+    let made: Vec<String> = ["-1", "-22", "-x"]
+        .iter()
+        .map(|end| format!("{}{end}", &*name))
+        .collect();
+    for one in &made {
+        world.run(&["create", "--name", one, "busybox", "true"]).ok();
+        world.run(&["volume", "create", one]).ok();
+    }
+    let shown = |list: &[&str], format: &str, pattern: &str| {
+        let filter = format!("name={pattern}");
+        let mut shown: Vec<String> = world
+            .run(&[list, &["--filter", &filter, "--format", format]].concat())
+            .ok()
+            .lines()
+            .map(str::to_owned)
+            .collect();
+        shown.sort();
+        shown
+    };
+    let name = &*name;
+    for (pattern, expected) in [
+        (format!("^/?{name}-[0-9]+$"), &made[..2]),
+        (format!("{name}-(1|x)"), &[made[0].clone(), made[2].clone()]),
+        (format!("^{name}-2$"), &[]),
+        // No expression: it would have to be the name itself.
+        (format!("{name}-["), &[]),
+    ] {
+        assert_eq!(shown(&["ps", "-a"], "{{.Names}}", &pattern), expected, "{pattern}");
+        assert_eq!(shown(&["volume", "ls"], "{{.Name}}", &pattern), expected, "{pattern}");
+    }
+    for one in &made {
+        world.run(&["rm", one]).ok();
+        world.run(&["volume", "rm", one]).ok();
+    }
 }
 
 fn inspect_shows_sizes_when_asked(world: &World) {

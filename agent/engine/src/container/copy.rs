@@ -183,7 +183,7 @@ impl Engine {
             return Ok((tree, Hold::Shared { _guard: guard }));
         }
         // What is left of a run has its mounts.
-        self.settled(container).await?;
+        container.settled().await;
         let guard = container.files.clone().write_owned().await;
         let asked = container.clone();
         let tree = self.blocking(move |engine| engine.resting_tree(&asked, true)).await?;

@@ -12,7 +12,6 @@ use super::state::{Phase, Status};
 use super::{Container, create};
 use crate::Engine;
 use crate::disk;
-use crate::error::Result;
 use crate::events::EventKind;
 
 /// Exit code of a run that nobody saw end: Docker's.
@@ -113,29 +112,24 @@ impl Engine {
         });
     }
 
-    /// Waits until the last run is handled to its end; what waits for company in the commit queue goes out at once.
-    pub(crate) async fn settled(&self, container: &Arc<Container>) -> Result<()> {
-        let mut idle = container.idle.subscribe();
-        if !*idle.borrow_and_update() {
-            self.store.db().commit(agent_store::Batch::new()).await?;
-            // The sender lives in the container that the caller holds.
-            let _ = idle.wait_for(|idle| *idle).await;
-        }
-        Ok(())
-    }
-
     /// Waits until the ends of these containers are on the disk: an exit code that somebody was told is not lost with the
     /// power. Costs nothing but in the moments after an end. Where there is no room they are told all the same.
     pub async fn ends_are_durable(&self, containers: &[Arc<Container>]) {
         if containers.iter().any(|one| one.untold.load(Ordering::SeqCst)) {
-            // What waits for company in the commit queue goes out before this.
-            let _ = self.store.db().commit(agent_store::Batch::new()).await;
+            self.store_is_durable().await;
         }
     }
 
     /// The same for all containers, before a list of them.
     pub async fn all_ends_are_durable(&self) {
-        self.ends_are_durable(&self.index.all()).await;
+        if self.untold.load(Ordering::SeqCst) > 0 {
+            self.store_is_durable().await;
+        }
+    }
+
+    /// Waits until what the store was given is on the disk.
+    async fn store_is_durable(&self) {
+        let _ = self.store.db().commit(agent_store::Batch::new()).await;
     }
 
     /// A shim that was killed could not remove its container's groups.
@@ -184,8 +178,9 @@ impl Engine {
             }
             let delay = again.then(|| inner.backoff.after(ran));
             // Queued while locked: a removal's delete can only come behind it. The shim's own record lasts until then.
-            let saved = self.queue_save(&inner);
+            let saved = self.save_told(&inner);
             container.untold.store(true, Ordering::SeqCst);
+            self.untold.fetch_add(1, Ordering::SeqCst);
             container.announce(&inner);
             (saved, net, delay, inner.record.host.auto_remove, untold)
         };
@@ -221,6 +216,7 @@ impl Engine {
             tracing::error!(container = %container.id, %error, "an exit could not be recorded; the shim's record stays");
         }
         container.untold.store(false, Ordering::SeqCst);
+        self.untold.fetch_sub(1, Ordering::SeqCst);
         runtime_sys::failpoint!("exit-recorded");
         // Until now the run record and the shim's exit record told a restarted daemon what the record did not yet.
         let _ = disk::remove_file(&self.places(&container.id).run_record());

@@ -131,6 +131,7 @@ pub struct Change {
 
 pub struct Container {
     pub id: ContainerId,
+    pub created: SystemTime,
     pub(crate) op: tokio::sync::Mutex<()>,
     /// Held by who writes to its files from outside: alone while it rests, together with others while it runs.
     pub(crate) files: Arc<tokio::sync::RwLock<()>>,
@@ -155,6 +156,7 @@ impl Container {
         };
         Container {
             id: record.id.clone(),
+            created: record.created,
             op: tokio::sync::Mutex::new(()),
             files: Arc::default(),
             inner: Mutex::new(Inner {
@@ -194,6 +196,12 @@ impl Container {
 
     pub fn name(&self) -> String {
         self.lock().record.name.clone()
+    }
+
+    /// Waits until the last run is handled to its end.
+    pub(crate) async fn settled(&self) {
+        // The sender lives in the container that the caller holds.
+        let _ = self.idle.subscribe().wait_for(|idle| *idle).await;
     }
 
     pub fn phase(&self) -> Phase {

@@ -32,26 +32,31 @@ impl Engine {
         Ok(saved.await?)
     }
 
-    /// Writes the record without anybody waiting for it.
+    /// Writes the record without anybody waiting for it: within some dozens of milliseconds.
     pub(crate) fn save_soon(&self, container: &Arc<Container>) {
         let inner = container.lock();
-        drop(self.queue_save(&inner));
+        if let Some(batch) = owed(&inner) {
+            drop(self.store.db().commit_soon(batch));
+        }
     }
 
-    /// Queues the record, within some dozens of milliseconds; `None` when there is nothing to write.
-    pub(crate) fn queue_save(
+    /// Writes the record of what has happened and is likely to be asked for at once; `None` when there is nothing to write.
+    pub(crate) fn save_told(
         &self,
         inner: &Inner,
-    ) -> Option<impl Future<Output = agent_store::Result<()>> + Send + 'static> {
-        if inner.removed {
-            return None;
-        }
-        match batch(&inner.record) {
-            Ok(batch) => Some(self.store.db().commit_soon(batch)),
-            Err(error) => {
-                tracing::error!(container = %inner.record.id, error = %error.chain(), "the record cannot be written");
-                None
-            }
-        }
+    ) -> Option<impl Future<Output = agent_store::Result<()>> + Send + 'static + use<>> {
+        Some(self.store.db().commit_told(owed(inner)?))
     }
+}
+
+/// A record that nobody would be told of if it could not be written.
+fn owed(inner: &Inner) -> Option<Batch> {
+    if inner.removed {
+        return None;
+    }
+    batch(&inner.record)
+        .inspect_err(|error| {
+            tracing::error!(container = %inner.record.id, error = %error.chain(), "the record cannot be written");
+        })
+        .ok()
 }

@@ -100,7 +100,7 @@ impl Engine {
     }
 
     async fn launch(&self, container: &Arc<Container>) -> Result<()> {
-        self.settled(container).await?;
+        container.settled().await;
         self.layers_free(container).await?;
         let record = {
             let mut inner = container.lock();

@@ -206,6 +206,8 @@ pub(super) struct Cursor {
     since: Option<SystemTime>,
     live: u64,
     open: Option<(u64, BufReader<File>)>,
+    /// Read from the file when it was beyond what was asked for.
+    ahead: Option<Event>,
 }
 
 impl Cursor {
@@ -216,6 +218,7 @@ impl Cursor {
             since,
             live,
             open: None,
+            ahead: None,
         }
     }
 
@@ -224,12 +227,21 @@ impl Cursor {
         let mut events = Vec::new();
         let mut buffer = Vec::new();
         while events.len() < BATCH && next <= last {
-            if self.open.is_none() && !self.open_at(next)? {
-                break;
-            }
-            let Some((_, reader)) = &mut self.open else { break };
-            match line(reader, &mut buffer)? {
-                Some(event) if event.sequence > last => break,
+            let event = match self.ahead.take() {
+                Some(event) => Some(event),
+                None => {
+                    if self.open.is_none() && !self.open_at(next)? {
+                        break;
+                    }
+                    let Some((_, reader)) = &mut self.open else { break };
+                    line(reader, &mut buffer)?
+                }
+            };
+            match event {
+                Some(event) if event.sequence > last => {
+                    self.ahead = Some(event);
+                    break;
+                }
                 Some(event) => {
                     let late = event.sequence >= self.live || self.since.is_none_or(|since| event.time >= since);
                     let wanted = event.sequence >= next && late;
@@ -323,6 +335,14 @@ mod tests {
             (39_990..=39_995).collect::<Vec<_>>()
         );
         assert_eq!(sequences(folder.path(), 39_999, None, u64::MAX), [39_999, 40_000]);
+        // What one call reads too far is the next one's.
+        let mut cursor = Cursor::new(folder.path(), None, u64::MAX);
+        assert!(cursor.read(kept[0].0 - 1, kept[0].0 - 1).unwrap().is_empty());
+        let next = cursor.read(kept[0].0, kept[0].0 + 2).unwrap();
+        assert_eq!(
+            next.iter().map(|event| event.sequence).collect::<Vec<_>>(),
+            [kept[0].0, kept[0].0 + 1, kept[0].0 + 2]
+        );
         let first = Cursor::new(folder.path(), None, 1)
             .read(40_000, u64::MAX)
             .unwrap()

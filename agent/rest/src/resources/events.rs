@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use agent_api::event::{Actor, Event as WireEvent};
 use agent_engine::Engine;
-use agent_engine::events::{Event, EventKind};
+use agent_engine::events::{Event, EventKind, Reader};
 use agent_engine::filters::{EVENT_KEYS, event_matches, point_in_time};
 use axum::extract::State;
 use bytes::Bytes;
@@ -13,7 +13,7 @@ use tracing::warn;
 
 use crate::error::ApiResult;
 use crate::peer::Peer;
-use crate::reply;
+use crate::reply::{self, Feeder};
 use crate::request::Query;
 use crate::version::ApiVersion;
 
@@ -41,57 +41,74 @@ pub async fn events(
     let shutdown = engine.shutdown_token();
     let (feeder, body) = reply::feed(16);
     tokio::spawn(async move {
-        let mut past = until.is_some_and(|until| until <= SystemTime::now());
-        let end = async {
-            match until.and_then(|until| until.duration_since(SystemTime::now()).ok()) {
-                Some(left) => tokio::time::sleep(left).await,
-                None => std::future::pending().await,
+        let left = async {
+            tokio::select! {
+                () = peer.gone() => (),
+                () = shutdown.cancelled() => (),
             }
         };
-        let gone = peer.gone();
-        tokio::pin!(end, gone);
-        loop {
-            let next = if past {
-                // Only what is kept; nothing that comes can be wanted.
-                match reader.next_kept().await {
-                    Ok(Some(event)) => Ok(event),
-                    Ok(None) => return,
-                    Err(behind) => Err(behind),
+        let wanted = |event: &Event| event_matches(&filters, event).then(|| line(event, version, sequence));
+        pass_on(&mut reader, until, left, &feeder, wanted).await;
+    });
+    Ok(reply::with_type(StatusCode::OK, content, body))
+}
+
+/// Sends what `wanted` makes of events, up to the moment `until`: all that is kept by then, however slowly it is read.
+/// Ends early when `left` does, the body is given up, or the reader fell behind.
+async fn pass_on(
+    reader: &mut Reader,
+    until: Option<SystemTime>,
+    left: impl Future<Output = ()>,
+    feeder: &Feeder,
+    wanted: impl Fn(&Event) -> Option<Bytes>,
+) {
+    let mut past = until.is_some_and(|until| until <= SystemTime::now());
+    let end = async {
+        match until.and_then(|until| until.duration_since(SystemTime::now()).ok()) {
+            Some(left) => tokio::time::sleep(left).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::pin!(end, left);
+    loop {
+        let next = if past {
+            // Only what is kept; nothing that comes can be wanted.
+            match reader.next_kept().await {
+                Ok(Some(event)) => Ok(event),
+                Ok(None) => return,
+                Err(behind) => Err(behind),
+            }
+        } else {
+            tokio::select! {
+                event = reader.next() => event,
+                // What is kept may still be on its way.
+                () = &mut end => {
+                    past = true;
+                    continue;
                 }
-            } else {
-                tokio::select! {
-                    event = reader.next() => event,
-                    // What is kept may still be on its way.
-                    () = &mut end => {
-                        past = true;
-                        continue;
-                    }
-                    () = feeder.closed() => return,
-                    () = &mut gone => return,
-                    () = shutdown.cancelled() => return,
+                () = feeder.closed() => return,
+                () = &mut left => return,
+            }
+        };
+        match next {
+            Ok(event) => {
+                if until.is_some_and(|until| event.time > until) {
+                    return;
                 }
-            };
-            match next {
-                Ok(event) => {
-                    if until.is_some_and(|until| event.time > until) {
-                        return;
-                    }
-                    if event_matches(&filters, &event)
-                        && feeder.send(Ok(line(&event, version, sequence))).await.is_err()
-                    {
-                        return;
-                    }
-                }
-                Err(behind) => {
-                    // Cut off rather than left with a hole that nobody sees.
-                    warn!(missed = behind.missed, "a client that reads events was too slow");
-                    let _ = feeder.send(Err(Box::new(behind))).await;
+                if let Some(line) = wanted(&event)
+                    && feeder.send(Ok(line)).await.is_err()
+                {
                     return;
                 }
             }
+            Err(behind) => {
+                // Cut off rather than left with a hole that nobody sees.
+                warn!(missed = behind.missed, "a client that reads events was too slow");
+                let _ = feeder.send(Err(Box::new(behind))).await;
+                return;
+            }
         }
-    });
-    Ok(reply::with_type(StatusCode::OK, content, body))
+    }
 }
 
 /// An explicit `Accept` wins, wildcards do not.
@@ -150,8 +167,34 @@ fn wire(event: &Event, version: ApiVersion) -> WireEvent {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use agent_engine::events::Journal;
+    use http_body_util::BodyExt;
     use std::collections::BTreeMap;
     use std::time::Duration;
+
+    /// The body is read only after `until`, so that its few places were full when that came.
+    #[tokio::test]
+    async fn what_is_kept_is_sent_though_it_is_read_after_the_end() {
+        let journal = Journal::default();
+        let say = |count| {
+            for number in 0..count {
+                journal.record(EventKind::Daemon, format!("n{number}"), "x", BTreeMap::new());
+            }
+        };
+        say(300);
+        let mut reader = journal.subscribe(Some(SystemTime::UNIX_EPOCH));
+        let until = SystemTime::now() + Duration::from_millis(50);
+        let (feeder, body) = reply::feed(16);
+        let sender = tokio::spawn(async move {
+            let wanted = |event: &Event| Some(line(event, ApiVersion::v1(52), false));
+            pass_on(&mut reader, Some(until), std::future::pending(), &feeder, wanted).await;
+        });
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        say(1);
+        let read = body.collect().await.unwrap().to_bytes();
+        assert_eq!(read.iter().filter(|byte| **byte == b'\n').count(), 300);
+        sender.await.unwrap();
+    }
 
     #[test]
     fn old_members_go_with_old_versions() {

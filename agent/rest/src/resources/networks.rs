@@ -18,7 +18,7 @@ use crate::version::ApiVersion;
 pub async fn list(State(engine): State<Engine>, query: Query) -> ApiResult {
     let filters = query.filters()?;
     filters.only(&["dangling", "driver", "id", "label", "name", "scope", "type"])?;
-    let dangling = filters.flag("dangling")?;
+    let (dangling, names) = (filters.flag("dangling")?, filters.names());
     for kind in filters.get("type") {
         if !matches!(kind, "builtin" | "custom") {
             return Err(ApiError::bad(format!("invalid filter 'type={kind}'")));
@@ -29,7 +29,7 @@ pub async fn list(State(engine): State<Engine>, query: Query) -> ApiResult {
         dangling != Some(true)
             && filters.any("driver", |text| network.driver == text)
             && filters.any("id", |text| network.id.starts_with(text))
-            && filters.any("name", |text| network.name.contains(text))
+            && names.fit(network.name)
             && filters.any("scope", |text| text == "local")
             && filters.any("type", |text| text == "builtin")
             && filters.labels(&BTreeMap::new())

@@ -30,12 +30,12 @@ pub fn wire(engine: &Engine, volume: &Volume) -> WireVolume {
 pub async fn list(State(engine): State<Engine>, query: Query) -> ApiResult {
     let filters = query.filters()?;
     filters.only(&["dangling", "driver", "label", "name"])?;
-    let dangling = filters.flag("dangling")?;
+    let (dangling, names) = (filters.flag("dangling")?, filters.names());
     let volumes = engine.volumes().all();
     let wanted = volumes.iter().filter(|volume| {
         dangling.is_none_or(|wanted| wanted == engine.volume_users(&volume.name).is_empty())
             && filters.any("driver", |driver| driver == "local")
-            && filters.any("name", |part| volume.name.contains(part))
+            && names.fit(&volume.name)
             && filters.labels(&volume.labels)
     });
     Ok(reply::ok(&VolumeList {

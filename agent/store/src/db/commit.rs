@@ -1,10 +1,10 @@
 //! The writer thread: groups of batches become transactions, and what could not be written is owed.
 //!
-//! A batch that somebody waits for is written or refused. One that nobody waits for tells of what has happened already (an
-//! exit, a finished layer): it cannot be refused, so it is owed until there is room, ahead of everything that comes later.
+//! A batch that somebody asked for is written or refused. One that tells of what has happened already (an
+//! exit, a finished layer) cannot be refused, so it is owed until there is room, ahead of everything that comes later.
 
 use super::file::{DbFile, Failure};
-use super::{Op, Request};
+use super::{Op, Request, Urgency};
 use redb::{Database, ReadableTable, Table, TableDefinition, WriteTransaction};
 use std::collections::HashMap;
 use std::sync::mpsc;
@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 /// How many batches one transaction takes at most: bounds the time that the first of them waits.
 const GROUP: usize = 512;
 
-/// How long a patient batch waits for company. A container's start, exit and removal often come within it and then cost
-/// one fsync instead of three.
+/// How long a patient batch waits for company. A container's start and exit often come within it and then cost one fsync
+/// instead of two.
 const GATHER: Duration = Duration::from_millis(50);
 
 /// How often it is tried to write what is owed.
@@ -44,7 +44,7 @@ pub(super) fn write_loop(file: &DbFile, requests: &mpsc::Receiver<Request>) {
 fn gather(first: Request, requests: &mpsc::Receiver<Request>) -> Vec<Request> {
     let mut group = vec![first];
     let until = Instant::now() + GATHER;
-    while group.len() < GROUP && group.iter().all(|request| request.patient) {
+    while group.len() < GROUP && group.iter().all(|request| request.urgency == Urgency::Patient) {
         match requests.recv_timeout(until.saturating_duration_since(Instant::now())) {
             Ok(next) => group.push(next),
             Err(_) => break,
@@ -85,7 +85,7 @@ fn settle(file: &DbFile, group: Vec<Request>, owed: &mut Vec<Request>) {
                 supersede(owed, &request);
                 request.reply.send(Ok(()));
             }
-            Err(_) if request.patient => {
+            Err(_) if request.urgency != Urgency::Asked => {
                 supersede(owed, &request);
                 owed.push(request);
             }
