@@ -17,6 +17,8 @@ pub enum StartErrorKind {
     NotExecutable,
     /// The user or a group does not exist in the container (125/126).
     UserNotFound,
+    /// The container, or its user, may have no more processes.
+    NoProcess,
     /// Anything else.
     Other,
 }
@@ -42,11 +44,12 @@ impl StartError {
 
     /// What kind of failure this is.
     pub fn kind(&self) -> StartErrorKind {
-        use StartErrorKind::{NotExecutable, NotFound, Other, UserNotFound};
+        use StartErrorKind::{NoProcess, NotExecutable, NotFound, Other, UserNotFound};
         match (&self.failure.step, Errno::from_raw(self.failure.errno)) {
             (Step::Lookup | Step::Exec, Errno::ENOENT) => NotFound,
             (Step::Lookup | Step::Exec, Errno::EACCES | Errno::EPERM | Errno::ENOEXEC | Errno::EISDIR) => NotExecutable,
             (Step::Lookup, Errno::ENOTDIR | Errno::ELOOP | Errno::ENAMETOOLONG) => NotFound,
+            (Step::Clone | Step::Exec, Errno::EAGAIN) => NoProcess,
             (Step::User, _) => UserNotFound,
             (Step::Foreign, _) => kind_in_words(&self.failure.message),
             _ => Other,
@@ -133,6 +136,12 @@ impl fmt::Display for StartError {
             (Step::Lookup, Errno::EACCES) => return write!(f, "exec: \"{subject}\": permission denied"),
             (Step::Lookup, Errno::EISDIR) => return write!(f, "exec: \"{subject}\": is a directory"),
             (Step::Lookup, _) => return write!(f, "exec: \"{subject}\": stat {subject}: {reason}"),
+            (Step::Exec, Errno::EAGAIN) => {
+                return write!(
+                    f,
+                    "exec {subject}: resource temporarily unavailable: a limit of processes is reached"
+                );
+            }
             (Step::Exec, Errno::ENOEXEC) => return write!(f, "exec {subject}: exec format error"),
             (Step::Exec, _) => return write!(f, "exec {subject}: {reason}"),
             (Step::User, _) => return f.write_str(message),

@@ -189,6 +189,8 @@ impl Error {
                 runtime::launcher::StartErrorKind::NotFound
                 | runtime::launcher::StartErrorKind::NotExecutable
                 | runtime::launcher::StartErrorKind::UserNotFound => Kind::InvalidArgument,
+                // What was asked for in the limits does not let it start.
+                runtime::launcher::StartErrorKind::NoProcess => Kind::Conflict,
                 runtime::launcher::StartErrorKind::Other => Kind::Internal,
             },
             Error::Login { source, .. } => match source.kind() {

@@ -61,7 +61,7 @@ pub fn of_failure(failure: runtime::proto::Failure) -> Error {
     let code = match error.kind() {
         StartErrorKind::NotFound => 127,
         StartErrorKind::NotExecutable => 126,
-        StartErrorKind::UserNotFound | StartErrorKind::Other => 1,
+        StartErrorKind::UserNotFound | StartErrorKind::NoProcess | StartErrorKind::Other => 1,
     };
     Error::from(error).with_code(code)
 }

@@ -19,6 +19,7 @@ pub fn tests() -> Vec<Test<World>> {
         cpu_shares_are_written,
         cpuset_is_written,
         pids_limit_is_written_and_holds,
+        a_limit_of_processes_that_lets_nothing_start,
         pause_freezes_every_process,
         exec_is_in_the_same_cgroup,
         cgroup_is_removed_with_the_container,
@@ -107,6 +108,35 @@ fn pids_limit_is_written_and_holds(world: &World) {
         "for i in 1 2 3 4 5 6 7 8 9; do sleep 5 & done",
     ]);
     assert!(refused.err.contains("can't fork"), "{} {}", refused.out, refused.err);
+}
+
+/// An init and its child are two: with one allowed the start is refused with the reason, as what was asked for.
+fn a_limit_of_processes_that_lets_nothing_start(world: &World) {
+    let name = world.name("narrow");
+    world
+        .run(&[
+            "create",
+            "--init",
+            "--pids-limit",
+            "1",
+            "--name",
+            &name,
+            "busybox",
+            "true",
+        ])
+        .ok();
+    let reply = world
+        .server
+        .call("POST", &format!("/containers/{}/start", &*name), None);
+    if world.is_foreign() {
+        assert!(reply.status >= 400, "{}", reply.status);
+        return;
+    }
+    let message = reply.expect(409).message();
+    assert!(message.contains("a limit of processes is reached"), "{message}");
+    world.run(&["update", "--pids-limit", "10", &name]).ok();
+    world.run(&["start", &name]).ok();
+    assert_eq!(world.run(&["wait", &name]).ok(), "0");
 }
 
 fn pause_freezes_every_process(world: &World) {

@@ -343,6 +343,8 @@ fn exit_code(kind: runtime::launcher::StartErrorKind) -> i32 {
     match kind {
         runtime::launcher::StartErrorKind::NotFound => 127,
         runtime::launcher::StartErrorKind::NotExecutable => 126,
-        runtime::launcher::StartErrorKind::UserNotFound | runtime::launcher::StartErrorKind::Other => 128,
+        runtime::launcher::StartErrorKind::UserNotFound
+        | runtime::launcher::StartErrorKind::NoProcess
+        | runtime::launcher::StartErrorKind::Other => 128,
     }
 }
