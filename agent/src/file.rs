@@ -83,7 +83,7 @@ pub fn merge(flags: Options, file: Options) -> anyhow::Result<Options> {
         };
     }
     let joined = join!(
-        host group tls tlsverify tlscacert tlscert tlskey allow_insecure_tcp data_root exec_root pidfile shim warm
+        host group tls tlsverify tlscacert tlscert tlskey allow_insecure_tcp cri_socket data_root exec_root pidfile shim warm
         shutdown_timeout metrics_addr debug log_level log_format labels exec_opts cgroup_parent runtimes default_runtime default_ulimits default_shm_size init
         userns_remap cdi_spec_dirs no_new_privileges live_restore storage_driver log_driver log_opts bridge bip mtu default_address_pools nft_table
         ip_masq ip_forward userland_proxy dns dns_opts dns_search default_registry insecure_registries registry_mirrors

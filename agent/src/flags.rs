@@ -53,6 +53,9 @@ pub struct Options {
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub allow_insecure_tcp: Option<bool>,
 
+    /// Where to serve the Kubernetes CRI for a kubelet, a path for a unix socket [default: nowhere]
+    #[arg(long, value_name = "FILE")]
+    pub cri_socket: Option<PathBuf>,
     /// Folder of everything that lasts [default: /var/lib/iechor]
     #[arg(long, value_name = "FOLDER")]
     pub data_root: Option<PathBuf>,

@@ -16,7 +16,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use agent_engine::Engine;
-use agent_rest::{Listeners, Metrics, Server};
+use agent_rest::listen::Access;
+use agent_rest::{Listeners, Metrics, Server, UnixSocket};
 use anyhow::Context;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
@@ -98,6 +99,11 @@ async fn give_back_at_rest(engine: &Engine) -> Infallible {
 async fn serve(settings: Settings, reload: &Reload) -> anyhow::Result<()> {
     let activated = settings::activated()?;
     let listeners = Listeners::open(&settings.hosts(&activated), &settings.access, activated).await?;
+    let kubelets = match &settings.cri_socket {
+        // Root alone: a kubelet is nobody else.
+        Some(path) => Some(UnixSocket::bind(path, &Access::default())?),
+        None => None,
+    };
     let metrics = match &settings.metrics {
         Some(place) => Some(Metrics::open(place).await?),
         None => None,
@@ -110,10 +116,18 @@ async fn serve(settings: Settings, reload: &Reload) -> anyhow::Result<()> {
     for address in listeners.addresses() {
         info!(address, "API");
     }
+    if let Some(path) = &settings.cri_socket {
+        info!(path = %path.display(), "CRI");
+    }
     if let Some(metrics) = metrics {
         tokio::spawn(metrics.serve(engine.clone()));
     }
     let server = Server::start(engine.clone(), listeners);
+    // The name goes when the daemon does.
+    let (kubelets, _named) = match kubelets.map(UnixSocket::into_parts) {
+        Some((listener, named)) => (Some(cri::Server::start(engine.clone(), listener)), Some(named)),
+        None => (None, None),
+    };
     // Without a service manager there is nobody to tell.
     let _ = sd_notify::notify(&[NotifyState::Ready]);
     info!(version = env!("CARGO_PKG_VERSION"), "ready");
@@ -130,7 +144,12 @@ async fn serve(settings: Settings, reload: &Reload) -> anyhow::Result<()> {
     }
     info!("stopping; containers run on");
     let _ = sd_notify::notify(&[NotifyState::Stopping]);
-    let drain = async { tokio::join!(server.stop(grace), engine.shutdown()) };
+    let let_go = async {
+        if let Some(kubelets) = kubelets {
+            kubelets.stop(grace).await;
+        }
+    };
+    let drain = async { tokio::join!(server.stop(grace), let_go, engine.shutdown()) };
     tokio::select! {
         _ = drain => {}
         _ = terminate.recv() => warn!("told twice: operations cut off"),

@@ -51,6 +51,8 @@ pub struct Settings {
     pub log_format: logging::Format,
     /// Where metrics are served.
     pub metrics: Option<String>,
+    /// Where a kubelet is served.
+    pub cri_socket: Option<PathBuf>,
     hosts: Vec<Address>,
 }
 
@@ -79,10 +81,12 @@ impl Settings {
             .flatten()
             .map(|text| Ok(text.parse()?))
             .collect::<anyhow::Result<_>>()?;
+        let cri_socket = options.cri_socket.clone().filter(|path| !path.as_os_str().is_empty());
         let exec_root = options.exec_root.clone().unwrap_or_else(|| EXEC_ROOT.into());
         for (what, path) in [
             ("data-root", options.data_root.as_deref()),
             ("exec-root", Some(exec_root.as_path())),
+            ("cri-socket", cri_socket.as_deref()),
         ] {
             if path.is_some_and(|path| !path.is_absolute()) {
                 bail!("--{what} must be an absolute path");
@@ -95,6 +99,7 @@ impl Settings {
             log_format: logging::Format::parse(options.log_format.as_deref().unwrap_or("text"))?,
             hosts,
             metrics: options.metrics_addr.clone().filter(|place| !place.is_empty()),
+            cri_socket,
             engine: engine(options, exec_root, debug)?,
         })
     }

@@ -83,6 +83,7 @@ pub struct Shared {
     pub(crate) execs: container::exec::Execs,
     pub(crate) plans: container::plan::PlanCache,
     pub(crate) last_use: image::collect::LastUse,
+    pub(crate) pod_names: image::pods::PodNames,
     pub(crate) starts: Semaphore,
     pub(crate) tasks: TaskTracker,
     pub(crate) shutdown: CancellationToken,
@@ -151,6 +152,9 @@ impl Engine {
                 driver,
                 plans: container::plan::PlanCache::new(),
                 last_use: image::collect::LastUse::load(store.db())?,
+                pod_names: image::pods::PodNames::load(store.db(), |name| {
+                    store.images().get(name).ok().map(|image| image.id.to_string())
+                })?,
                 store,
                 network,
                 launcher,

@@ -1,14 +1,16 @@
 //! What adapters may look at beside the verbs: events, volumes, paths, layers, networks.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 
-pub use agent_registry::{ClientConfig, Credentials, Mirror, Platform, Proxies};
+pub use agent_registry::{BadCredentials, ClientConfig, Credentials, Mirror, Platform, Proxies};
 pub use agent_store::{Change, Changed, Found, Image, LoadEvent, Manifest, RunConfig, TreeSource};
 pub use network::{AddressPool, Cidr, NetworkConfig};
 pub use runtime::log::{Entry as LogEntry, Stream as LogStream};
 
 use crate::Engine;
+use crate::config::CgroupDriver;
 use crate::container::create::with;
 use crate::error::{Error, Result};
 use crate::events::{EventKind, Reader};
@@ -44,6 +46,21 @@ pub struct NetworkView {
 }
 
 impl Engine {
+    /// The folder that everything kept is below.
+    pub fn data_root(&self) -> &Path {
+        &self.config.data_root
+    }
+
+    /// Who makes the control groups of containers.
+    pub fn cgroup_driver(&self) -> CgroupDriver {
+        self.config.cgroup_driver
+    }
+
+    /// All images, each once.
+    pub fn images(&self) -> Vec<Arc<Image>> {
+        self.store.images().list()
+    }
+
     /// A reader of the journal, from `since` on or from now on.
     pub fn events(&self, since: Option<SystemTime>) -> Reader {
         self.journal.subscribe(since)
@@ -121,7 +138,7 @@ impl Engine {
     }
 
     /// The image that an image was made from here, if it is still there.
-    pub fn image_parent(&self, image: &Image) -> Option<std::sync::Arc<Image>> {
+    pub fn image_parent(&self, image: &Image) -> Option<Arc<Image>> {
         self.store.images().by_id(image.parent.as_ref()?)
     }
 

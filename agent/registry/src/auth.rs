@@ -91,15 +91,7 @@ impl Credentials {
         let wire: Wire = serde_json::from_slice(&json).map_err(|_| BadCredentials("not JSON of an auth config"))?;
         let (mut username, mut password) = (wire.username, wire.password);
         if username.is_empty() && !wire.auth.is_empty() {
-            let pair = STANDARD
-                .decode(&wire.auth)
-                .ok()
-                .and_then(|pair| String::from_utf8(pair).ok());
-            let pair = pair.ok_or(BadCredentials("its auth field is not base64"))?;
-            let (user, secret) = pair
-                .split_once(':')
-                .ok_or(BadCredentials("its auth field is not user:password"))?;
-            (username, password) = (user.to_owned(), secret.trim_end_matches('\0').to_owned());
+            (username, password) = Credentials::read_pair(&wire.auth)?;
         }
         let some = |text: String| (!text.is_empty()).then_some(text);
         let credentials = Credentials {
@@ -110,6 +102,19 @@ impl Credentials {
             server: some(wire.serveraddress),
         };
         Ok((!credentials.is_empty()).then_some(credentials))
+    }
+
+    /// Read `user:password` in base64, as configuration files hold it.
+    ///
+    /// # Errors
+    /// When it is no base64, or has no colon.
+    pub fn read_pair(text: &str) -> Result<(String, String), BadCredentials> {
+        let pair = STANDARD.decode(text).ok().and_then(|pair| String::from_utf8(pair).ok());
+        let pair = pair.ok_or(BadCredentials("its auth field is not base64"))?;
+        let (user, secret) = pair
+            .split_once(':')
+            .ok_or(BadCredentials("its auth field is not user:password"))?;
+        Ok((user.to_owned(), secret.trim_end_matches('\0').to_owned()))
     }
 
     /// Whether there is nothing to show.

@@ -1,24 +1,18 @@
 //! Where the API is served: unix sockets, TCP with or without TLS, and sockets handed over by the service manager.
 
 use std::fmt;
-use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use nix::sys::socket::{AddressFamily, SockaddrLike, SockaddrStorage, getsockname};
-use nix::unistd::{Group, chown};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio_rustls::TlsAcceptor;
-use tracing::warn;
 
 use crate::tls::{self, TlsFiles};
-
-/// Owner and group may connect, nobody else: who can connect is root on this machine.
-const SOCKET_MODE: u32 = 0o660;
+use crate::unix_socket::{Made, UnixSocket};
 
 /// What `--host` says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -174,21 +168,6 @@ pub struct Listener {
     made: Option<Made>,
 }
 
-#[derive(Debug)]
-struct Made {
-    path: PathBuf,
-    inode: u64,
-}
-
-impl Drop for Made {
-    fn drop(&mut self) {
-        // A successor may have put its own socket there in the meantime.
-        if fs::symlink_metadata(&self.path).is_ok_and(|meta| meta.ino() == self.inode) {
-            let _ = fs::remove_file(&self.path);
-        }
-    }
-}
-
 enum Inner {
     Unix(UnixListener),
     Tcp(TcpListener, Option<TlsAcceptor>),
@@ -213,28 +192,10 @@ pub(crate) enum Socket {
 
 impl Listener {
     fn unix(path: &Path, access: &Access) -> Result<Listener, Error> {
-        let address = Address::Unix(path.to_owned());
-        let bind = |source| Error::Bind {
-            address: address.clone(),
-            source,
-        };
-        clear_stale(path, &address)?;
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder).map_err(bind)?;
-        }
-        // Until the mode is set, the umask keeps others from writing, which connecting needs.
-        let listener = UnixListener::bind(path).map_err(bind)?;
-        let made = Made {
-            path: path.to_owned(),
-            inode: fs::symlink_metadata(path).map_err(bind)?.ino(),
-        };
-        if let Some((group, by_name)) = &access.group {
-            give(path, group, *by_name)?;
-        }
-        fs::set_permissions(path, fs::Permissions::from_mode(SOCKET_MODE)).map_err(bind)?;
+        let (listener, made) = UnixSocket::bind(path, access)?.into_parts();
         Ok(Listener {
             inner: Inner::Unix(listener),
-            shown: address.to_string(),
+            shown: Address::Unix(path.to_owned()).to_string(),
             made: Some(made),
         })
     }
@@ -291,46 +252,6 @@ impl Listener {
     pub fn owns_path(&self) -> bool {
         self.made.is_some()
     }
-}
-
-/// Removes a socket that nobody serves any more.
-fn clear_stale(path: &Path, address: &Address) -> Result<(), Error> {
-    let bind = |source| Error::Bind {
-        address: address.clone(),
-        source,
-    };
-    let meta = match fs::symlink_metadata(path) {
-        Ok(meta) => meta,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(bind(error)),
-    };
-    if !meta.file_type().is_socket() {
-        return Err(Error::NotASocket(path.to_owned()));
-    }
-    match std::os::unix::net::UnixStream::connect(path) {
-        Ok(_) => Err(Error::InUse(path.to_owned())),
-        Err(_) => fs::remove_file(path).map_err(bind),
-    }
-}
-
-fn give(path: &Path, group: &str, by_name: bool) -> Result<(), Error> {
-    let failed = |source: nix::Error| Error::Group {
-        path: path.to_owned(),
-        group: group.to_owned(),
-        source: source.into(),
-    };
-    let gid = match group.parse::<u32>() {
-        Ok(number) => nix::unistd::Gid::from_raw(number),
-        Err(_) => match Group::from_name(group).map_err(failed)? {
-            Some(found) => found.gid,
-            None if by_name => return Err(Error::NoGroup(group.to_owned())),
-            None => {
-                warn!(group, "the group does not exist: only root can use the socket");
-                return Ok(());
-            }
-        },
-    };
-    chown(path, None, Some(gid)).map_err(failed)
 }
 
 async fn tcp(
@@ -401,25 +322,6 @@ mod tests {
         ] {
             assert!(bad.parse::<Address>().is_err(), "{bad}");
         }
-    }
-
-    #[tokio::test]
-    async fn stale_sockets_are_replaced_and_live_ones_are_not() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("deep/x.sock");
-        let open = || async { Listeners::open(&[Address::Unix(path.clone())], &Access::default(), Vec::new()).await };
-        let first = open().await.unwrap();
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, SOCKET_MODE);
-        assert!(matches!(open().await, Err(Error::InUse(_))));
-        drop(first);
-        assert!(!path.exists());
-        // A socket left by a daemon that was killed.
-        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-        assert!(path.exists());
-        drop(open().await.unwrap());
-        fs::write(&path, "precious").unwrap();
-        assert!(matches!(open().await, Err(Error::NotASocket(_))));
-        assert_eq!(fs::read(&path).unwrap(), b"precious");
     }
 
     #[tokio::test]

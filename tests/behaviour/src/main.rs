@@ -22,6 +22,7 @@ mod command_flags;
 mod commits;
 mod contexts;
 mod copies;
+mod cri;
 mod daemon;
 mod definition;
 mod devices;
@@ -80,6 +81,7 @@ const SUITES: &[(&str, Runner)] = &[
     ("definition", definition),
     ("daemon", daemon),
     ("pull", pull),
+    ("cri", cri),
     ("store", store),
     ("archive", archive),
     ("node", node),
@@ -197,6 +199,15 @@ fn daemon(filters: &[String]) -> Tally {
         tests: daemon::tests(),
     };
     suite.run(filters, || daemon::Nothing, drop)
+}
+
+fn cri(filters: &[String]) -> Tally {
+    let suite = harness::Suite {
+        name: "cri",
+        jobs: world::jobs(),
+        tests: cri::tests(),
+    };
+    suite.run(filters, cri::Node::start, cri::Node::finish)
 }
 
 /// One at a time: they look at what the store has on disk.
@@ -407,6 +418,7 @@ fn test_names() -> BTreeSet<&'static str> {
         names.extend(of(tests));
     }
     names.extend(of(pull::tests()));
+    names.extend(of(cri::tests()));
     names.extend(of(pull::faults::tests()));
     names.extend(of(daemon::tests()));
     names.extend(of(node::tests()));

@@ -28,13 +28,13 @@ pub fn tests() -> Vec<Test<World>> {
 const GOOD: &str = "Basic bWU6c2VjcmV0";
 
 /// A registry that knows one user and, perhaps, a search.
-struct Fake {
-    address: String,
+pub struct Fake {
+    pub address: String,
     requests: Arc<Mutex<Vec<String>>>,
 }
 
 impl Fake {
-    fn start(searchable: bool) -> Fake {
+    pub fn start(searchable: bool) -> Fake {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port on loopback");
         let address = listener.local_addr().expect("its address").to_string();
         let requests = Arc::new(Mutex::new(Vec::new()));

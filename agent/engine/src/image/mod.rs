@@ -5,6 +5,7 @@ pub mod commit;
 pub mod instructions;
 pub mod list;
 mod pattern;
+pub mod pods;
 pub mod pull;
 mod pull_all;
 pub mod registries;
@@ -132,6 +133,7 @@ impl Engine {
         let engine = self.clone();
         self.detached(async move {
             let (id, name) = (image.id.clone(), reference.canonical());
+            engine.names_are_users([name.clone()]);
             engine
                 .blocking(move |engine| Ok(engine.store.images().tag(&id, &name)?))
                 .await?;

@@ -91,7 +91,7 @@ impl Engine {
         platform: Option<Platform>,
         credentials: Option<Credentials>,
     ) -> mpsc::Receiver<PullEvent> {
-        self.begin_pull(reference.or_latest(), platform, credentials)
+        self.begin_pull(reference.or_latest(), platform, credentials, For::Users)
     }
 
     /// Of one tag or digest, or of all tags of a bare name.
@@ -100,6 +100,7 @@ impl Engine {
         reference: Reference,
         platform: Option<Platform>,
         credentials: Option<Credentials>,
+        wanted_for: For,
     ) -> mpsc::Receiver<PullEvent> {
         let (sender, receiver) = mpsc::channel(EVENTS);
         let pull = Pull {
@@ -107,11 +108,19 @@ impl Engine {
             reference,
             platform: platform.unwrap_or_else(Platform::host),
             credentials,
+            wanted_for,
             events: sender,
         };
         self.tasks.spawn(pull.finish());
         receiver
     }
+}
+
+/// Who asked: what only a kubelet asked for, it may remove by itself ([`super::pods`]).
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum For {
+    Users,
+    Pods,
 }
 
 #[derive(Clone)]
@@ -120,6 +129,7 @@ pub(super) struct Pull {
     pub reference: Reference,
     pub platform: Platform,
     pub credentials: Option<Credentials>,
+    pub wanted_for: For,
     pub events: mpsc::Sender<PullEvent>,
 }
 
@@ -305,6 +315,11 @@ impl Pull {
             (_, Some(_)) => Vec::new(),
             (_, None) => vec![self.reference.canonical()],
         };
+        let digest = format!("{}@{}", self.reference.name(), resolved.digest);
+        if self.wanted_for == For::Users {
+            self.engine
+                .names_are_users(names.iter().cloned().chain([digest.clone()]));
+        }
         let new = NewImage {
             config: resolved.config.to_vec(),
             manifest: Some(NewManifest {
@@ -312,7 +327,7 @@ impl Pull {
                 bytes: resolved.manifest.to_vec(),
             }),
             names,
-            digests: vec![format!("{}@{}", self.reference.name(), resolved.digest)],
+            digests: vec![digest],
         };
         let image = self
             .engine

@@ -6,7 +6,7 @@
 use agent_registry::{Credentials, Platform, Reference};
 use tokio::sync::mpsc;
 
-use super::pull::{Pull, PullEvent, Pulled};
+use super::pull::{For, Pull, PullEvent, Pulled};
 use crate::Engine;
 use crate::error::{Error, Result};
 
@@ -19,7 +19,7 @@ impl Engine {
         platform: Option<Platform>,
         credentials: Option<Credentials>,
     ) -> mpsc::Receiver<PullEvent> {
-        self.begin_pull(reference, platform, credentials)
+        self.begin_pull(reference, platform, credentials, For::Users)
     }
 }
 

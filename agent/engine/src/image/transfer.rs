@@ -52,6 +52,7 @@ impl Engine {
         }
         let mut names = Vec::new();
         for one in loaded.images {
+            self.names_are_users(one.names.iter().cloned());
             let familiar: Vec<String> = one.names.iter().map(|name| self.familiar(name)).collect();
             self.image_event(
                 "load",
