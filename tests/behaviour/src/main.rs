@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used)]
 
+mod shim_failpoints;
 mod world;
 
 mod archive;
@@ -29,6 +30,7 @@ mod enospc;
 mod failpoints;
 mod faults;
 mod flags;
+mod image_failpoints;
 mod image_rules;
 mod images;
 mod isolation;

@@ -123,6 +123,9 @@ impl Engine {
         let shim = match launched {
             Ok(shim) => shim,
             Err(error) => {
+                if matches!(&error, Error::Start { source, .. } if source.is_shim_gone()) {
+                    self.sweep_shim(container).await;
+                }
                 self.release_network(id, &net);
                 self.release_volumes(id, &record).await;
                 let _ = disk::remove_file(&self.places(&container.id).run_record());
