@@ -27,6 +27,7 @@ mod daemon;
 mod definition;
 mod devices;
 mod enospc;
+mod enospc_changes;
 mod failpoints;
 mod faults;
 mod flags;

@@ -27,7 +27,7 @@ mod mounts;
 mod security;
 
 use devices::limits;
-pub(crate) use devices::{asked_nodes, changed_limits};
+pub(crate) use devices::{asked_nodes, changed_limits, restored_limits};
 pub(crate) use foreign::is_own_runtime;
 pub(crate) use injected::Injected;
 use mounts::root_propagation;
