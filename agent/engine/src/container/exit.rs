@@ -215,6 +215,7 @@ impl Engine {
         self.release_network(container.id.as_str(), &net);
         let record = container.lock().record.clone();
         self.release_volumes(container.id.as_str(), &record).await;
+        self.remove_bundle(&record);
         runtime_sys::failpoint!("exit-volumes-released");
         self.execs.container_ended(container.id.as_str());
         if let Some(saved) = saved
