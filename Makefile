@@ -11,6 +11,8 @@ STATIC := RUSTFLAGS="-C target-feature=+crt-static"
 .PHONY: build release shim demo test lint tidy behaviour runtime-tests qemu qemu-systemd clean-up
 
 # Debug builds of everything, the static programs beside the other binaries.
+# The shim, too, can be made to die at named points (runtime/sys/src/failpoint.rs).
+build: POINTS := CARGO_PROFILE_SHIM_DEBUG_ASSERTIONS=true
 build: shim
 	cargo build --workspace --exclude iechor-shim --exclude iechor-runtime --exclude runtime-probe
 	install -m 755 $(SHIM) $(OCI) $(PROBE) $(TARGET)/debug/
@@ -25,7 +27,8 @@ release: shim
 # nothing of a container's: it has a fixed place in memory, so that nothing has to be relocated (200 KiB of pages).
 shim:
 	@tests/setup build
-	$(STATIC) cargo build -p iechor-shim -p runtime-probe --target $(SHIM_TARGET) --profile shim
+	$(STATIC) $(POINTS) cargo build -p iechor-shim --target $(SHIM_TARGET) --profile shim
+	$(STATIC) cargo build -p runtime-probe --target $(SHIM_TARGET) --profile shim
 	$(STATIC) cargo rustc -p iechor-runtime --bin iechor-runtime --target $(SHIM_TARGET) --profile shim -- -C relocation-model=static -C force-unwind-tables=no $(OCI_FLAGS)
 
 demo:

@@ -8,6 +8,9 @@ use nix::errno::Errno;
 
 use crate::proto::{Failure, Step};
 
+/// What is said of a shim that was killed.
+const SHIM_GONE: &str = "the container's shim ended unexpectedly";
+
 /// What kind of failure a failed start is; clients give different exit codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StartErrorKind {
@@ -40,6 +43,11 @@ impl StartError {
     /// The step that failed.
     pub fn step(&self) -> &Step {
         &self.failure.step
+    }
+
+    /// Whether the shim was killed over it, and could take nothing back.
+    pub fn is_shim_gone(&self) -> bool {
+        self.failure.step == Step::Vanished && self.failure.subject.as_os_str() == SHIM_GONE
     }
 
     /// What kind of failure this is.
@@ -80,7 +88,7 @@ impl StartError {
     }
 
     pub(crate) fn gone() -> StartError {
-        StartError::own("the container's shim ended unexpectedly", String::new())
+        StartError::own(SHIM_GONE, String::new())
     }
 
     /// As the shim itself says it.

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::config::EngineConfig;
@@ -17,7 +17,12 @@ pub fn prepare(config: &EngineConfig) -> Result<()> {
     make(&config.data_root.join("volumes"), 0o701)?;
     make(&config.exec_root, 0o711)?;
     make(&config.exec_root.join("run"), 0o700)?;
-    make(&config.exec_root.join("bundle"), 0o700)?;
+    // Root of a user namespace finds the bundle of its container in there, and nothing else.
+    let bundles = config.exec_root.join("bundle");
+    make(&bundles, 0o711)?;
+    // A daemon of an earlier version made it narrower.
+    fs::set_permissions(&bundles, fs::Permissions::from_mode(0o711))
+        .map_err(Error::io(format!("open {} to be walked through", bundles.display())))?;
     make(&config.exec_root.join("stage"), 0o700)?;
     make(&config.exec_root.join("shim"), 0o700)
 }

@@ -6,6 +6,7 @@
 //! | yes | alive | - | it runs: take it over, with the network of its run record |
 //! | running | gone | yes | it ended meanwhile: take over the exit, ask the restart policy |
 //! | running | gone | no | it died with the machine: exit code 255 |
+//! | created/exited | killed | no | with a run record it ran, and ended with its shim: exit code 255 |
 //! | created/exited | gone | - | as it is; stale run records go |
 //! | none | alive | - | nobody owns it: kill it |
 //! | none | - | - | folder, volume folder: removed |
@@ -36,12 +37,16 @@ impl Engine {
         let containers = self.load_records()?;
         runtime_sys::failpoint!("recover-records-read");
         let mut live: BTreeMap<String, Shim> = BTreeMap::new();
+        // Of shims that were killed, a socket is what is left.
+        let mut killed = BTreeSet::new();
         for id in self.launcher.live()? {
             match self.launcher.reconnect(&id).await {
                 Ok(Some(shim)) => {
                     live.insert(id, shim);
                 }
-                Ok(None) => {}
+                Ok(None) => {
+                    killed.insert(id);
+                }
                 Err(error) => tracing::warn!(container = %id, %error, "a shim does not answer"),
             }
         }
@@ -58,13 +63,16 @@ impl Engine {
                     owned.push((id, net.endpoint.clone(), net.ports.clone()));
                     self.take_over(container, shim, net)?;
                 }
-                None => over.extend(self.settle(container, &mut restarts)),
+                None => over.extend(self.settle(container, killed.contains(&id), &mut restarts)),
             }
         }
         // A run record goes when the end of its run is on the disk: this daemon may be killed too, or the disk be full.
         if !over.is_empty() && self.store.db().commit(agent_store::Batch::new()).await.is_ok() {
             for record in over {
                 let _ = disk::remove_file(&record);
+            }
+            for id in &killed {
+                self.launcher.sweep(id);
             }
         }
         runtime_sys::failpoint!("recover-taken-over");
@@ -193,7 +201,7 @@ impl Engine {
 
     /// No shim: what the record says of a run is over. Returns that run's own record, which is of no use any more once the
     /// container's is on the disk.
-    fn settle(&self, container: &Arc<Container>, restarts: &mut Vec<Arc<Container>>) -> Option<PathBuf> {
+    fn settle(&self, container: &Arc<Container>, killed: bool, restarts: &mut Vec<Arc<Container>>) -> Option<PathBuf> {
         let places = self.places(&container.id);
         let exit_record = runtime::exit::read_exit(&places.exit_file()).ok().flatten();
         let started = places.run_record().exists();
@@ -204,8 +212,8 @@ impl Engine {
         // Of this run, not of the one before it.
         let finished = inner.record.status.finished_at;
         let exit_record = exit_record.filter(|exit| finished.is_none_or(|finished| exit.at > finished));
-        // A run whose record was not written before the crash may have come to its end under the shim.
-        if was_live || (started && exit_record.is_some()) {
+        // A run whose record was not written before the crash may have come to its end under the shim, or with it.
+        if was_live || (started && (exit_record.is_some() || killed)) {
             let exit = exit_record.unwrap_or_else(|| Engine::exit_unknown(SystemTime::now()));
             let status = &mut inner.record.status;
             status.exits += 1;
@@ -223,6 +231,10 @@ impl Engine {
         let told = inner.record.status == before;
         container.announce(&inner);
         drop(inner);
+        if was_live || started {
+            // Its shim may have been killed before it could.
+            self.sweep_cgroup(container);
+        }
         if !told {
             self.save_soon(container);
         }

@@ -174,7 +174,10 @@ impl Images<'_> {
         let mut image = Image::clone(&image);
         add_sorted(&mut image.names, vec![name.to_owned()]);
         image.tagged_ns = now_ns();
-        self.commit(Batch::new(), image)
+        runtime_sys::failpoint!("image-tagging");
+        let image = self.commit(Batch::new(), image)?;
+        runtime_sys::failpoint!("image-tagged");
+        Ok(image)
     }
 
     /// Remembers which image this one was made from, so that an unnamed parent goes with its last child.
@@ -221,9 +224,10 @@ impl Images<'_> {
         })?);
         image.names.retain(|n| n != name);
         image.digests.retain(|d| d != name);
-        Ok(Untagged {
-            image: self.commit(Batch::new(), image)?,
-        })
+        runtime_sys::failpoint!("image-untagging");
+        let image = self.commit(Batch::new(), image)?;
+        runtime_sys::failpoint!("image-untagged");
+        Ok(Untagged { image })
     }
 
     /// Removes an image with all its names, and the layers that nothing else needs. Whether containers use it is the

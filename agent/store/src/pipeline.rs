@@ -112,6 +112,7 @@ fn build(dir: &Path, input: ChunkReader, limits: &Limits, is_tree: bool) -> Resu
     extractor.is_tree = is_tree;
     extractor.run(&mut TarReader::new(input, limits.layer_bytes))?;
     let built = extractor.finish()?;
+    runtime_sys::failpoint!("tree-extracted");
     Ok((built, split.finish()?))
 }
 

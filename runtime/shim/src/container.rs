@@ -143,6 +143,7 @@ impl Container {
             if write_exit(&self.head.exit_file, exit).is_err_and(|error| full(&error)) {
                 self.record_at = Some(Instant::now() + FULL_DISK_RETRY);
             }
+            runtime_sys::failpoint!("shim-exit-recorded");
         }
     }
 
@@ -156,6 +157,7 @@ impl Container {
         self.released = true;
         let removed = self.remove_cgroups();
         self.stop_listening();
+        runtime_sys::failpoint!("shim-released");
         if removed { 0 } else { libc::ENOTEMPTY }
     }
 

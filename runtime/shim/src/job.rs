@@ -53,8 +53,10 @@ impl Job {
         };
         let mut job = Job::new(process);
         let container = job.container.insert(Container::new(shim, head, job.first.pid));
+        runtime_sys::failpoint!("shim-cloned");
         let prepared = container.prepare(epoll);
         let prepared = prepared.and_then(|()| job.attach(clients, epoll));
+        runtime_sys::failpoint!("shim-prepared");
         job.settle(prepared)
     }
 
@@ -75,6 +77,7 @@ impl Job {
             cgroup: &place.cgroup,
         };
         let mut job = Job::new(spawn::exec(shim, INIT, plan, container, asked_by, epoll)?);
+        runtime_sys::failpoint!("shim-exec-cloned");
         let prepared = job.attach(client, epoll);
         job.settle(prepared)
     }

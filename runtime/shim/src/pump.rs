@@ -175,6 +175,7 @@ impl Pump {
         if let Some(log) = &mut context.log {
             // A full disk costs the log, not the container.
             let _ = log.write(log_stream(stream), SystemTime::now(), bytes);
+            runtime_sys::failpoint!("shim-output-logged");
         }
         let header = (!self.terminal).then(|| frame(stream, count));
         for client in &mut self.clients {

@@ -299,11 +299,14 @@ impl Server {
             (Ok(()), INIT) => {
                 let at = Time::now();
                 job.started = Some(at.clone());
+                runtime_sys::failpoint!("shim-running");
                 self.send_all(&Event::Started { pid, at });
+                runtime_sys::failpoint!("shim-start-told");
                 // After the news: it takes 0.2 ms, for which nobody has to wait.
                 if let Some(job) = &self.job {
                     job.give_up_rights();
                 }
+                runtime_sys::failpoint!("shim-confined");
             }
             (Ok(()), process) => self.send(connection, &Event::ExecStarted { tag, process, pid }),
             (Err(failure), INIT) => {
@@ -345,16 +348,19 @@ impl Server {
         // The end of the set-up may not have been seen yet. It is here: what the child had to say is in the socket.
         self.started(number);
         let Some(job) = &mut self.job else { return };
+        runtime_sys::failpoint!("shim-exit-seen");
         let exit = job.ended(number, ended, &self.epoll, &mut self.buffer);
         let event = Event::Exited { process: number, exit };
         if number != INIT {
             return self.send(connection, &event);
         }
         self.send_all(&event);
+        runtime_sys::failpoint!("shim-exit-told");
         // After the news: the kernel takes its time (0.2 ms on v1).
         if let Some(container) = self.job.as_mut().and_then(|job| job.container.as_mut()) {
             container.remove_cgroups();
         }
+        runtime_sys::failpoint!("shim-groups-removed");
     }
 }
 

@@ -253,12 +253,15 @@ impl Shim {
         }
     }
 
-    /// Tells the shim that the exit is recorded: it cleans up and ends. Does nothing when it has gone already.
-    pub async fn release(&self) {
+    /// Tells the shim that the exit is recorded: it cleans up and ends. Whether it did; one that has gone already may have
+    /// left things.
+    pub async fn release(&self) -> bool {
         self.link.shared.released.store(true, Ordering::Release);
-        if let Err(error) = self.link.done(|tag| Request::Release { tag }, &[]).await {
+        let released = self.link.done(|tag| Request::Release { tag }, &[]).await;
+        if let Err(error) = &released {
             debug!(%error, shim = self.shim_pid, "release");
         }
+        released.is_ok()
     }
 }
 

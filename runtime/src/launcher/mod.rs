@@ -211,8 +211,7 @@ impl Launcher {
                     Some(libc_errno::ENOENT | libc_errno::ECONNREFUSED)
                 ) =>
             {
-                // Nobody listens there any more: a shim that was killed left its name behind.
-                let _ = std::fs::remove_file(&path);
+                // A shim that was killed left its name behind, for as long as that tells somebody something (`sweep`).
                 return Ok(None);
             }
             Err(error) => return Err(failed(error)),
@@ -220,6 +219,15 @@ impl Launcher {
         let shim = Connected::resume(socket, &self.pool).await.map_err(failed)?;
         self.remember(id, shim.as_ref());
         Ok(shim)
+    }
+
+    /// Removes the name of a socket at which nobody listens any more: of a shim that was killed.
+    pub fn sweep(&self, id: &str) {
+        if let Ok(path) = self.socket(id)
+            && seqpacket::connect(&path).is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused)
+        {
+            let _ = std::fs::remove_file(&path);
+        }
     }
 
     /// The ids of containers that have a socket in the state folder.

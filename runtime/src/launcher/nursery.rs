@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use nix::sys::socket::{setsockopt, sockopt::ReceiveTimeout};
 use nix::sys::time::TimeVal;
-use runtime_sys::clone::reap;
+use runtime_sys::clone::{Ended, reap};
 use runtime_sys::seqpacket;
 
 use super::pool::Warm;
@@ -41,7 +41,18 @@ impl Child {
     /// Whether it has ended; if so, it was waited for.
     pub fn has_ended(&mut self) -> bool {
         // Asked again after its end, the number could mean another child.
-        self.ended = self.ended || !matches!(reap(self.pid, false), Ok(None));
+        if !self.ended {
+            let outcome = reap(self.pid, false);
+            if let Ok(Some(Ended {
+                pid,
+                signal: Some(signal),
+                ..
+            })) = &outcome
+            {
+                tracing::warn!(pid, signal, "a shim was killed");
+            }
+            self.ended = !matches!(outcome, Ok(None));
+        }
         self.ended
     }
 
@@ -120,13 +131,15 @@ pub(super) fn exec(program: &OwnedFd) -> io::Result<Warm> {
     runtime_sys::fd::set_nonblocking(ours.as_fd(), true)?;
     // Resolved in the child before its descriptors are closed. Only arguments that posix_spawn can do are used: no
     // `pre_exec`, no user, no working folder.
-    let child = Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()))
+    let mut command = Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()));
+    command
         .arg0("iechor-shim")
         .stdin(theirs)
         .stdout(Stdio::null())
         .stderr(Stdio::null())
-        .env_clear()
-        .spawn()?;
+        .env_clear();
+    runtime_sys::failpoint::hand_on(&mut command);
+    let child = command.spawn()?;
     Ok(Warm {
         socket: ours,
         child: Child::new(child.id().cast_signed()),

@@ -163,6 +163,7 @@ fn one(path: &Path, plain: &Path, temporary: &Path, format: Format, max_files: u
         }
     }
     encoder.finish()?.into_inner().map_err(|error| error.into_error())?;
+    runtime_sys::failpoint!("log-compressed");
     exchange(path, temporary, inode, max_files)
 }
 
@@ -173,6 +174,7 @@ fn exchange(path: &Path, temporary: &Path, inode: u64, max_files: u32) -> io::Re
         let plain = rotated(path, index);
         if fs::metadata(&plain).is_ok_and(|metadata| metadata.ino() == inode) {
             fs::rename(temporary, compressed(&plain))?;
+            runtime_sys::failpoint!("log-exchanged");
             return fs::remove_file(&plain);
         }
     }

@@ -230,9 +230,11 @@ impl OpenLog {
                 return Ok(());
             }
             self.rename()?;
+            runtime_sys::failpoint!("log-renamed");
             self.renamed = true;
         }
         self.file = open_file(&self.path)?;
+        runtime_sys::failpoint!("log-begun");
         self.renamed = false;
         self.rotations = self.rotations.wrapping_add(1);
         (self.end, self.charged) = (0, 0);
@@ -251,6 +253,7 @@ impl OpenLog {
         let last = rotated(&self.path, self.max_files - 1);
         missing_is_fine(fs::remove_file(compressed(&last)))?;
         missing_is_fine(fs::remove_file(&last))?;
+        runtime_sys::failpoint!("log-oldest-gone");
         for index in (1..self.max_files).rev() {
             let (from, to) = (rotated(&self.path, index - 1), rotated(&self.path, index));
             if index > 1 {

@@ -289,12 +289,30 @@ impl LogReader {
                     // between our last read and the rename, so it is read to its end once more.
                     match file.is_current(&self.path)? {
                         Some(false) => self.rotated_away = true,
+                        // The writer is between the rename and the next file; for long, if it was killed there or the
+                        // disk is full.
+                        None if self.has_older_name()? => self.rotated_away = true,
                         Some(true) | None => return Ok(None),
                     }
                 }
             }
         }
         Ok(None)
+    }
+
+    /// Whether the current file stands under a name of rotated ones.
+    fn has_older_name(&self) -> io::Result<bool> {
+        let Some(ours) = self.current.as_ref().map(LogFile::identity).transpose()? else {
+            return Ok(false);
+        };
+        for index in 1..self.max_files {
+            if let Some(file) = LogFile::open(&rotated(&self.path, index), self.format)?
+                && file.identity()? == ours
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Opens the file that was begun after the current one.

@@ -474,3 +474,44 @@ fn json_and_local_of_the_same_folder_do_not_meet() {
     LogWriter::open(&local(folder.path(), 0, 1)).unwrap();
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
 }
+
+#[cfg(feature = "host")]
+#[test]
+fn a_writer_that_died_between_two_files_hides_none() {
+    let folder = tempfile::tempdir().unwrap();
+    for target in [local(folder.path(), 100, 9), json(folder.path(), 300, 9)] {
+        let (LogTarget::Local { path, .. } | LogTarget::JsonFile { path, .. }) = &target else {
+            unreachable!()
+        };
+        let mut log = LogWriter::open(&target).unwrap();
+        for number in 0..12 {
+            let line = format!("this is line {number} of some length\n");
+            log.write(Stream::Stdout, at(number), line.as_bytes()).unwrap();
+        }
+        let count = (0..9).filter(|index| rotated(path, *index).exists()).count() as u32;
+        assert!(count > 2, "{count} files");
+        let read = |options: ReadOptions| {
+            let mut reader = LogReader::open(&target, options).unwrap();
+            std::iter::from_fn(|| reader.next().unwrap().map(|entry| entry.bytes.to_vec())).collect::<Vec<_>>()
+        };
+        let whole = read(ReadOptions::default());
+        assert_eq!(whole.len(), 12);
+        // What it does first when a file is full.
+        for index in (0..count).rev() {
+            fs::rename(rotated(path, index), rotated(path, index + 1)).unwrap();
+        }
+        assert_eq!(read(ReadOptions::default()), whole);
+        let last = ReadOptions {
+            tail: Some(7),
+            ..ReadOptions::default()
+        };
+        assert_eq!(read(last), whole[5..]);
+        // A reader that follows goes on with the file that comes at last.
+        let mut reader = LogReader::open(&target, ReadOptions::default()).unwrap();
+        while reader.next().unwrap().is_some() {}
+        let mut log = LogWriter::open(&target).unwrap();
+        log.write(Stream::Stdout, at(20), b"again\n").unwrap();
+        assert_eq!(reader.next().unwrap().unwrap().bytes, b"again");
+        assert!(reader.next().unwrap().is_none());
+    }
+}

@@ -62,6 +62,9 @@ pub struct Plan {
     pub create_container: Vec<Hook>,
     /// Run in the container right before its program; paths are the container's.
     pub start_container: Vec<Hook>,
+    /// A folder of the host over which the root is mounted, in the container's mount namespace alone, until it becomes the
+    /// process' root: where hooks find it. Empty: nobody looks for it by a path.
+    pub hook_root: PathBuf,
     /// The root is moved over the host's instead of `pivot_root`, which a root on the kernel's first file system (an
     /// initramfs) needs. Weaker: the host's tree stays below.
     pub no_pivot: bool,
@@ -336,6 +339,7 @@ impl Wire for Plan {
         self.mount_label.put(out);
         self.create_container.put(out);
         self.start_container.put(out);
+        self.hook_root.put(out);
         self.no_pivot.put(out);
         self.process.put(out);
         self.init.put(out);
@@ -358,6 +362,7 @@ impl Wire for Plan {
             mount_label: Wire::get(from)?,
             create_container: Wire::get(from)?,
             start_container: Wire::get(from)?,
+            hook_root: Wire::get(from)?,
             no_pivot: Wire::get(from)?,
             process: Wire::get(from)?,
             init: Wire::get(from)?,
@@ -385,6 +390,7 @@ impl Default for Plan {
             mount_label: String::new(),
             create_container: Vec::new(),
             start_container: Vec::new(),
+            hook_root: PathBuf::new(),
             no_pivot: false,
             process: ProcessPlan::default(),
             init: false,

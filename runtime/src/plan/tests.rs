@@ -270,6 +270,7 @@ fn plan() -> impl Strategy<Value = Plan> {
             mount_label: "label".into(),
             create_container: vec![hook(1)],
             start_container: vec![hook(2)],
+            hook_root: "/b/rootfs".into(),
             no_pivot: flag,
         },
     )

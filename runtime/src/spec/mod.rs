@@ -279,6 +279,7 @@ pub fn compile(spec: &Spec, host: &Host<'_>) -> Result<Compiled> {
             mount_label,
             create_container: hooks.create_container,
             start_container: hooks.start_container,
+            hook_root: PathBuf::new(),
             no_pivot: false,
             process: process_plan,
             init: host.init,

@@ -6,7 +6,7 @@ use std::path::Path;
 use harness::daemon::{Cli, Daemon, Options};
 use harness::image::Image;
 use harness::suite::skip;
-use harness::tools::{Folder, scratch};
+use harness::tools::{Folder, eventually, scratch};
 use harness::{Test, tests};
 use serde_json::{Value, json};
 
@@ -22,6 +22,7 @@ pub fn tests() -> Vec<Test<Vendor>> {
         unresolvable_devices_are_named,
         what_is_not_carried_out_is_refused_by_name,
         hooks_run_and_know_the_container,
+        hooks_find_configuration_and_root_in_the_bundle,
         a_hook_that_fails_fails_the_start,
         gpus_are_devices_of_a_vendors_file,
         requests_that_make_no_sense_are_refused,
@@ -256,6 +257,72 @@ fn hooks_run_and_know_the_container(vendor: &Vendor) {
             "{hook}: {text}"
         );
     }
+}
+
+/// As vendors' hooks do: the bundle out of the state, the root out of the bundle's configuration.
+const FIND_ROOT: &str = r#"bundle=$(sed 's/.*"bundle":"\([^"]*\)".*/\1/'); root=$(sed 's/.*"root":{"path":"\([^"]*\)".*/\1/' "$bundle/config.json")"#;
+
+fn hooks_find_configuration_and_root_in_the_bundle(vendor: &Vendor) {
+    let told = Folder::new("bundles");
+    let hook = |name: &str, line: &str| {
+        json!({"hookName": name, "path": "/bin/sh", "args": ["sh", "-ec", format!("{FIND_ROOT}; {line}")],
+            "env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"], "timeout": 60})
+    };
+    let (config, inside, place) = (told.at("config.json"), told.at("inside"), told.at("place"));
+    // Root of a user namespace writes into it.
+    std::fs::set_permissions(told.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).expect("its mode");
+    let kind = vendor.describe(&json!([
+        {"name": "d", "containerEdits": {"hooks": [
+            hook("prestart", &format!("cp \"$bundle/config.json\" {config}; echo \"$bundle\" > {place}")),
+            // What it makes and mounts below the root is there for the container.
+            hook("createContainer", &format!(
+                "echo \"$root\" > {inside}; ls \"$root/bin/busybox\"; echo hooked > \"$root/made\"; \
+                 mkdir -p \"$root/place\"; mount -t tmpfs -o size=64k none \"$root/place\"; echo word > \"$root/place/in\""
+            )),
+        ]}},
+        {"name": "fails", "containerEdits": {"hooks": [hook("createRuntime", &format!("echo \"$bundle\" > {place}; exit 3"))]}},
+    ]));
+    let device = format!("--device={kind}=d");
+    for users in [None, Some("--annotation=iechor.userns=auto")] {
+        let flags: Vec<&str> = users.into_iter().chain([device.as_str(), "--env=WORD=1"]).collect();
+        let (name, _) = vendor.sleeper(&flags);
+        let seen = vendor.inside(
+            &name,
+            "cat /made /place/in; grep -c ' /place ' /proc/self/mountinfo; ls /",
+        );
+        assert!(seen.starts_with("hooked\nword\n1\n"), "{users:?}: {seen}");
+        let read = |path: &str| std::fs::read_to_string(path).expect("the hook has run");
+        let document: Value = serde_json::from_str(&read(&config)).expect("a configuration");
+        let root = read(&inside).trim().to_owned();
+        assert_eq!(document["root"], json!({"path": root, "readonly": false}));
+        assert_eq!(document["process"]["args"], json!(["sleep", "1000"]));
+        let has = |list: &Value, wanted: &str| list.as_array().is_some_and(|list| list.contains(&json!(wanted)));
+        assert!(has(&document["process"]["env"], "WORD=1"), "{document}");
+        let mounts = document["mounts"].as_array().expect("mounts");
+        for target in ["/proc", "/dev", "/etc/hosts"] {
+            let found = mounts.iter().filter(|mount| mount["destination"] == target).count();
+            assert_eq!(found, 1, "{target}: {document}");
+        }
+        let bundle = read(&place).trim().to_owned();
+        assert_eq!(root, format!("{bundle}/rootfs"));
+        // The host sees none of the container's mounts there.
+        assert_eq!(std::fs::read_dir(&root).expect("the folder").count(), 0);
+        vendor.run(&["kill", &name]).ok();
+        eventually("the bundle goes with the run", 10, || !Path::new(&bundle).exists());
+        vendor.run(&["start", &name]).ok();
+        assert_eq!(
+            vendor.inside(&name, "cat /place/in"),
+            "word",
+            "and comes with the next one"
+        );
+        vendor.run(&["rm", "-f", &name]).ok();
+        std::fs::remove_file(&inside).expect("what a user of the namespace has made");
+    }
+    refused(vendor, &[&format!("--device={kind}=fails")], &["exit status: 3"]);
+    let bundle = std::fs::read_to_string(&place).expect("the hook has run");
+    eventually("nor does one stay of a start that failed", 10, || {
+        !Path::new(bundle.trim()).exists()
+    });
 }
 
 fn a_hook_that_fails_fails_the_start(vendor: &Vendor) {

@@ -19,12 +19,14 @@ use serde_json::{Value, json};
 pub struct Nothing;
 
 pub fn tests() -> Vec<Test<Nothing>> {
-    tests![
+    let mut all: Vec<Test<Nothing>> = tests![
         what_does_not_fit_is_told_and_fits_later,
         what_is_there_can_be_used_and_removed,
         exits_on_a_full_disk_are_not_lost,
         a_disk_without_inodes_is_a_full_disk,
-    ]
+    ];
+    all.extend(crate::enospc_changes::tests());
+    all
 }
 
 /// What is larger than the room that a test leaves.
@@ -41,7 +43,7 @@ pub struct Small {
 }
 
 impl Small {
-    fn ext4(megabytes: u64) -> Small {
+    pub fn ext4(megabytes: u64) -> Small {
         Small::on_file(megabytes, &["mkfs.ext4", "-q", "-m", "0"], "loop", &[])
     }
 
@@ -67,7 +69,7 @@ impl Small {
         host("mount", &["-o", options, &image, &root]);
     }
 
-    fn few_inodes(count: u64) -> Small {
+    pub fn few_inodes(count: u64) -> Small {
         Small::mounted(&[], |_, root| {
             let options = format!("size=200m,nr_inodes={count}");
             host("mount", &["-t", "tmpfs", "-o", &options, "none", root]);
@@ -92,7 +94,7 @@ impl Small {
     }
 
     /// Takes all the room there is.
-    fn fill(&self) -> Ballast {
+    pub fn fill(&self) -> Ballast {
         let path = self.root.join("ballast");
         let mut file = File::create(&path).unwrap();
         // What other writers gave back while we wrote is taken in a second round.
@@ -159,7 +161,7 @@ impl Small {
     }
 }
 
-struct Ballast(PathBuf);
+pub struct Ballast(PathBuf);
 
 impl Drop for Ballast {
     fn drop(&mut self) {

@@ -6,7 +6,8 @@
 //!
 //! What was acknowledged is there; what was not is whole or absent; records and machine agree; a container that ran runs
 //! on, and one that ended says how. `tests/tidy` holds that the table below and the names in the code are the same, and a
-//! point that the verb does not come by fails here: no point can be forgotten.
+//! point that the verb does not come by fails here: no point can be forgotten. The shim's points are in
+//! `shim_failpoints.rs`, those of images and of what is pruned in `image_failpoints.rs`.
 
 use std::time::Instant;
 
@@ -20,7 +21,31 @@ use serde_json::{Value, json};
 pub struct Nothing;
 
 pub fn tests() -> Vec<Test<Nothing>> {
-    tests![every_named_point_leaves_whole_things, an_end_is_known_after_two_deaths]
+    let mut all: Vec<Test<Nothing>> = tests![every_named_point_leaves_whole_things, an_end_is_known_after_two_deaths];
+    all.extend(crate::image_failpoints::tests());
+    all.extend(crate::shim_failpoints::tests());
+    all
+}
+
+/// A daemon of its own with a small image, to be killed.
+pub fn daemon() -> Daemon {
+    if std::env::var_os("IECHOR_TEST_HOST").is_some() {
+        harness::suite::skip("needs a daemon of its own to kill");
+    }
+    let daemon = Daemon::start(Options::default());
+    daemon.load(&Image::busybox(), "busybox:latest");
+    daemon
+}
+
+/// The daemon dies at the point called `name`, which `drive` makes it come by, and is started again. Returns what `drive`
+/// was told.
+pub fn die_at<T>(daemon: &Daemon, name: &str, drive: impl FnOnce() -> T) -> T {
+    daemon.kill9();
+    daemon.launch_with(&[("IECHOR_FAILPOINT", name)]);
+    let told = drive();
+    assert_eq!(daemon.death(), SIGKILL, "{name}: it did not die there");
+    daemon.launch();
+    told
 }
 
 /// What a client asks for when the daemon comes by a point.
@@ -393,7 +418,7 @@ impl Point<'_> {
 }
 
 /// Records and machine agree, and the disk has nothing on the way.
-fn agreed(daemon: &Daemon) {
+pub fn agreed(daemon: &Daemon) {
     let end = Instant::now() + patience(10);
     loop {
         let found = daemon.server.get("/system/check").expect(200).json()["Differences"].clone();

@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used)]
 
+mod shim_failpoints;
 mod world;
 
 mod archive;
@@ -27,9 +28,11 @@ mod daemon;
 mod definition;
 mod devices;
 mod enospc;
+mod enospc_changes;
 mod failpoints;
 mod faults;
 mod flags;
+mod image_failpoints;
 mod image_rules;
 mod images;
 mod isolation;

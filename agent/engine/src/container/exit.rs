@@ -98,12 +98,10 @@ impl Engine {
                     runtime_sys::failpoint!("exit-seen");
                     let after = engine.ended(&container, exit, run).await;
                     // Only now may the shim forget the exit.
-                    shim.release().await;
+                    let released = shim.release().await;
                     runtime_sys::failpoint!("exit-shim-released");
-                    if exit.code == UNKNOWN_CODE {
-                        engine.sweep_cgroup(&container);
-                        let runtime = container.lock().record.host.runtime.clone();
-                        engine.sweep_bundle(&container.id, &runtime).await;
+                    if !released || exit.code == UNKNOWN_CODE {
+                        engine.sweep_shim(&container).await;
                     }
                     container.idle.send_replace(true);
                     engine.follow_up(&container, after);
@@ -132,8 +130,17 @@ impl Engine {
         let _ = self.store.db().commit(agent_store::Batch::new()).await;
     }
 
+    /// Takes back what a shim that was killed could not: its container's groups with whatever is in them, its bundle where
+    /// another runtime made it, its socket.
+    pub(crate) async fn sweep_shim(&self, container: &Container) {
+        self.sweep_cgroup(container);
+        let runtime = container.lock().record.host.runtime.clone();
+        self.sweep_bundle(&container.id, &runtime).await;
+        self.launcher.sweep(container.id.as_str());
+    }
+
     /// A shim that was killed could not remove its container's groups.
-    fn sweep_cgroup(&self, container: &Container) {
+    pub(crate) fn sweep_cgroup(&self, container: &Container) {
         let group = self.group(&container.lock().record);
         let swept = group.and_then(|group| self.clear_group(&container.id, &group));
         if let Err(error) = swept {
@@ -208,6 +215,7 @@ impl Engine {
         self.release_network(container.id.as_str(), &net);
         let record = container.lock().record.clone();
         self.release_volumes(container.id.as_str(), &record).await;
+        self.remove_bundle(&record);
         runtime_sys::failpoint!("exit-volumes-released");
         self.execs.container_ended(container.id.as_str());
         if let Some(saved) = saved

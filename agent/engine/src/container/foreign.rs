@@ -63,7 +63,7 @@ impl Engine {
 }
 
 /// The root was mounted in the shim's namespace alone: here its folder is empty, or it is left alone with what is in it.
-fn remove(bundle: &Path) -> std::io::Result<()> {
+pub(super) fn remove(bundle: &Path) -> std::io::Result<()> {
     match std::fs::remove_dir(bundle.join("rootfs")) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
         _ => {}

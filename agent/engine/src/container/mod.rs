@@ -3,6 +3,7 @@
 //! `op` serialises the verbs (one owner at a time); `inner` is held for moments only, never across an await.
 
 pub mod attach;
+mod bundle;
 pub mod change;
 pub mod copy;
 pub mod create;
@@ -282,7 +283,7 @@ pub struct Places {
     pub data: PathBuf,
     /// Volatile: the run record.
     pub run: PathBuf,
-    /// Volatile: what another runtime works with.
+    /// Volatile: what another runtime works with, or hooks read.
     pub bundle: PathBuf,
     /// Volatile: what is mounted for the moment of a start.
     pub stage: PathBuf,

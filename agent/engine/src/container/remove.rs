@@ -203,6 +203,7 @@ impl Engine {
                 let size = engine.writable_size(&container).await.unwrap_or(0);
                 match engine.remove(&container, false, false).await {
                     Ok(()) => {
+                        runtime_sys::failpoint!("prune-container-gone");
                         removed.push(container.id.to_string());
                         freed += size;
                     }

@@ -123,8 +123,12 @@ impl Engine {
         let shim = match launched {
             Ok(shim) => shim,
             Err(error) => {
+                if matches!(&error, Error::Start { source, .. } if source.is_shim_gone()) {
+                    self.sweep_shim(container).await;
+                }
                 self.release_network(id, &net);
                 self.release_volumes(id, &record).await;
+                self.remove_bundle(&record);
                 let _ = disk::remove_file(&self.places(&container.id).run_record());
                 return Err(error);
             }
@@ -261,6 +265,9 @@ impl Engine {
         disk::remove_file(&places.exit_file()).map_err(Error::io("remove the last exit record"))?;
         let mut plan = self.compile(record, &joined.kinds, &injected)?;
         self.remap(record, &mut plan, &joined, &injected)?;
+        if injected.has_hooks() {
+            self.write_bundle(record, &plan)?;
+        }
         if let Some(program) = &self.runtime(&record.host.runtime)? {
             self.hand_over(record, program, &mut plan, &joined.fds, &injected)?;
         }

@@ -134,7 +134,7 @@ impl Engine {
             validate::changes(&host, &mut warnings)?;
             warnings.extend(unhealthy::doubt(&record.config, &host));
             let limits = plan::changed_limits(&record.host.resources, &host.resources)?;
-            let back = plan::changed_limits(&host.resources, &record.host.resources)?;
+            let (back, stay) = plan::restored_limits(&record.host.resources, &host.resources)?;
             let mut made = Made::default();
             let next = match engine.change_next(&record, &request.change, &mut made).await {
                 Ok(next) => next,
@@ -178,6 +178,9 @@ impl Engine {
             if let Err(error) = engine.save_now(&container).await {
                 engine.take_back(undo).await;
                 if let Some((cgroup, unit)) = run {
+                    if !stay.is_empty() {
+                        tracing::error!(container = %container.id, ?stay, "limits stay changed until the next start");
+                    }
                     let update = move |engine: &Engine| engine.update_group(&cgroup, unit.as_deref(), &back);
                     if let Err(error) = engine.blocking(update).await {
                         tracing::error!(container = %container.id, error = %error.chain(), "limits are not as the record says");

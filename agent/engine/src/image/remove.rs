@@ -150,6 +150,7 @@ impl Engine {
                 }
                 match engine.discard_image(&image).await {
                     Ok((parts, bytes)) => {
+                        runtime_sys::failpoint!("prune-image-gone");
                         removed.extend(parts);
                         freed += bytes;
                     }

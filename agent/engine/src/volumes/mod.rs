@@ -290,6 +290,7 @@ impl Engine {
                 let size = size.unwrap_or(0);
                 match engine.drop_volume(&volume.name, false).await {
                     Ok(()) => {
+                        runtime_sys::failpoint!("prune-volume-gone");
                         removed.push(volume.name);
                         freed += size;
                     }

@@ -106,6 +106,7 @@ impl<'a> Extractor<'a> {
                 });
             }
             self.entry(&entry, tar)?;
+            runtime_sys::failpoint!("entry-extracted");
         }
         Ok(())
     }

@@ -138,7 +138,7 @@ fn set_up(inherited: &Inherited<'_>, plan: &Plan, joined: &[OwnedFd], id_maps: &
         .root
         .ok_or_else(|| failure(Step::Root, "/", Errno::EBADF, "it was not handed over"))?;
     let root = match alone {
-        true => rootfs::attach(root)?,
+        true => rootfs::attach(root, &plan.hook_root)?,
         false => Root::new(root),
     };
     let shared = made.sources;

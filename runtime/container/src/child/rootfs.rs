@@ -40,10 +40,15 @@ pub fn make(source: &RootSource, place: &Path) -> Result<OwnedFd> {
 }
 
 /// Attaches the root over that of the process, which stays what it is: nobody needs a folder for that, and nobody may
-/// have to enter one that is closed to him. (A mount over a process' root does not hide it from that process.)
-pub fn attach(made: OwnedFd) -> Result<Root> {
-    let target = nix::fcntl::open("/", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).at(Step::Root, "/")?;
-    mount::attach(made.as_fd(), target.as_fd()).at(Step::Root, "/")?;
+/// have to enter one that is closed to him. (A mount over a process' root does not hide it from that process.) Only hooks
+/// need a path for it: then it is attached over the folder at `place`, if that is not empty.
+pub fn attach(made: OwnedFd, place: &Path) -> Result<Root> {
+    let place = match place.as_os_str().is_empty() {
+        true => Path::new("/"),
+        false => place,
+    };
+    let target = nix::fcntl::open(place, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).at(Step::Root, place)?;
+    mount::attach(made.as_fd(), target.as_fd()).at(Step::Root, place)?;
     Ok(Root::new(made))
 }
 

@@ -137,6 +137,7 @@ async fn a_killed_shim_is_told_and_its_socket_cleared() {
     assert_eq!(shim.wait().await.code, 255);
     assert!(matches!(shim.signal(9).await, Err(ShimError::Gone)));
     assert!(rig.launcher.reconnect("shot").await.unwrap().is_none());
+    rig.launcher.sweep("shot");
     assert!(rig.launcher.live().unwrap().is_empty());
     until("its container ends with it", || !alive(pid)).await;
 }

@@ -25,6 +25,7 @@ use crate::defaults;
 use crate::plan::{Device, DeviceKind, ExecPlan, Plan};
 use nix::sched::CloneFlags;
 use serde_json::{Map, Value, json};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// What a plan has lost.
@@ -58,6 +59,40 @@ pub fn config(plan: &Plan, outside: &Outside<'_>) -> Result<String> {
     spec.insert("linux".into(), linux(plan, outside)?);
     let process = process::compile(&plan.process, plan.head.terminal.as_ref())?;
     Ok(open(&spec, Some(&process)))
+}
+
+/// What hooks of a container that was not made from a configuration may read of one: where its root is (`root`, a path of
+/// the host), its mounts, its process but for the user, its names and namespaces of its own.
+///
+/// # Errors
+/// As [`config`]. Mounts that no configuration can say (out of another container) are left out.
+pub fn for_hooks(plan: &Plan, root: &Path, annotations: &BTreeMap<String, String>) -> Result<String> {
+    let mut listed = Vec::new();
+    for mount in &plan.mounts {
+        let mut mount = mount.clone();
+        // Whose its files are is nothing that a hook could ask for.
+        mount.id_map = None;
+        listed.extend(mounts::all(&[mount]).unwrap_or_default());
+    }
+    // The control groups are one mount in a configuration, and several in a plan.
+    let mut seen = BTreeSet::new();
+    listed.retain(|mount| mount["type"] != "cgroup" || seen.insert(mount["destination"].to_string()));
+    let own = plan.head.namespaces.new;
+    let namespaces = NAMESPACES.iter().filter(|(kind, _)| own & kind != 0);
+    let namespaces: Vec<Value> = namespaces.map(|(_, name)| json!({"type": name})).collect();
+    let mut spec = Map::new();
+    spec.insert("ociVersion".into(), super::VERSION.into());
+    spec.insert(
+        "root".into(),
+        json!({"path": text("root.path", root)?, "readonly": plan.readonly_root}),
+    );
+    spec.insert("hostname".into(), plan.hostname.clone().into());
+    spec.insert("mounts".into(), listed.into());
+    let process = process::compile(&plan.process, plan.head.terminal.as_ref())?;
+    spec.insert("process".into(), process.into());
+    spec.insert("annotations".into(), json!(annotations));
+    spec.insert("linux".into(), json!({"namespaces": namespaces}));
+    Ok(Value::Object(spec).to_string())
 }
 
 /// The process of an exec in the same way, for `exec --process`.

@@ -258,3 +258,43 @@ fn what_cannot_be_said_is_named() {
         .contains("UTF-8")
     );
 }
+
+#[test]
+fn hooks_are_told_the_root_and_every_mount_once() {
+    let cgroups = Cgroups::detect().unwrap();
+    let own = CgroupPath::new("iechor-document").unwrap().child("c1").unwrap();
+    let mut plan = plan(&cgroups, &own);
+    // What another runtime could not be asked for is no reason not to tell the rest.
+    plan.init = true;
+    if let Some(mount) = plan.mounts.iter_mut().find(|mount| mount.target == Path::new("/proc")) {
+        mount.id_map = Some(crate::plan::MountIdMap {
+            map: 0,
+            recursive: false,
+        });
+    }
+    let annotations = [("a".to_owned(), "b".to_owned())].into();
+    let text = for_hooks(&plan, Path::new("/run/b/rootfs"), &annotations).unwrap();
+    let document: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(document["root"], json!({"path": "/run/b/rootfs", "readonly": true}));
+    assert_eq!(document["annotations"]["a"], "b");
+    let mut targets: Vec<&str> = document["mounts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|mount| mount["destination"].as_str().unwrap())
+        .collect();
+    let count = targets.len();
+    targets.sort_unstable();
+    targets.dedup();
+    assert_eq!(targets.len(), count);
+    assert!(
+        targets.contains(&"/proc") && targets.contains(&defaults::V1_CGROUP_ROOT),
+        "{targets:?}"
+    );
+    assert!(document["process"]["args"].is_array());
+    let kinds = document["linux"]["namespaces"].as_array().unwrap();
+    assert!(
+        kinds.contains(&json!({"type": "pid"})) && !kinds.contains(&json!({"type": "network"})),
+        "{kinds:?}"
+    );
+}

@@ -168,6 +168,54 @@ pub(crate) fn changed_limits(old: &Resources, new: &Resources) -> Result<Limits>
     })
 }
 
+/// What takes [`changed_limits`] from `old` to `new` back, and the names of limits that only a new group would take back. What
+/// was not limited before is given the kernel's default: left out, it would stay as it is.
+pub(crate) fn restored_limits(old: &Resources, new: &Resources) -> Result<(Limits, Vec<&'static str>)> {
+    let mut back = changed_limits(new, old)?;
+    let (old, new) = (limits(old, true, &[])?, limits(new, true, &[])?);
+    fn free<T>(back: &mut Option<T>, old: &Option<T>, new: &Option<T>, default: T) {
+        if old.is_none() && new.is_some() {
+            *back = Some(default);
+        }
+    }
+    free(&mut back.cpu_shares, &old.cpu_shares, &new.cpu_shares, 1024);
+    free(&mut back.cpu_quota, &old.cpu_quota, &new.cpu_quota, -1);
+    free(&mut back.cpu_period, &old.cpu_period, &new.cpu_period, 0);
+    free(&mut back.memory, &old.memory, &new.memory, -1);
+    free(&mut back.memory_swap, &old.memory_swap, &new.memory_swap, -1);
+    let reservation = (&old.memory_reservation, &new.memory_reservation);
+    free(&mut back.memory_reservation, reservation.0, reservation.1, -1);
+    free(&mut back.pids, &old.pids, &new.pids, -1);
+    for (back, old, new) in [
+        (&mut back.read_bps, &old.read_bps, &new.read_bps),
+        (&mut back.write_bps, &old.write_bps, &new.write_bps),
+        (&mut back.read_iops, &old.read_iops, &new.read_iops),
+        (&mut back.write_iops, &old.write_iops, &new.write_iops),
+    ] {
+        let place = |limit: &Throttle| (limit.major, limit.minor);
+        let added = new
+            .iter()
+            .filter(|limit| old.iter().all(|own| place(own) != place(limit)));
+        back.extend(added.map(|limit| Throttle { rate: 0, ..*limit }));
+    }
+    // Their defaults are the parent's, or depend on the scheduler of the disk.
+    let weighed = |limit: &WeightDevice| {
+        let same = |own: &WeightDevice| (own.major, own.minor) == (limit.major, limit.minor);
+        !old.blkio_weight_device.iter().any(same)
+    };
+    let stay = [
+        (old.cpuset_cpus.is_none() && new.cpuset_cpus.is_some(), "CPUs"),
+        (old.cpuset_mems.is_none() && new.cpuset_mems.is_some(), "memory nodes"),
+        (old.swappiness.is_none() && new.swappiness.is_some(), "swappiness"),
+        (
+            old.blkio_weight.is_none() && new.blkio_weight.is_some() || new.blkio_weight_device.iter().any(weighed),
+            "block I/O weight",
+        ),
+    ];
+    let stay = stay.into_iter().filter(|(stays, _)| *stays).map(|(_, name)| name);
+    Ok((back, stay.collect()))
+}
+
 pub(super) fn in_container(device: &spec::Device) -> PathBuf {
     PathBuf::from(if device.path_in_container.is_empty() {
         &device.path_on_host
@@ -268,4 +316,64 @@ pub(super) fn host_devices() -> Vec<Device> {
         }
     }
     nodes
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use proptest::prelude::*;
+
+    fn resources() -> impl Strategy<Value = Resources> {
+        let some = || prop_oneof![Just(0i64), 1i64..1000];
+        (some(), some(), some(), some(), proptest::option::of(1i64..100)).prop_map(
+            |(shares, quota, memory, reservation, pids)| Resources {
+                cpu_shares: shares,
+                cpu_quota: quota * 1000,
+                memory: memory << 20,
+                memory_reservation: reservation << 20,
+                pids_limit: pids,
+                ..Resources::default()
+            },
+        )
+    }
+
+    /// What is in force after a change; a default counts as no limit.
+    fn after(before: &Limits, change: &Limits) -> Limits {
+        let mut now = before.clone();
+        now.cpu_shares = change.cpu_shares.or(now.cpu_shares).filter(|shares| *shares != 1024);
+        for (own, new) in [
+            (&mut now.cpu_quota, change.cpu_quota),
+            (&mut now.memory, change.memory),
+            (&mut now.memory_swap, change.memory_swap),
+            (&mut now.memory_reservation, change.memory_reservation),
+            (&mut now.pids, change.pids),
+        ] {
+            *own = new.or(*own).filter(|limit| *limit > 0);
+        }
+        now
+    }
+
+    proptest! {
+        #[test]
+        fn what_a_change_did_is_taken_back(old in resources(), new in resources()) {
+            let before = after(&limits(&old, true, &[]).unwrap(), &Limits::default());
+            let changed = after(&before, &changed_limits(&old, &new).unwrap());
+            let (back, stay) = restored_limits(&old, &new).unwrap();
+            prop_assert_eq!(after(&changed, &back), before);
+            prop_assert!(stay.is_empty());
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_taken_back_is_named() {
+        let new = Resources {
+            cpuset_cpus: "0".into(),
+            memory_swappiness: Some(3),
+            ..Resources::default()
+        };
+        let (_, stay) = restored_limits(&Resources::default(), &new).unwrap();
+        assert_eq!(stay, ["CPUs", "swappiness"]);
+        assert!(restored_limits(&new, &new).unwrap().1.is_empty());
+    }
 }

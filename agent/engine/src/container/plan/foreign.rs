@@ -16,7 +16,7 @@ use crate::container::Record;
 use crate::container::mounts::MountKind;
 use crate::error::{Error, Result};
 
-pub(super) fn refused(error: SpecError) -> Error {
+pub(crate) fn refused(error: SpecError) -> Error {
     match error {
         SpecError::Unsupported(what) => Error::unsupported(what),
         other => Error::invalid(error_text(&other)),

@@ -20,6 +20,8 @@ use crate::error::{Error, Result};
 
 /// The driver that takes names of the Container Device Interface.
 const CDI: &str = "cdi";
+/// The folder of a bundle over which the root is mounted.
+pub(crate) const ROOT: &str = "rootfs";
 /// What `--gpus` means where a vendor has described its devices.
 const GPUS: &str = "nvidia.com/gpu";
 
@@ -175,8 +177,13 @@ impl Injected {
         }
     }
 
+    /// Whether programs of a vendor are run around the start.
+    pub(crate) fn has_hooks(&self) -> bool {
+        !self.hooks.is_empty()
+    }
+
     /// Everything but nodes and rules.
-    pub(super) fn edit(&self, plan: &mut Plan, record: &Record) {
+    pub(super) fn edit(&self, plan: &mut Plan, record: &Record, bundle: &Path) {
         override_env(&mut plan.process.env, &self.env);
         for mount in &self.mounts {
             replace(&mut plan.mounts, mount.clone());
@@ -189,7 +196,8 @@ impl Injected {
         }
         if !self.hooks.is_empty() {
             let annotations = &record.host.annotations;
-            plan.head.hooks.state = spec::hook_state(record.id.as_str(), Path::new("/"), annotations);
+            plan.head.hooks.state = spec::hook_state(record.id.as_str(), bundle, annotations);
+            plan.hook_root = bundle.join(ROOT);
         }
         for (name, hook) in &self.hooks {
             let list = match name {

@@ -27,9 +27,9 @@ mod mounts;
 mod security;
 
 use devices::limits;
-pub(crate) use devices::{asked_nodes, changed_limits};
-pub(crate) use foreign::is_own_runtime;
-pub(crate) use injected::Injected;
+pub(crate) use devices::{asked_nodes, changed_limits, restored_limits};
+pub(crate) use foreign::{is_own_runtime, refused};
+pub(crate) use injected::{Injected, ROOT};
 use mounts::root_propagation;
 pub use security::PlanCache;
 use security::{Seccomp, capability_sets, error_text, security, sysctl};
@@ -194,7 +194,7 @@ impl Engine {
             init: host.init.unwrap_or(self.config.init),
             ..Plan::default()
         };
-        injected.edit(&mut plan, record);
+        injected.edit(&mut plan, record, &places.bundle);
         Ok(plan)
     }
 
