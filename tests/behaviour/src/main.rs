@@ -36,6 +36,7 @@ mod lifecycle;
 mod limits;
 mod links;
 mod live;
+mod log_records;
 mod log_servers;
 mod log_tls;
 mod logs;
@@ -118,6 +119,7 @@ fn everyday_tests() -> Vec<Test<World>> {
     tests.extend(lifecycle::tests());
     tests.extend(live::tests());
     tests.extend(logs::everyday());
+    tests.extend(log_records::everyday());
     tests.extend(images::tests());
     tests.extend(copies::tests());
     tests.extend(commits::tests());
