@@ -244,7 +244,11 @@ fn store_kind(error: &agent_store::Error) -> Kind {
 
 fn registry_kind(error: &agent_registry::Error) -> Kind {
     use agent_registry::Kind as Registry;
+    // What a web server says of a file is no secret, and dockerd passes it on.
+    let of_a_file = matches!(error, agent_registry::Error::Download { .. });
     match error.kind() {
+        Registry::Unauthorized if of_a_file => Kind::Unauthorized,
+        Registry::Denied if of_a_file => Kind::Forbidden,
         Registry::InvalidReference => Kind::InvalidArgument,
         // Docker answers 404 for what may be private: clients show the text.
         Registry::NotFound | Registry::Denied => Kind::NotFound,

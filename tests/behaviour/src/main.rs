@@ -29,6 +29,7 @@ mod enospc;
 mod failpoints;
 mod faults;
 mod flags;
+mod image_imports;
 mod image_rules;
 mod images;
 mod isolation;
@@ -124,6 +125,7 @@ fn everyday_tests() -> Vec<Test<World>> {
     tests.extend(copies::tests());
     tests.extend(commits::tests());
     tests.extend(image_rules::tests());
+    tests.extend(image_imports::everyday());
     tests.extend(volumes::tests());
     tests.extend(registries::tests());
     tests.extend(flags::tests());

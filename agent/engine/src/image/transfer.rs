@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::sync::Arc;
 
+use agent_registry::Download;
 use agent_store::{ExportOptions, Image, ImportOptions, LoadEvent, LoadOptions, RunConfig, SaveImage, SaveName};
 
 use crate::Engine;
@@ -119,6 +120,14 @@ impl Engine {
             self.image_event("save", one.image.id.as_str(), one.image.id.as_str());
         }
         Ok(())
+    }
+
+    /// Asks a web server for the file at `address`, to be imported.
+    ///
+    /// # Errors
+    /// An address that is none; what the server or the connection says.
+    pub async fn download(&self, address: &str) -> Result<Download> {
+        Ok(self.live().registry.download(address).await?)
     }
 
     /// Makes an image from the tar of a root file system. Blocks.
