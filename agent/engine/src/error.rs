@@ -57,6 +57,10 @@ pub enum Error {
     /// A request that contradicts itself or the rules; the text says which value and why.
     #[error("{0}")]
     Invalid(String),
+    #[error(
+        "image with reference {name} was found but does not provide the specified platform ({wanted}); it is for {own}"
+    )]
+    OtherPlatform { name: String, wanted: String, own: String },
     /// The object is in a state that does not admit the request; the text names both.
     #[error("{0}")]
     Conflict(String),
@@ -172,6 +176,7 @@ impl Error {
             Error::NoSuchContainer(_)
             | Error::NoSuchImage(_)
             | Error::NoTags(_)
+            | Error::OtherPlatform { .. }
             | Error::NoSuchExec(_)
             | Error::NoSuchFile { .. }
             | Error::NoSuchVolume(_)

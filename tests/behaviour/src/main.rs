@@ -30,6 +30,7 @@ mod failpoints;
 mod faults;
 mod flags;
 mod image_imports;
+mod image_platforms;
 mod image_rules;
 mod images;
 mod isolation;
@@ -126,6 +127,7 @@ fn everyday_tests() -> Vec<Test<World>> {
     tests.extend(commits::tests());
     tests.extend(image_rules::tests());
     tests.extend(image_imports::everyday());
+    tests.extend(image_platforms::everyday());
     tests.extend(volumes::tests());
     tests.extend(registries::tests());
     tests.extend(flags::tests());

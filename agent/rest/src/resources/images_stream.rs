@@ -13,13 +13,14 @@ use futures_util::stream::{self, Stream};
 use http::{HeaderMap, Request, StatusCode};
 use tokio::sync::mpsc;
 
-use super::images::check_platform;
+use super::platforms;
 use super::registries::credentials;
 use crate::error::{ApiError, ApiResult};
 use crate::peer::Peer;
 use crate::reply::{self, Broken, Feeder};
 use crate::request::Query;
 use crate::transfer::{BodyReader, BodyWriter};
+use crate::version::ApiVersion;
 
 /// Records that wait for a slow client; then the work waits.
 const DEPTH: usize = 64;
@@ -212,11 +213,17 @@ fn watched(download: Download, feeder: Feeder, peer: Peer) -> impl Stream<Item =
 }
 
 /// `POST /images/load`.
-pub async fn load(State(engine): State<Engine>, query: Query, request: Request<Body>) -> ApiResult {
+pub async fn load(
+    State(engine): State<Engine>,
+    version: ApiVersion,
+    query: Query,
+    request: Request<Body>,
+) -> ApiResult {
     let reader = BodyReader::start(request.into_body());
-    if query.all("platform").iter().any(|text| !text.is_empty()) {
-        return Err(ApiError::unsupported("loading single platforms of an archive"));
-    }
+    let only = match version.since(48) {
+        true => platforms::one(&query.all("platform"))?,
+        false => None,
+    };
     let quiet = query.flag_or("quiet", true);
     let (feeder, body) = reply::feed(DEPTH);
     tokio::task::spawn_blocking(move || {
@@ -224,7 +231,7 @@ pub async fn load(State(engine): State<Engine>, query: Query, request: Request<B
             // A client that hung up misses the words; what it sent whole is loaded whole.
             let _ = feeder.blocking_send(Ok(reply::line(message)));
         };
-        let loaded = engine.load(reader, |event| {
+        let loaded = engine.load(reader, only.as_ref(), |event| {
             if quiet {
                 return;
             }
@@ -271,7 +278,7 @@ pub async fn save_several(State(engine): State<Engine>, query: Query) -> ApiResu
 pub fn save(engine: Engine, names: Vec<String>, query: &Query) -> ApiResult {
     let selection = engine.save_selection(&names)?;
     for one in &selection {
-        check_platform(one.image.id.as_str(), &one.image, query)?;
+        platforms::check(one.image.id.as_str(), &one.image, &query.all("platform"))?;
     }
     let (mut writer, body) = BodyWriter::new();
     tokio::task::spawn_blocking(move || {
