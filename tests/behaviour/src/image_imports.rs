@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use harness::image::Image;
 use harness::tools::{eventually, tag};
@@ -81,6 +82,11 @@ fn answer(mut stream: TcpStream, left: &AtomicBool) -> std::io::Result<()> {
         "/back" => {
             let to = path.split_once('?').map_or("", |(_, to)| to);
             say("302 Found", &format!("Location: {to}\r\n"), 0, b"")
+        }
+        "/stalls" => {
+            say("200 OK", "", 1 << 40, &vec![b'x'; 4 << 20])?;
+            // Until the other side has enough of it.
+            std::io::Read::read(&mut stream, &mut [0]).map(drop)
         }
         "/endless.tar" => {
             let told = say("200 OK", "", 1 << 40, &layer);
@@ -188,7 +194,12 @@ fn what_no_address_has_is_refused(world: &World) {
     assert!(said.contains("connection refused"), "{said}");
     // What is wrong with the request itself is said before anybody is asked.
     create(world, &absent, "UPPER:x").expect(400);
-    for (path, words) in [("/broken.tar", "unexpected EOF"), ("/page", "the archive is refused")] {
+    let begin = Instant::now();
+    for (path, words) in [
+        ("/broken.tar", "unexpected EOF"),
+        ("/page", "the archive is refused"),
+        ("/stalls", "the archive is refused"),
+    ] {
         let said = records(&create(world, &web.url(path), &name).expect(200).text());
         let failure = said.last().unwrap()["error"].as_str().unwrap_or_default().to_owned();
         assert!(failure.contains(words), "{path}: {said:?}");
@@ -196,6 +207,8 @@ fn what_no_address_has_is_refused(world: &World) {
         assert!(said.contains(words), "{path}: {said}");
         assert!(!has(world, &name), "{path}");
     }
+    // What is no archive is refused at once, and not when the server's silence is over (30 s each time).
+    assert!(begin.elapsed() < Duration::from_secs(25), "{:?}", begin.elapsed());
 }
 
 fn redirects_lead_not_from_elsewhere_to_this_machine(world: &World) {
