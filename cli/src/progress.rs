@@ -68,7 +68,7 @@ impl Progress {
                 self.width,
             )
         });
-        if message.id.is_empty() {
+        if message.id.is_empty() && bar.is_none() {
             if !message.status.is_empty() {
                 // A plain line ends the block that is redrawn.
                 self.lines.clear();
@@ -77,7 +77,10 @@ impl Progress {
             }
             return;
         }
-        let mut line = format!("{}: {}", message.id, message.status);
+        let mut line = match message.id.as_str() {
+            "" => message.status.clone(),
+            id => format!("{id}: {}", message.status),
+        };
         if let Some(bar) = &bar {
             line.push(' ');
             line.push_str(bar);

@@ -25,6 +25,7 @@ pub mod extension;
 pub mod host_config;
 pub mod image;
 pub mod json;
+pub mod log;
 pub mod message;
 pub mod network;
 pub mod stats;

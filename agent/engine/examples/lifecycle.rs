@@ -70,8 +70,12 @@ async fn run(shim: PathBuf, archive: PathBuf, image: String, rounds: usize, netw
     let engine = Engine::open(config).await?;
     println!("open {:?}", begin.elapsed());
     let loader = engine.clone();
-    tokio::task::spawn_blocking(move || loader.load(File::open(archive)?, |_| {}).map_err(anyhow::Error::from))
-        .await??;
+    tokio::task::spawn_blocking(move || {
+        loader
+            .load(File::open(archive)?, None, |_| {})
+            .map_err(anyhow::Error::from)
+    })
+    .await??;
     tokio::time::sleep(Duration::from_millis(300)).await;
     let mut steps: BTreeMap<&str, Vec<Duration>> = BTreeMap::new();
     for _ in 0..rounds {

@@ -57,6 +57,10 @@ pub enum Error {
     /// A request that contradicts itself or the rules; the text says which value and why.
     #[error("{0}")]
     Invalid(String),
+    #[error(
+        "image with reference {name} was found but does not provide the specified platform ({wanted}); it is for {own}"
+    )]
+    OtherPlatform { name: String, wanted: String, own: String },
     /// The object is in a state that does not admit the request; the text names both.
     #[error("{0}")]
     Conflict(String),
@@ -172,6 +176,7 @@ impl Error {
             Error::NoSuchContainer(_)
             | Error::NoSuchImage(_)
             | Error::NoTags(_)
+            | Error::OtherPlatform { .. }
             | Error::NoSuchExec(_)
             | Error::NoSuchFile { .. }
             | Error::NoSuchVolume(_)
@@ -246,7 +251,11 @@ fn store_kind(error: &agent_store::Error) -> Kind {
 
 fn registry_kind(error: &agent_registry::Error) -> Kind {
     use agent_registry::Kind as Registry;
+    // What a web server says of a file is no secret, and dockerd passes it on.
+    let of_a_file = matches!(error, agent_registry::Error::Download { .. });
     match error.kind() {
+        Registry::Unauthorized if of_a_file => Kind::Unauthorized,
+        Registry::Denied if of_a_file => Kind::Forbidden,
         Registry::InvalidReference => Kind::InvalidArgument,
         // Docker answers 404 for what may be private: clients show the text.
         Registry::NotFound | Registry::Denied => Kind::NotFound,

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-pub use agent_registry::{BadCredentials, ClientConfig, Credentials, Mirror, Platform, Proxies};
+pub use agent_registry::{ClientConfig, Credentials, Download, Mirror, Platform, Proxies};
 pub use agent_store::{Change, Changed, Found, Image, LoadEvent, Manifest, RunConfig, TreeSource};
 pub use network::{AddressPool, Cidr, NetworkConfig};
 pub use runtime::log::{Entry as LogEntry, Stream as LogStream};

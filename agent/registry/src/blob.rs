@@ -102,18 +102,18 @@ pub struct BlobStream {
 
 /// How fast bytes come, counting only the time that we wait for them and not the reader's own.
 #[derive(Default)]
-struct Pace {
-    waited: Duration,
+pub(crate) struct Pace {
+    pub(crate) waited: Duration,
     bytes: u64,
 }
 
 impl Pace {
     /// How long the next bytes may take.
-    fn limit(&self, silence: Duration) -> Duration {
+    pub(crate) fn limit(&self, silence: Duration) -> Duration {
         silence.min((silence * 2).saturating_sub(self.waited))
     }
 
-    fn count(&mut self, bytes: u64) {
+    pub(crate) fn count(&mut self, bytes: u64) {
         self.bytes += bytes;
         if self.bytes >= LEAST {
             *self = Pace::default();

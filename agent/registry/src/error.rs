@@ -21,6 +21,8 @@
 //! | `BadDigest` | `filesystem layer verification failed for digest sha256:…` | `Corrupt` |
 //! | `BadSize` | `… has the wrong size` | `Corrupt` |
 //! | `TooLarge` | `… is larger than …` | `Corrupt` |
+//! | `Address` | `cannot download from this address: …` | `InvalidReference` |
+//! | `Download` | `failed to GET http://… with status 404 Not Found: …` | by status |
 
 use std::time::Duration;
 
@@ -215,6 +217,24 @@ pub enum Error {
         /// Announced or received; when it is too much, as far as it was read.
         actual: u64,
     },
+    /// An address that nothing can be fetched from. Its text may have a password in it and is left out.
+    #[error("cannot download from this address: {why}")]
+    Address {
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A web server that does not give a file.
+    #[error("failed to GET {address} with status {status} {reason}{page}")]
+    Download {
+        /// Without user and password.
+        address: String,
+        /// HTTP status.
+        status: u16,
+        /// The usual words for it.
+        reason: &'static str,
+        /// What it says, behind a colon; may be empty.
+        page: String,
+    },
     /// The registry serves images and nothing to search them by.
     #[error("registry {registry} cannot be searched: it has no search API (/v1/search)")]
     NoSearch {
@@ -235,7 +255,14 @@ impl Error {
     /// The sort of failure.
     pub fn kind(&self) -> Kind {
         match self {
-            Error::Reference(_) | Error::Config { .. } => Kind::InvalidReference,
+            Error::Reference(_) | Error::Config { .. } | Error::Address { .. } => Kind::InvalidReference,
+            Error::Download { status, .. } => match status {
+                400 => Kind::InvalidReference,
+                401 => Kind::Unauthorized,
+                403 => Kind::Denied,
+                404 => Kind::NotFound,
+                _ => Kind::Unavailable,
+            },
             Error::ManifestUnknown { .. }
             | Error::RepositoryUnknown { .. }
             | Error::BlobUnknown { .. }

@@ -11,6 +11,7 @@
 //! transport one exchange: HTTPS or HTTP   redirect  where an answer may lead                plan     a pull, its progress
 //! connect   one connection: proxy, TLS    dial      name → TCP                              tls      whom to trust
 //! endpoint  where: mirrors, registry      error     all that can go wrong, in Docker's words (answer)
+//! download  a file of another web server, to be imported
 //! ```
 //!
 //! Registries are taken for hostile: every document and every wait has a limit, every byte is checked against its digest
@@ -30,6 +31,7 @@ mod config;
 mod connect;
 mod dial;
 mod digest;
+mod download;
 mod endpoint;
 mod error;
 mod manifest;
@@ -52,6 +54,7 @@ pub use client::Client;
 pub use config::{ClientConfig, Mirror};
 pub use connect::ConnectError;
 pub use digest::{Digest, DigestError};
+pub use download::Download;
 pub use error::{Error, Kind, Result};
 pub use manifest::{Compression, LayerDesc, ManifestError, media};
 pub use plan::{Board, LayerState, PullPlan};

@@ -26,11 +26,21 @@ pub(crate) fn same_origin(a: &Url, b: &Url) -> bool {
     a.scheme() == b.scheme() && host_and_port(a) == host_and_port(b)
 }
 
+/// Where plain HTTP may lead.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Plain {
+    /// Back to the same host: for registries.
+    #[default]
+    Stays,
+    /// To any other host as well: for files of the web, where plain HTTP was what the user asked for.
+    Leads,
+}
+
 /// Where a redirect (or the realm of a token server) may lead.
 ///
-/// - Only HTTP and HTTPS. Plain HTTP only back to the same plain-HTTP host, or to one that may be insecure.
+/// - Only HTTP and HTTPS. Plain HTTP only from plain HTTP as `plain` has it, or to a host that may be insecure.
 /// - The loopback rule is for what the user named: a server elsewhere cannot send us to this machine's own ports.
-pub(crate) fn next_hop(from: &Url, location: &str, insecure: &Insecure) -> Result<Url, String> {
+pub(crate) fn next_hop(from: &Url, location: &str, insecure: &Insecure, plain: Plain) -> Result<Url, String> {
     let mut next = from
         .join(location)
         .map_err(|error| format!("redirected to an invalid address: {error}"))?;
@@ -48,8 +58,9 @@ pub(crate) fn next_hop(from: &Url, location: &str, insecure: &Insecure) -> Resul
     if is_loopback(&host) && !is_loopback(&from_host) && !insecure.lists(&host, port) {
         return Err(format!("refused to follow it to this machine ({host}:{port})"));
     }
-    let stays = from.scheme() == "http" && (&host, port) == (&from_host, from_port);
-    if next.scheme() == "http" && !stays && !insecure.allows(&host, port) {
+    let stays = plain == Plain::Leads || (&host, port) == (&from_host, from_port);
+    let may = from.scheme() == "http" && stays;
+    if next.scheme() == "http" && !may && !insecure.allows(&host, port) {
         return Err(format!(
             "refused to follow it to plain HTTP at {host}:{port}; if that is meant, add it to the insecure registries"
         ));
@@ -127,13 +138,25 @@ mod tests {
             ("https://r.example/v2/a", "gopher://r.example/", None),
             ("https://r.example/v2/a", "https://", None),
         ] {
-            let next = next_hop(&Url::parse(from).unwrap(), location, &insecure);
+            let next = next_hop(&Url::parse(from).unwrap(), location, &insecure, Plain::Stays);
             assert_eq!(
                 next.as_ref().ok().map(Url::as_str),
                 expected,
                 "{from} → {location}: {next:?}"
             );
         }
+    }
+
+    #[test]
+    fn files_of_the_web_may_be_on_other_plain_hosts() {
+        let insecure = Insecure::default();
+        let next = |from: &str, location| next_hop(&Url::parse(from).unwrap(), location, &insecure, Plain::Leads);
+        assert!(next("http://a.example/", "http://b.example/").is_ok());
+        assert!(next("http://a.example/", "https://b.example/").is_ok());
+        for location in ["http://127.0.0.1/", "https://[::1]/", "ftp://b.example/"] {
+            assert!(next("http://a.example/", location).is_err(), "{location}");
+        }
+        assert!(next("https://a.example/", "http://b.example/").is_err());
     }
 
     #[test]

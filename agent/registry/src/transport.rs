@@ -21,7 +21,7 @@ use crate::config::ClientConfig;
 use crate::connect::{ConnectError, Connector};
 use crate::dial::io_words;
 use crate::error::{Error, Result};
-use crate::redirect::{host_and_port, next_hop, request_name, same_origin, without_query};
+use crate::redirect::{Plain, host_and_port, next_hop, request_name, same_origin, without_query};
 
 /// A registry needs one, a content network behind it perhaps one more.
 const MAX_REDIRECTS: usize = 10;
@@ -46,6 +46,7 @@ pub(crate) struct Call {
     /// Only ever sent to the origin of `url`.
     pub(crate) authorization: Option<HeaderValue>,
     pub(crate) body: Bytes,
+    pub(crate) plain: Plain,
 }
 
 impl Call {
@@ -56,6 +57,7 @@ impl Call {
             headers: HeaderMap::new(),
             authorization: None,
             body: Bytes::new(),
+            plain: Plain::default(),
         }
     }
 
@@ -193,7 +195,7 @@ impl Transport {
             let location = location
                 .to_str()
                 .map_err(|_| failed("the redirect's address is unreadable".to_owned()))?;
-            let next = next_hop(&call.url, location, self.connector.insecure()).map_err(&failed)?;
+            let next = next_hop(&call.url, location, self.connector.insecure(), call.plain).map_err(&failed)?;
             if !same_origin(&call.url, &next) {
                 call.authorization = None;
             }
@@ -212,7 +214,7 @@ impl Transport {
 
     /// Whether `target` may be asked on the word of `from`, by the rule for redirects.
     pub(crate) fn may_lead(&self, from: &Url, target: &str) -> Result<Url, String> {
-        next_hop(from, target, self.connector.insecure())
+        next_hop(from, target, self.connector.insecure(), Plain::Stays)
     }
 
     async fn exchange(&self, call: &Call) -> Result<Response<Incoming>> {

@@ -22,6 +22,7 @@ mod openapi;
 mod peer;
 mod pieces;
 mod pool;
+mod records;
 mod reply;
 mod request;
 mod resources;

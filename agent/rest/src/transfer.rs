@@ -28,7 +28,11 @@ impl BodyReader {
     pub fn start(mut body: Body) -> BodyReader {
         let (sender, pieces) = mpsc::channel(DEPTH);
         tokio::spawn(async move {
-            while let Some(piece) = body.frame().await {
+            // Who stopped reading waits for no more of a body that may stall.
+            while let Some(piece) = tokio::select! {
+                piece = body.frame() => piece,
+                () = sender.closed() => None,
+            } {
                 let piece = match piece {
                     Ok(frame) => match frame.into_data() {
                         Ok(bytes) => Ok(bytes),

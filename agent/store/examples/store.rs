@@ -30,6 +30,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 normalise: &|name| Some(name.to_owned()),
                 architecture: "amd64".to_owned(),
                 variant: String::new(),
+                only: false,
             };
             let loaded = store.archive().load(File::open(archive)?, &options, &mut |event| {
                 if let LoadEvent::LayerDone { id } = event {

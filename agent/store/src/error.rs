@@ -260,6 +260,14 @@ pub enum Error {
         /// what is wrong
         reason: String,
     },
+    /// An image archive has images for other platforms alone.
+    #[error("the image archive has no image for {wanted}, only for {}", .offered.join(", "))]
+    OtherPlatform {
+        /// `os/architecture/variant`
+        wanted: String,
+        /// what it has
+        offered: Vec<String>,
+    },
     /// A folder that was to be removed as nobody's.
     #[error("{path} has an owner and is not removed")]
     OwnedFolder {
@@ -356,6 +364,7 @@ impl Error {
             | Error::BadEntry { .. }
             | Error::BadTar { .. }
             | Error::BadArchive { .. }
+            | Error::OtherPlatform { .. }
             | Error::BadImage { .. } => Kind::Invalid,
             Error::Source { .. }
             | Error::Sink { .. }

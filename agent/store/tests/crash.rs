@@ -15,6 +15,7 @@ fn options() -> LoadOptions<'static> {
         normalise: &|name| Some(name.to_owned()),
         architecture: "amd64".to_owned(),
         variant: String::new(),
+        only: false,
     }
 }
 

@@ -98,10 +98,20 @@ impl Client {
         self.send(call.option("tag", Some(tag))).await.map(drop)
     }
 
-    pub async fn remove_image(&self, name: &str, force: bool, no_prune: bool) -> Result<Vec<DeleteItem>> {
-        let call = Call::delete(format!("/images/{}", segments(name)?))
+    /// `platforms` as the JSON objects that these query values are.
+    pub async fn remove_image(
+        &self,
+        name: &str,
+        force: bool,
+        no_prune: bool,
+        platforms: &[String],
+    ) -> Result<Vec<DeleteItem>> {
+        let mut call = Call::delete(format!("/images/{}", segments(name)?))
             .flag("force", force)
             .flag("noprune", no_prune);
+        for platform in platforms {
+            call = call.query("platforms", platform);
+        }
         self.fetch(call).await
     }
 

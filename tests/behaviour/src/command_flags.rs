@@ -147,12 +147,6 @@ fn save_and_history_know_one_platform(world: &World) {
         let said = world.run(words).fails(1);
         assert!(said.contains("does not provide the specified platform"), "{said}");
     }
-    // An archive has one platform here; choosing one is refused by name.
-    let said = world.run(&["load", "--platform", "linux/amd64", "-i", &file]).fails(1);
-    assert!(
-        said.contains("loading single platforms of an archive is not supported"),
-        "{said}"
-    );
 }
 
 fn df_in_a_format(world: &World) {

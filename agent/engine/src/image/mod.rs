@@ -16,7 +16,7 @@ pub mod transfer;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use agent_registry::{Defaults, Reference};
+use agent_registry::{Defaults, Platform, Reference};
 use agent_store::Image;
 
 use crate::Engine;
@@ -42,6 +42,32 @@ pub struct ImageSummary {
     pub digests: Vec<String>,
     /// Ids of the containers that were made from it or mount it.
     pub containers: Vec<String>,
+}
+
+/// Whether the image is for the platform that somebody asks for: it has one, and a variant that one side leaves out is no
+/// difference.
+///
+/// # Errors
+/// `OtherPlatform`
+pub fn check_platform(image: &Image, name: &str, wanted: &Platform) -> Result<()> {
+    let own = &image.parsed;
+    let asked = wanted.variant.as_deref().unwrap_or_default();
+    let compared = !asked.is_empty() && !own.variant.is_empty();
+    let normal = |os, architecture, variant| Platform::new(os, architecture, Some(variant).filter(|_| compared));
+    let equal = normal(&wanted.os, &wanted.architecture, asked) == normal(&own.os, &own.architecture, &own.variant);
+    if equal {
+        return Ok(());
+    }
+    let own = Platform {
+        os: own.os.clone(),
+        architecture: own.architecture.clone(),
+        variant: Some(own.variant.clone()).filter(|variant| !variant.is_empty()),
+    };
+    Err(Error::OtherPlatform {
+        name: name.to_owned(),
+        wanted: wanted.to_string(),
+        own: own.to_string(),
+    })
 }
 
 impl Engine {

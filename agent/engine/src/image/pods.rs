@@ -133,7 +133,7 @@ impl Engine {
                 image.id.short()
             )));
         }
-        match self.remove_image(image.id.as_str(), true, false).await {
+        match self.remove_image(image.id.as_str(), None, true, false).await {
             // Another call was faster.
             Ok(_) => {}
             Err(error) if error.kind() == Kind::NotFound => {}

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use agent_registry::Platform;
 use agent_store::Image;
 
 use super::RemovedPart;
@@ -26,14 +27,24 @@ pub(crate) fn uses(record: &Record, id: &str) -> bool {
 
 impl Engine {
     /// Removes a name, or an image with all of its names, as Docker decides it. Unless `keep_parents`, parents that have
-    /// no name and no other child go along.
+    /// no name and no other child go along. With `only` it has to be an image for that platform: it has no other one, so
+    /// that all of it goes.
     ///
     /// # Errors
-    /// `Conflict` in Docker's words, and nothing is changed then; `NoSuchImage`.
-    pub async fn remove_image(&self, name: &str, force: bool, keep_parents: bool) -> Result<Vec<RemovedPart>> {
+    /// `Conflict` in Docker's words, and nothing is changed then; `NoSuchImage`, `OtherPlatform`.
+    pub async fn remove_image(
+        &self,
+        name: &str,
+        only: Option<Platform>,
+        force: bool,
+        keep_parents: bool,
+    ) -> Result<Vec<RemovedPart>> {
         let (engine, name) = (self.clone(), name.to_owned());
         self.detached(async move {
             let image = engine.find_image(&name)?;
+            if let Some(only) = &only {
+                super::check_platform(&image, &name, only)?;
+            }
             let canonical = engine.reference_of(&image, &name);
             let asked = match &canonical {
                 Some(canonical) => Asked::Reference {

@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::sync::Arc;
 
+use agent_registry::{Download, Platform};
 use agent_store::{ExportOptions, Image, ImportOptions, LoadEvent, LoadOptions, RunConfig, SaveImage, SaveName};
 
 use crate::Engine;
@@ -33,18 +34,30 @@ pub struct ImportRequest {
 }
 
 impl Engine {
-    /// Loads an archive. Blocks: call it on the blocking pool.
-    pub fn load(&self, reader: impl Read + Send, mut progress: impl FnMut(LoadEvent)) -> Result<Vec<LoadedName>> {
+    /// Loads an archive, or what it has for one platform. Blocks: call it on the blocking pool.
+    pub fn load(
+        &self,
+        reader: impl Read + Send,
+        only: Option<&Platform>,
+        mut progress: impl FnMut(LoadEvent),
+    ) -> Result<Vec<LoadedName>> {
         let normalise = |name: &str| {
             self.reference(name)
                 .ok()
                 .map(|reference| reference.or_latest().canonical())
         };
-        let host = agent_registry::Platform::host();
+        let platform = match only {
+            None => Platform::host(),
+            Some(asked) => Platform::new(&asked.os, &asked.architecture, asked.variant.as_deref()),
+        };
+        if platform.os != "linux" {
+            return Err(Error::invalid(format!("cannot load {} image on linux", platform.os)));
+        }
         let options = LoadOptions {
             normalise: &normalise,
-            architecture: host.architecture.clone(),
-            variant: host.variant.clone().unwrap_or_default(),
+            architecture: platform.architecture,
+            variant: platform.variant.unwrap_or_default(),
+            only: only.is_some(),
         };
         let loaded = self.store.archive().load(reader, &options, &mut progress)?;
         if loaded.images.is_empty() {
@@ -122,6 +135,14 @@ impl Engine {
         Ok(())
     }
 
+    /// Asks a web server for the file at `address`, to be imported.
+    ///
+    /// # Errors
+    /// An address that is none; what the server or the connection says.
+    pub async fn download(&self, address: &str) -> Result<Download> {
+        Ok(self.live().registry.download(address).await?)
+    }
+
     /// Makes an image from the tar of a root file system. Blocks.
     pub fn import(&self, reader: impl Read + Send, request: ImportRequest) -> Result<Arc<Image>> {
         let names = match request.repository.as_str() {
@@ -135,8 +156,8 @@ impl Engine {
             }
         };
         let platform = match request.platform.as_str() {
-            "" => agent_registry::Platform::host(),
-            text => agent_registry::Platform::parse(text).map_err(|error| Error::invalid(error.to_string()))?,
+            "" => Platform::host(),
+            text => Platform::parse(text).map_err(|error| Error::invalid(error.to_string()))?,
         };
         let config = super::instructions::apply(RunConfig::default(), &request.changes)?;
         let image = self.store.archive().import(

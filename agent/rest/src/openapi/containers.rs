@@ -9,6 +9,7 @@ use agent_api::container::{
 use agent_api::create::{Config, CreateRequest, CreateResponse};
 use agent_api::exec::{ExecCreate, ExecInspect, ExecStart};
 use agent_api::host_config::HostConfig;
+use agent_api::log::LogRecord;
 use agent_api::stats::Stats;
 use agent_engine::filters::CONTAINER_KEYS;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
@@ -17,6 +18,7 @@ use serde_json::Value;
 use super::operation::{
     Operation, cells, delete, filters, flag, get, head, list, moment, number, one_of, platform, post, put, text,
 };
+use crate::records::{JSON_LINES, JSON_SEQ, ND_JSON};
 use crate::reply::{JSON, MULTIPLEXED, RAW_STREAM};
 
 const TAR: &[&str] = &["application/x-tar"];
@@ -149,9 +151,9 @@ fn inside() -> Vec<Operation> {
                 text("tail"),
                 moment("since"),
                 moment("until"),
-                one_of("format", &["text"]),
+                one_of("format", &["json"]),
             ])
-            .bytes(STREAMS),
+            .records_or_bytes::<LogRecord>(&[JSON_LINES, ND_JSON, JSON_SEQ], STREAMS),
         get("/containers/{id}/stats", "Measure a container")
             .takes([flag("stream"), flag("one-shot")])
             .records::<Stats>(&[JSON]),

@@ -16,6 +16,7 @@ use super::operation::{
     Operation, delete, filters, flag, get, head, list, moment, number, one_of, platform, platform_json, post,
     registry_auth, some_of, text,
 };
+use crate::records::{JSON_LINES, JSON_SEQ, ND_JSON};
 use crate::reply::JSON;
 use crate::resources::absent::PLUGIN_KEYS;
 
@@ -41,12 +42,7 @@ fn system() -> Vec<Operation> {
             .extension(),
         get("/events", "What happens")
             .takes([moment("since"), moment("until"), filters(&EVENT_KEYS)])
-            .records::<Event>(&[
-                "application/jsonl",
-                "application/x-ndjson",
-                "application/json-seq",
-                JSON,
-            ]),
+            .records::<Event>(&[JSON_LINES, ND_JSON, JSON_SEQ, JSON]),
         get("/system/df", "Disk space by kind of object")
             .takes([
                 some_of("type", &["container", "image", "volume", "build-cache"]),

@@ -147,6 +147,8 @@ enum Answer {
     /// Objects of the type one after the other, for as long as it takes.
     Records(Shape, &'static [&'static str]),
     Bytes(&'static [&'static str]),
+    /// Records in types of the first kind, bytes in types of the second.
+    Either(Shape, &'static [&'static str], &'static [&'static str]),
 }
 
 /// One method of one path.
@@ -237,6 +239,15 @@ impl Operation {
         self.answer(200, Answer::Bytes(types))
     }
 
+    pub fn records_or_bytes<T: JsonSchema>(
+        self,
+        records: &'static [&'static str],
+        bytes: &'static [&'static str],
+    ) -> Operation {
+        let shape = SchemaGenerator::subschema_for::<T>;
+        self.answer(200, Answer::Either(shape, records, bytes))
+    }
+
     /// The connection becomes a raw stream.
     pub fn hijacks(self) -> Operation {
         self.answer(101, Answer::Nothing)
@@ -312,6 +323,14 @@ fn answered(answer: &Answer, output: &mut SchemaGenerator) -> Value {
         Answer::Bytes(types) => {
             let content: Map<String, Value> = types.iter().map(|one| ((*one).to_owned(), json!({}))).collect();
             json!({ "description": "Bytes", "content": content })
+        }
+        Answer::Either(shape, records, bytes) => {
+            let mut answer = answered(&Answer::Records(*shape, records), output);
+            answer["description"] = "Bytes, or objects of this type, one after the other".into();
+            for one in *bytes {
+                answer["content"][one] = json!({});
+            }
+            answer
         }
     }
 }

@@ -113,7 +113,7 @@ const READ_BY_OTHERS: &[(&str, &[&str])] = &[
     // `size(&query)` of attach.
     ("exec", &["h", "w"]),
     ("attach", &["h", "w", "stdin", "stdout", "stderr"]),
-    // The pull takes it from the headers; `check_platform` and `save` of the neighbours.
+    // The pull takes it from the headers; `save` from its neighbour.
     ("registries", &["X-Registry-Auth"]),
     ("images_stream", &["X-Registry-Auth", "platform"]),
 ];

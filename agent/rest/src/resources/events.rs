@@ -8,18 +8,15 @@ use agent_engine::events::{Event, EventKind, Reader};
 use agent_engine::filters::{EVENT_KEYS, event_matches, point_in_time};
 use axum::extract::State;
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, StatusCode};
 use tracing::warn;
 
 use crate::error::ApiResult;
 use crate::peer::Peer;
+use crate::records;
 use crate::reply::{self, Feeder};
 use crate::request::Query;
 use crate::version::ApiVersion;
-
-const JSON_LINES: &str = "application/jsonl";
-const ND_JSON: &str = "application/x-ndjson";
-const JSON_SEQ: &str = "application/json-seq";
 
 pub async fn events(
     State(engine): State<Engine>,
@@ -36,7 +33,6 @@ pub async fn events(
     };
     let (since, until) = (moment("since")?, moment("until")?);
     let content = media_type(&headers, version);
-    let sequence = content == JSON_SEQ;
     let mut reader = engine.events(since);
     let shutdown = engine.shutdown_token();
     let (feeder, body) = reply::feed(16);
@@ -47,7 +43,7 @@ pub async fn events(
                 () = shutdown.cancelled() => (),
             }
         };
-        let wanted = |event: &Event| event_matches(&filters, event).then(|| line(event, version, sequence));
+        let wanted = |event: &Event| event_matches(&filters, event).then(|| line(event, version, content));
         pass_on(&mut reader, until, left, &feeder, wanted).await;
     });
     Ok(reply::with_type(StatusCode::OK, content, body))
@@ -113,29 +109,17 @@ async fn pass_on(
 
 /// An explicit `Accept` wins, wildcards do not.
 fn media_type(headers: &HeaderMap, version: ApiVersion) -> &'static str {
-    let accepted = headers
-        .get_all(header::ACCEPT)
-        .iter()
-        .filter_map(|value| value.to_str().ok());
-    for part in accepted.flat_map(|value| value.split(',')) {
-        let media = part.split(';').next().unwrap_or_default().trim();
-        for known in [JSON_LINES, ND_JSON, JSON_SEQ] {
-            if media.eq_ignore_ascii_case(known) {
-                return known;
-            }
-        }
-    }
-    if version.since(52) { JSON_LINES } else { reply::JSON }
+    let usual = if version.since(52) {
+        records::JSON_LINES
+    } else {
+        reply::JSON
+    };
+    records::named(headers).unwrap_or(usual)
 }
 
-fn line(event: &Event, version: ApiVersion, sequence: bool) -> Bytes {
+fn line(event: &Event, version: ApiVersion, content: &str) -> Bytes {
     let mut bytes = Vec::with_capacity(512);
-    if sequence {
-        bytes.push(0x1e); // RFC 7464's record separator
-    }
-    // A struct of strings and numbers always serialises.
-    let _ = serde_json::to_writer(&mut bytes, &wire(event, version));
-    bytes.push(b'\n');
+    records::write(content, &wire(event, version), &mut bytes);
     bytes.into()
 }
 
@@ -186,7 +170,7 @@ mod tests {
         let until = SystemTime::now() + Duration::from_millis(50);
         let (feeder, body) = reply::feed(16);
         let sender = tokio::spawn(async move {
-            let wanted = |event: &Event| Some(line(event, ApiVersion::v1(52), false));
+            let wanted = |event: &Event| Some(line(event, ApiVersion::v1(52), reply::JSON));
             pass_on(&mut reader, Some(until), std::future::pending(), &feeder, wanted).await;
         });
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -206,25 +190,23 @@ mod tests {
             actor: "abc".into(),
             attributes: BTreeMap::from([("image".into(), "busybox".into())]),
         };
-        let text = |minor| String::from_utf8(line(&event, ApiVersion::v1(minor), false).to_vec()).unwrap();
+        let text = |minor| String::from_utf8(line(&event, ApiVersion::v1(minor), reply::JSON).to_vec()).unwrap();
         assert_eq!(
             text(51),
             "{\"status\":\"start\",\"id\":\"abc\",\"from\":\"busybox\",\"Type\":\"container\",\"Action\":\"start\",\"Actor\":{\"ID\":\"abc\",\"Attributes\":{\"image\":\"busybox\"}},\"scope\":\"local\",\"time\":1,\"timeNano\":1500000000}\n"
         );
         assert!(text(52).starts_with("{\"Type\":\"container\""));
-        assert_eq!(line(&event, ApiVersion::v1(52), true)[0], 0x1e);
+        assert_eq!(line(&event, ApiVersion::v1(52), records::JSON_SEQ)[0], 0x1e);
     }
 
     #[test]
     fn accept_chooses_the_media_type() {
-        let media = |accept: &str, minor| {
-            let mut headers = HeaderMap::new();
-            headers.insert(header::ACCEPT, accept.parse().unwrap());
-            media_type(&headers, ApiVersion::v1(minor))
+        let media = |accept: &'static str, minor| {
+            let accept = (http::header::ACCEPT, http::HeaderValue::from_static(accept));
+            media_type(&HeaderMap::from_iter([accept]), ApiVersion::v1(minor))
         };
         assert_eq!(media("*/*", 51), "application/json");
-        assert_eq!(media("*/*", 52), JSON_LINES);
-        assert_eq!(media("application/x-ndjson", 40), ND_JSON);
-        assert_eq!(media("text/plain, application/json-seq;q=1", 55), JSON_SEQ);
+        assert_eq!(media("*/*", 52), records::JSON_LINES);
+        assert_eq!(media("application/x-ndjson", 40), records::ND_JSON);
     }
 }

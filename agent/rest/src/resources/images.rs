@@ -15,6 +15,7 @@ use http::StatusCode;
 
 use super::images_stream;
 use super::inspect::{STORAGE_DRIVER, signed};
+use super::platforms;
 use crate::error::{ApiError, ApiResult};
 use crate::reply;
 use crate::request::{Query, Target};
@@ -44,12 +45,18 @@ pub async fn post(State(engine): State<Engine>, Target(path): Target, query: Que
 }
 
 /// `DELETE /images/{name}`.
-pub async fn delete(State(engine): State<Engine>, Target(name): Target, query: Query) -> ApiResult {
-    if query.has("platforms") {
-        return Err(ApiError::unsupported("removing single platforms of an image"));
-    }
+pub async fn delete(
+    State(engine): State<Engine>,
+    version: ApiVersion,
+    Target(name): Target,
+    query: Query,
+) -> ApiResult {
+    let only = match version.since(50) {
+        true => platforms::one(&query.all("platforms"))?,
+        false => None,
+    };
     let removed = engine
-        .remove_image(&name, query.flag("force"), query.flag("noprune"))
+        .remove_image(&name, only, query.flag("force"), query.flag("noprune"))
         .await?;
     Ok(reply::ok(&removed.into_iter().map(item).collect::<Vec<_>>()))
 }
@@ -67,27 +74,6 @@ fn item(part: RemovedPart) -> DeleteItem {
     }
 }
 
-/// The only platform values that can be served: those of the one platform an image has here.
-pub fn check_platform(name: &str, image: &Image, query: &Query) -> ApiResult<()> {
-    for text in query.all("platform").iter().filter(|text| !text.is_empty()) {
-        let wanted: Platform = json::from_slice(text.as_bytes())
-            .map_err(|error| ApiError::bad(format!("invalid platform {text:?}: {error}")))?;
-        let own = platform(image);
-        let variant = wanted.variant.is_empty() || own.variant.is_empty() || wanted.variant == own.variant;
-        if own.os != wanted.os || own.architecture != wanted.architecture || !variant {
-            return Err(ApiError::new(
-                StatusCode::NOT_FOUND,
-                format!(
-                    "image with reference {name} was found but does not provide the specified platform ({}); it is for {}",
-                    words(&wanted),
-                    words(&own)
-                ),
-            ));
-        }
-    }
-    Ok(())
-}
-
 fn platform(image: &Image) -> Platform {
     let own = &image.parsed;
     Platform {
@@ -96,16 +82,6 @@ fn platform(image: &Image) -> Platform {
         os_version: own.os_version.clone(),
         variant: own.variant.clone(),
     }
-}
-
-fn words(platform: &Platform) -> String {
-    let parts = [&platform.os, &platform.architecture, &platform.variant];
-    let parts: Vec<&str> = parts
-        .into_iter()
-        .map(String::as_str)
-        .filter(|part| !part.is_empty())
-        .collect();
-    parts.join("/")
 }
 
 /// The one manifest that an image has here.
@@ -225,7 +201,7 @@ fn inspect(engine: &Engine, version: ApiVersion, name: &str, query: &Query) -> A
     }
     let one = engine.inspect_image(name)?;
     let image = &one.image;
-    check_platform(name, image, query)?;
+    platforms::check(name, image, &query.all("platform"))?;
     let parsed = &image.parsed;
     let mut config = config(image);
     if !version.since(50) {
@@ -298,7 +274,7 @@ fn graph_driver(engine: &Engine, image: &Image) -> GraphDriver {
 
 fn history(engine: &Engine, name: &str, query: &Query) -> ApiResult {
     let one = engine.inspect_image(name)?;
-    check_platform(name, &one.image, query)?;
+    platforms::check(name, &one.image, &query.all("platform"))?;
     let mut items = steps(&one, engine.layer_sizes(&one.image));
     // Images that this one was made from here have ids of their own.
     let mut above = engine.image_parent(&one.image);

@@ -5,35 +5,43 @@ use agent_engine::Engine;
 use agent_engine::image::instructions;
 use agent_engine::image::pull::{LayerStep, PullEvent, Pulled};
 use agent_engine::image::transfer::ImportRequest;
-use agent_engine::view::{LoadEvent, Platform, RunConfig};
+use agent_engine::view::{Download, LoadEvent, Platform, RunConfig};
 use axum::body::Body;
 use axum::extract::State;
+use bytes::Bytes;
+use futures_util::stream::{self, Stream};
 use http::{HeaderMap, Request, StatusCode};
 use tokio::sync::mpsc;
 
-use super::images::check_platform;
+use super::platforms;
 use super::registries::credentials;
 use crate::error::{ApiError, ApiResult};
 use crate::peer::Peer;
-use crate::reply::{self, Feeder};
+use crate::reply::{self, Broken, Feeder};
 use crate::request::Query;
 use crate::transfer::{BodyReader, BodyWriter};
+use crate::version::ApiVersion;
 
 /// Records that wait for a slow client; then the work waits.
 const DEPTH: usize = 64;
+/// Bytes between two lines of progress of a download.
+const STEP: u64 = 512 * 1024;
 const TAR: &str = "application/x-tar";
 
-/// `POST /images/create`: `fromImage` pulls, `fromSrc=-` imports the body.
+/// `POST /images/create`: `fromImage` pulls, `fromSrc` imports what an address has, or with `-` the body.
 pub async fn create(State(engine): State<Engine>, peer: Peer, query: Query, request: Request<Body>) -> ApiResult {
     let (parts, body) = request.into_parts();
     match (query.get("fromImage"), query.get("fromSrc")) {
         ("", "") => Err(ApiError::bad(
             "images/create needs fromImage (to pull) or fromSrc (to import)",
         )),
-        ("", "-") => import(engine, &query, body),
-        ("", _) => Err(ApiError::unsupported(
-            "importing from an address (send the archive with fromSrc=-)",
-        )),
+        ("", "-") => {
+            let request = import_request(&engine, &query, "-")?;
+            let (feeder, out) = reply::feed(DEPTH);
+            import(engine, request, BodyReader::start(body), feeder);
+            Ok(reply::with_type(StatusCode::OK, reply::JSON, out))
+        }
+        ("", address) => import_from(engine, peer, &query, address).await,
         (image, _) => pull(&engine, peer, image, &query, &parts.headers).await,
     }
 }
@@ -126,23 +134,28 @@ fn pull_messages(event: PullEvent) -> Vec<Message> {
     }
 }
 
-fn import(engine: Engine, query: &Query, body: Body) -> ApiResult {
+/// What the image is to be. What is wrong with it is the client's to mend, before the archive is read.
+fn import_request(engine: &Engine, query: &Query, source: &str) -> ApiResult<ImportRequest> {
     let changes = query.all("changes");
-    // Before the archive is read: what is wrong with the request is the client's to mend.
     instructions::apply(RunConfig::default(), &changes)?;
     let repository = query.get("repo").to_owned();
     if !repository.is_empty() {
         engine.reference(&repository)?;
     }
-    let request = ImportRequest {
+    let message = match query.get("message") {
+        "" => format!("Imported from {source}"),
+        message => message.to_owned(),
+    };
+    Ok(ImportRequest {
         repository,
         tag: query.get("tag").to_owned(),
-        message: query.get("message").to_owned(),
+        message,
         changes,
         platform: query.get("platform").to_owned(),
-    };
-    let reader = BodyReader::start(body);
-    let (feeder, out) = reply::feed(DEPTH);
+    })
+}
+
+fn import(engine: Engine, request: ImportRequest, reader: BodyReader, feeder: Feeder) {
     tokio::task::spawn_blocking(move || {
         let message = match engine.import(reader, request) {
             Ok(image) => Message::status("", image.id.to_string()),
@@ -150,15 +163,67 @@ fn import(engine: Engine, query: &Query, body: Body) -> ApiResult {
         };
         let _ = feeder.blocking_send(Ok(reply::line(&message)));
     });
+}
+
+/// Imports what a web server has. Its refusal is ours, with a status of its own.
+async fn import_from(engine: Engine, peer: Peer, query: &Query, address: &str) -> ApiResult {
+    import_request(&engine, query, "")?;
+    let download = tokio::select! {
+        download = engine.download(address) => download?,
+        () = peer.clone().gone() => {
+            return Err(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "the client hung up"));
+        }
+    };
+    let request = import_request(&engine, query, download.address())?;
+    let (feeder, out) = reply::feed(DEPTH);
+    let first = Message::status("", format!("Downloading from {}", download.address()));
+    let _ = feeder.send(Ok(reply::line(&first))).await;
+    let body = Body::from_stream(watched(download, feeder.clone(), peer));
+    import(engine, request, BodyReader::start(body), feeder);
     Ok(reply::with_type(StatusCode::OK, reply::JSON, out))
 }
 
+/// What is downloaded, told to the client as it comes; ends with a failure when the client leaves.
+fn watched(download: Download, feeder: Feeder, peer: Peer) -> impl Stream<Item = Result<Bytes, Broken>> + Send {
+    let signed = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+    let total = download.length().map_or(0, signed);
+    let gone = Box::pin(peer.gone());
+    let begin = (download, gone, 0_u64, 0_u64);
+    stream::unfold(begin, move |(mut download, mut gone, mut done, mut told)| {
+        let feeder = feeder.clone();
+        async move {
+            let item = tokio::select! {
+                item = download.next() => item.map(|item| item.map_err(Broken::from)),
+                () = feeder.closed() => Some(Err("the client hung up".into())),
+                () = &mut gone => Some(Err("the client hung up".into())),
+            };
+            let end = item.is_none();
+            if let Some(Ok(bytes)) = &item {
+                done += Bytes::len(bytes) as u64;
+            }
+            if done - told >= STEP || (end && done > told) {
+                told = done;
+                let message = Message::progress("", "Importing", signed(done), total);
+                // That it cannot be sent is seen at the next turn.
+                let _ = feeder.send(Ok(reply::line(&message))).await;
+            }
+            item.map(|item| (item, (download, gone, done, told)))
+        }
+    })
+}
+
 /// `POST /images/load`.
-pub async fn load(State(engine): State<Engine>, query: Query, request: Request<Body>) -> ApiResult {
+pub async fn load(
+    State(engine): State<Engine>,
+    version: ApiVersion,
+    query: Query,
+    request: Request<Body>,
+) -> ApiResult {
     let reader = BodyReader::start(request.into_body());
-    if query.all("platform").iter().any(|text| !text.is_empty()) {
-        return Err(ApiError::unsupported("loading single platforms of an archive"));
-    }
+    let only = match version.since(48) {
+        true => platforms::one(&query.all("platform"))?,
+        false => None,
+    };
     let quiet = query.flag_or("quiet", true);
     let (feeder, body) = reply::feed(DEPTH);
     tokio::task::spawn_blocking(move || {
@@ -166,7 +231,7 @@ pub async fn load(State(engine): State<Engine>, query: Query, request: Request<B
             // A client that hung up misses the words; what it sent whole is loaded whole.
             let _ = feeder.blocking_send(Ok(reply::line(message)));
         };
-        let loaded = engine.load(reader, |event| {
+        let loaded = engine.load(reader, only.as_ref(), |event| {
             if quiet {
                 return;
             }
@@ -213,7 +278,7 @@ pub async fn save_several(State(engine): State<Engine>, query: Query) -> ApiResu
 pub fn save(engine: Engine, names: Vec<String>, query: &Query) -> ApiResult {
     let selection = engine.save_selection(&names)?;
     for one in &selection {
-        check_platform(one.image.id.as_str(), &one.image, query)?;
+        platforms::check(one.image.id.as_str(), &one.image, &query.all("platform"))?;
     }
     let (mut writer, body) = BodyWriter::new();
     tokio::task::spawn_blocking(move || {

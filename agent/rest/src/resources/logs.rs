@@ -1,5 +1,6 @@
 //! `GET /containers/{id}/logs`.
 
+use agent_api::log::{LogAttribute, LogRecord};
 use agent_api::time::log_stamp;
 use agent_engine::Engine;
 use agent_engine::container::logs::LogQuery;
@@ -13,6 +14,7 @@ use tokio::sync::mpsc;
 use crate::error::{ApiError, ApiResult};
 use crate::hijack::content_type;
 use crate::peer::Peer;
+use crate::records;
 use crate::reply;
 use crate::request::{Query, Target};
 use crate::version::ApiVersion;
@@ -82,6 +84,35 @@ fn details(attributes: &[(String, String)]) -> String {
     format!("{} ", all.join(","))
 }
 
+/// The media type of records, for a client that wants them: known from API 1.54 on.
+fn records_type(query: &Query, headers: &http::HeaderMap, version: ApiVersion) -> ApiResult<Option<&'static str>> {
+    if !version.since(54) {
+        return Ok(None);
+    }
+    match query.get("format") {
+        "" => Ok(records::named(headers).map(|_| records::negotiated(headers))),
+        "json" => Ok(Some(records::negotiated(headers))),
+        _ => Err(ApiError::bad("unsupported log format")),
+    }
+}
+
+fn record(entry: &LogEntry<'_>, attributes: &[LogAttribute]) -> LogRecord {
+    let mut line = String::from_utf8_lossy(entry.bytes).into_owned();
+    if !entry.partial {
+        line.push('\n');
+    }
+    let source = match entry.stream {
+        LogStream::Stdout => "stdout",
+        LogStream::Stderr => "stderr",
+    };
+    LogRecord {
+        line,
+        source: source.to_owned(),
+        timestamp: entry.time.into(),
+        attrs: Some(attributes.to_vec()).filter(|all| !all.is_empty()),
+    }
+}
+
 /// Whether a client copies what it gets, whatever the frames. Other programs take a frame for a line, as dockerd's are.
 fn copies(headers: &http::HeaderMap) -> bool {
     let agent = headers
@@ -98,13 +129,11 @@ pub async fn logs(
     query: Query,
     headers: http::HeaderMap,
 ) -> ApiResult {
-    if !matches!(query.get("format"), "" | "text") {
-        return Err(ApiError::unsupported("log records as JSON"));
-    }
     let (stdout, stderr) = (query.flag("stdout"), query.flag("stderr"));
     if !(stdout || stderr) {
         return Err(ApiError::bad("Bad parameters: you must choose at least one stream"));
     }
+    let records = records_type(&query, &headers, version)?;
     let container = engine.container(&id)?;
     let moment = |key: &str| match query.get(key) {
         // Clients send 0 for "from the beginning" and "without end".
@@ -120,11 +149,23 @@ pub async fn logs(
         since: moment("since")?,
         until: moment("until")?,
     };
+    let attributes = match query.flag("details") {
+        true => engine.log_details(&container),
+        false => Vec::new(),
+    };
+    if let Some(media_type) = records {
+        let pairs = attributes.into_iter();
+        let attributes: Vec<LogAttribute> = pairs.map(|(key, value)| LogAttribute { key, value }).collect();
+        let batches = engine.logs(&container, wanted, move |entry, out| {
+            records::write(media_type, &record(entry, &attributes), out);
+        })?;
+        return Ok(reply::with_type(StatusCode::OK, media_type, stream(batches, peer)));
+    }
     let tty = container.is_tty();
     let style = Style {
         tty,
         timestamps: query.flag("timestamps"),
-        details: query.flag("details").then(|| details(&engine.log_details(&container))),
+        details: query.flag("details").then(|| details(&attributes)),
         joined: copies(&headers),
     };
     let mut frame = Frame::default();
@@ -202,5 +243,35 @@ mod tests {
             false,
         );
         assert_eq!(stamped, b"1970-01-01T00:00:00.000000000Z  hi\n");
+    }
+
+    #[test]
+    fn a_record_has_the_line_as_text() {
+        let mut entry = LogEntry {
+            stream: LogStream::Stderr,
+            time: SystemTime::UNIX_EPOCH,
+            partial: false,
+            bytes: b"h\xffi\r",
+        };
+        let written = |entry: &LogEntry<'_>, attributes: &[LogAttribute]| {
+            let mut out = Vec::new();
+            records::write(records::ND_JSON, &record(entry, attributes), &mut out);
+            String::from_utf8(out).unwrap_or_default()
+        };
+        assert_eq!(
+            written(&entry, &[]),
+            "{\"Line\":\"h\u{fffd}i\\r\\n\",\"Source\":\"stderr\",\"Timestamp\":\"1970-01-01T00:00:00Z\"}\n"
+        );
+        entry.partial = true;
+        let attribute = LogAttribute {
+            key: "a".into(),
+            value: "b".into(),
+        };
+        let text = written(&entry, &[attribute]);
+        assert!(text.starts_with("{\"Line\":\"h\u{fffd}i\\r\",\"Source\""), "{text}");
+        assert!(
+            text.ends_with(",\"Attrs\":[{\"Key\":\"a\",\"Value\":\"b\"}]}\n"),
+            "{text}"
+        );
     }
 }

@@ -16,6 +16,7 @@ mod images_stream;
 mod inspect;
 mod logs;
 mod networks;
+mod platforms;
 mod refused;
 mod registries;
 mod registry_info;

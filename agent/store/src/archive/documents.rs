@@ -1,6 +1,7 @@
 //! What an archive says about itself: `manifest.json` (docker-archive) or `index.json` (OCI layout).
 
 use super::load::{LoadOptions, blob_path};
+use super::platforms::{Others, choose, wanted};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::image::{DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST};
@@ -181,6 +182,10 @@ impl Collected {
         self.documents.get(&self.resolve(name))
     }
 
+    pub fn has(&self, name: &str) -> bool {
+        self.get(name).is_some()
+    }
+
     fn parse<T: for<'de> Deserialize<'de>>(&self, name: &str) -> Result<Option<T>> {
         let Some(bytes) = self.get(name) else { return Ok(None) };
         serde_json::from_slice(bytes)
@@ -207,12 +212,14 @@ impl Collected {
                 "it has an OCI layout of another version than {LAYOUT_VERSION}, which is not supported"
             )));
         }
+        let mut others = Others::default();
         let mut from_index = Vec::new();
         if let Some(index) = &index {
             // With a manifest.json beside it, what cannot be used in the index is not needed.
             match self.index_images(index, options) {
                 Ok(images) => from_index = images,
                 Err(error) if docker.is_none() => return Err(error),
+                Err(Error::OtherPlatform { offered, .. }) => others.merge(offered),
                 Err(_) => {}
             }
         }
@@ -225,6 +232,9 @@ impl Collected {
                     one.config
                 ))
             })?;
+            if !wanted(config, options, &mut others)? {
+                continue;
+            }
             let names = one.repo_tags.unwrap_or_default();
             let names = names
                 .iter()
@@ -238,6 +248,14 @@ impl Collected {
                 names,
             });
         }
+        if options.only {
+            // Docker lists one platform of an image in manifest.json, and may have others in the index.
+            from_index.retain(|other| !images.iter().any(|image| image.config == other.config));
+            images.append(&mut from_index);
+        }
+        if images.is_empty() && !others.is_empty() {
+            return Err(others.error(options));
+        }
         Ok(images)
     }
 
@@ -245,17 +263,32 @@ impl Collected {
         let fitting = index
             .manifests
             .iter()
-            .any(|d| d.platform.as_ref().is_some_and(|p| fits(p, options)));
+            .any(|d| d.platform.as_ref().is_some_and(|p| p.fits(options)));
+        let mut others = Others::default();
         let mut images = Vec::new();
         for descriptor in &index.manifests {
             if is_attestation(descriptor) {
                 continue;
             }
             // Several platforms of one name: ours, if it is there. A lone foreign image is loaded all the same.
-            if fitting && descriptor.platform.as_ref().is_some_and(|p| !fits(p, options)) {
+            if let Some(platform) = &descriptor.platform
+                && (fitting || options.only)
+                && !platform.fits(options)
+            {
+                others.add(platform);
                 continue;
             }
-            let mut image = self.described(descriptor, options, 0)?;
+            let mut image = match self.described(descriptor, options, 0) {
+                Ok(image) => image,
+                Err(Error::OtherPlatform { offered, .. }) if options.only => {
+                    others.merge(offered);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            if !wanted(&image.config, options, &mut others)? {
+                continue;
+            }
             let annotations = descriptor.annotations.iter();
             let mut names: Vec<&String> = annotations.clone().filter_map(|a| a.get(FULL_NAME)).collect();
             if names.is_empty() {
@@ -278,6 +311,9 @@ impl Collected {
                 None => images.push(image),
             }
         }
+        if images.is_empty() && options.only && !others.is_empty() {
+            return Err(others.error(options));
+        }
         if images.is_empty() {
             return Err(bad("its index.json names no image"));
         }
@@ -293,7 +329,7 @@ impl Collected {
         match descriptor.media_type.as_str() {
             OCI_INDEX | DOCKER_LIST if depth < DEPTH => {
                 let index: Index = serde_json::from_slice(bytes).map_err(parsed)?;
-                let chosen = self.choose(&index, options)?;
+                let chosen = choose(self, &index, options)?;
                 self.described(chosen, options, depth + 1)
             }
             OCI_INDEX | DOCKER_LIST => Err(bad("its indexes are nested too deeply")),
@@ -322,39 +358,9 @@ impl Collected {
             ))),
         }
     }
-
-    /// The manifest for our platform, among those that the archive really has.
-    fn choose<'i>(&self, index: &'i Index, options: &LoadOptions<'_>) -> Result<&'i Descriptor> {
-        let images: Vec<&Descriptor> = index.manifests.iter().filter(|d| !is_attestation(d)).collect();
-        let here = |d: &&&Descriptor| self.get(&blob_path(d)).is_some();
-        let ours = |d: &&&Descriptor| d.platform.as_ref().is_none_or(|p| fits(p, options));
-        let exact = |d: &&&Descriptor| {
-            d.platform
-                .as_ref()
-                .is_some_and(|p| p.variant.as_deref().unwrap_or_default() == options.variant)
-        };
-        let candidates: Vec<&&Descriptor> = images.iter().filter(here).filter(ours).collect();
-        let chosen = candidates.iter().find(|d| exact(d)).or_else(|| candidates.first());
-        chosen.map(|d| **d).ok_or_else(|| {
-            let offered: Vec<String> = images
-                .iter()
-                .filter_map(|d| d.platform.as_ref())
-                .map(|p| format!("{}/{}", p.os, p.architecture))
-                .collect();
-            bad(format!(
-                "it has no image for linux/{}, only for {}",
-                options.architecture,
-                offered.join(", ")
-            ))
-        })
-    }
 }
 
-fn fits(platform: &Platform, options: &LoadOptions<'_>) -> bool {
-    platform.os == "linux" && platform.architecture == options.architecture
-}
-
-fn is_attestation(descriptor: &Descriptor) -> bool {
+pub(super) fn is_attestation(descriptor: &Descriptor) -> bool {
     descriptor
         .annotations
         .as_ref()

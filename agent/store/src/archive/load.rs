@@ -31,6 +31,9 @@ pub struct LoadOptions<'a> {
     pub architecture: String,
     /// Variant to prefer (`v8`); may be empty.
     pub variant: String,
+    /// Images of other platforms and variants are left out, as this one was asked for. Else an image for another platform
+    /// is loaded where the archive has no choice.
+    pub only: bool,
 }
 
 /// Progress of a load.

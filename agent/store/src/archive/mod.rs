@@ -5,6 +5,7 @@ mod documents;
 mod export;
 mod import;
 mod load;
+mod platforms;
 mod save;
 mod stage;
 mod walk;

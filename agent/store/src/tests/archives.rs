@@ -11,6 +11,7 @@ fn options() -> LoadOptions<'static> {
         normalise: &|name| (!name.contains(' ')).then(|| format!("docker.io/library/{name}")),
         architecture: "amd64".to_owned(),
         variant: String::new(),
+        only: false,
     }
 }
 
@@ -513,4 +514,92 @@ fn import_makes_an_image_and_export_gives_the_merged_view() {
     assert!(store.images().remove(&image.id).unwrap().layers.is_empty());
     store.snapshots().remove("c1").unwrap();
     assert_eq!(store.gc().unwrap().layers, image.chain);
+}
+
+/// An index of amd64 and two of arm, below the one name.
+fn several(oci: &mut Oci) -> serde_json::Value {
+    let mut manifests = Vec::new();
+    for (n, (architecture, variant)) in [("amd64", ""), ("arm", "v6"), ("arm", "v7")].into_iter().enumerate() {
+        let mut one = oci.image(&[&layer(n as u8)], architecture);
+        one["platform"] = serde_json::json!({"os": "linux", "architecture": architecture, "variant": variant});
+        manifests.push(one);
+    }
+    let index = serde_json::json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": manifests});
+    let mut index = oci.blob(OCI_INDEX, index.to_string().into_bytes());
+    index["annotations"] = serde_json::json!({"io.containerd.image.name": "several:1"});
+    index
+}
+
+#[test]
+fn the_platform_that_is_asked_for_is_loaded_alone() {
+    let loaded = |archive: &[u8], architecture: &str, variant: &str| {
+        let temp = tempfile::tempdir().unwrap();
+        let (store, _) = open(temp.path());
+        let options = LoadOptions {
+            architecture: architecture.to_owned(),
+            variant: variant.to_owned(),
+            only: true,
+            ..options()
+        };
+        let loaded = store.archive().load(archive, &options, &mut |_| {});
+        let kept = names(&store, "layers").len();
+        let seen = |one: &LoadedImage| {
+            assert_eq!(kept, 1, "what was not asked for is not kept");
+            (
+                one.image.parsed.architecture.clone(),
+                one.image.parsed.rootfs.diff_ids[0].clone(),
+                one.names.clone(),
+            )
+        };
+        match &loaded {
+            Ok(loaded) => Ok(loaded.images.iter().map(seen).collect::<Vec<_>>()),
+            Err(error) => {
+                assert_eq!((error.kind(), kept), (Kind::Invalid, 0));
+                Err(error.to_string())
+            }
+        }
+    };
+    let mut oci = Oci::new();
+    let index = several(&mut oci);
+    oci.index.push(index);
+    let archive = oci.archive();
+    for (architecture, variant, n) in [("amd64", "", 0), ("arm", "v6", 1), ("arm", "v7", 2), ("arm", "", 1)] {
+        let expected = (
+            architecture.to_owned(),
+            Digest::of(&layer(n)),
+            vec!["docker.io/library/several:1".to_owned()],
+        );
+        assert_eq!(
+            loaded(&archive, architecture, variant),
+            Ok(vec![expected]),
+            "{architecture} {variant}"
+        );
+    }
+    let words = "the image archive has no image for linux/arm64, only for linux/amd64, linux/arm/v6, linux/arm/v7";
+    assert_eq!(loaded(&archive, "arm64", ""), Err(words.to_owned()));
+    // What the descriptor does not say, the configuration does.
+    let mut oci = Oci::new();
+    let plain = oci.image(&[&layer(7)], "amd64");
+    oci.index.push(plain);
+    let archive = oci.archive();
+    assert_eq!(loaded(&archive, "amd64", "").unwrap().len(), 1);
+    let words = "the image archive has no image for linux/arm/v7, only for linux/amd64";
+    assert_eq!(loaded(&archive, "arm", "v7"), Err(words.to_owned()));
+    // Docker's own list beside the index has the platform of the machine that saved it.
+    let mut oci = Oci::new();
+    let index = several(&mut oci);
+    oci.index.push(index);
+    let (tar, config) = (layer(9), config(&[&layer(9)], "amd64"));
+    let list = serde_json::json!([{"Config": "c.json", "RepoTags": ["listed:1"], "Layers": ["l.tar"]}]).to_string();
+    let more = Tar::new().file("l.tar", &tar).file("c.json", &config);
+    let more = more.file("manifest.json", list.as_bytes()).end();
+    let archive = oci.archive();
+    let both = [&archive[..archive.len() - 1024], &more].concat();
+    assert_eq!(loaded(&both, "arm", "v7").unwrap()[0].1, Digest::of(&layer(2)));
+    let only_list = [&more[..]].concat();
+    assert_eq!(
+        loaded(&only_list, "amd64", "").unwrap()[0].2,
+        ["docker.io/library/listed:1"]
+    );
+    assert!(loaded(&only_list, "arm64", "").is_err());
 }

@@ -137,11 +137,6 @@ pub fn an_archive_becomes_an_image(world: &World) {
     server
         .call("DELETE", &format!("/images/made-{tag}:2"), None)
         .expect(200);
-    let elsewhere = server
-        .post("/images/create?fromSrc=http%3A%2F%2Fx", &Value::Null)
-        .expect(501)
-        .message();
-    assert!(elsewhere.contains("importing from an address"), "{elsewhere}");
 }
 
 pub fn a_file_does_not_take_the_place_of_a_folder(world: &World) {
