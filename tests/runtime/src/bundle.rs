@@ -14,10 +14,11 @@ use std::ops::{Deref, DerefMut};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use harness::Output;
 use harness::kernel::{Process, cgroups_with, own_mounts};
-use harness::tools::eventually;
+use harness::tools::{eventually, patience};
 use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -315,9 +316,15 @@ impl Bundle {
     /// Waits for a line of the container's output.
     #[track_caller]
     pub fn expect(&self, text: &str) {
-        eventually(&format!("the container writes {text:?}"), 10, || {
-            self.printed().contains(text)
-        });
+        let end = Instant::now() + patience(10);
+        while !self.printed().contains(text) {
+            assert!(
+                Instant::now() < end,
+                "the container never wrote {text:?} but {:?}",
+                self.printed()
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     pub fn console_socket(&self) -> ConsoleSocket {
@@ -369,7 +376,7 @@ impl Bundle {
             if !found {
                 return;
             }
-            std::thread::sleep(std::time::Duration::from_millis(10));
+            std::thread::sleep(Duration::from_millis(10));
         }
     }
 }

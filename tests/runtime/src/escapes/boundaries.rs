@@ -229,7 +229,7 @@ fn propagation(world: &World, propagation: Option<&str>) {
     );
     bundle.config = changed;
     bundle.launch();
-    harness::tools::eventually("it has mounted", 5, || bundle.printed().contains("all mounted"));
+    bundle.expect("all mounted");
     assert_eq!(count(), 2, "mounts of the container are on the host");
 }
 
