@@ -13,10 +13,11 @@ const BATCH: usize = 256;
 /// All images, or the one that the filter names.
 pub fn images(engine: &Engine, filter: Option<api::ImageFilter>) -> Result<Vec<api::Image>, Status> {
     let wanted = filter.and_then(|filter| filter.image).map(|spec| spec.image);
+    let pins = engine.pins();
     match wanted.filter(|name| !name.is_empty()) {
-        None => Ok(engine.images().iter().map(|image| shown(engine, image)).collect()),
+        None => Ok(engine.images().iter().map(|image| shown(&pins, image)).collect()),
         Some(name) => match engine.find_image(&name) {
-            Ok(image) => Ok(vec![shown(engine, &image)]),
+            Ok(image) => Ok(vec![shown(&pins, &image)]),
             Err(Error::NoSuchImage(_)) => Ok(Vec::new()),
             Err(error) => Err(status(error)),
         },

@@ -1,6 +1,6 @@
 //! An image of the store as a message.
 
-use agent_engine::Engine;
+use agent_engine::image::pods::Pins;
 use agent_engine::view::Image;
 
 use cri_api as api;
@@ -15,7 +15,7 @@ fn user(user: &str) -> (Option<api::Int64Value>, String) {
     }
 }
 
-pub fn shown(engine: &Engine, image: &Image) -> api::Image {
+pub fn shown(pins: &Pins<'_>, image: &Image) -> api::Image {
     let (uid, username) = user(&image.parsed.config.user);
     api::Image {
         // One string for one image wherever the API names it: the digest of its configuration.
@@ -30,7 +30,7 @@ pub fn shown(engine: &Engine, image: &Image) -> api::Image {
             image: image.id.to_string(),
             ..api::ImageSpec::default()
         }),
-        pinned: engine.image_is_pinned(image),
+        pinned: pins.hold(image),
     }
 }
 

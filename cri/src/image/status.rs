@@ -20,7 +20,7 @@ pub fn status(engine: &Engine, request: &ImageStatusRequest) -> Result<ImageStat
         info.insert("config".to_owned(), String::from_utf8_lossy(&image.config).into_owned());
     }
     Ok(ImageStatusResponse {
-        image: Some(shown(engine, &image)),
+        image: Some(shown(&engine.pins(), &image)),
         info,
     })
 }

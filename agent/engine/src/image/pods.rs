@@ -43,6 +43,27 @@ impl PodNames {
     }
 }
 
+/// Which images a kubelet must leave alone: what is asked of the containers is asked once, however many images there are.
+pub struct Pins<'a> {
+    names: &'a PodNames,
+    /// Ids of the containers that have each image.
+    users: BTreeMap<String, Vec<String>>,
+}
+
+impl Pins<'_> {
+    /// Whether somebody else has named the image, or has a container of it.
+    pub fn hold(&self, image: &Image) -> bool {
+        let id = image.id.as_str();
+        let mut names = references(image).peekable();
+        names.peek().is_none() || !names.all(|name| self.names.has(name, id)) || self.user_of(image).is_some()
+    }
+
+    /// The id of a container that has the image.
+    fn user_of(&self, image: &Image) -> Option<&str> {
+        self.users.get(image.id.as_str())?.first().map(String::as_str)
+    }
+}
+
 /// Names and digest references of an image.
 fn references(image: &Image) -> impl Iterator<Item = &String> {
     image.names.iter().chain(&image.digests)
@@ -104,17 +125,12 @@ impl Engine {
         }
     }
 
-    /// Whether a kubelet must leave the image alone: somebody else has named it, or has a container of it.
-    pub fn image_is_pinned(&self, image: &Image) -> bool {
-        let id = image.id.as_str();
-        let mut names = references(image).peekable();
-        names.peek().is_none() || !names.all(|name| self.pod_names.has(name, id)) || self.user_of(image).is_some()
-    }
-
-    /// The short id of a container that has the image.
-    fn user_of(&self, image: &Image) -> Option<String> {
-        let standing = self.standing(image);
-        standing.running.or(standing.stopped)
+    /// What a kubelet must leave alone, as of now.
+    pub fn pins(&self) -> Pins<'_> {
+        Pins {
+            names: &self.pod_names,
+            users: self.image_users(),
+        }
     }
 
     /// Removes an image with all of its names, as a kubelet means it. One that is not there is no error.
@@ -127,10 +143,11 @@ impl Engine {
             Err(Error::NoSuchImage(_)) => return Ok(()),
             Err(error) => return Err(error),
         };
-        if let Some(user) = self.user_of(&image) {
+        if let Some(user) = self.pins().user_of(&image) {
             return Err(Error::Conflict(format!(
-                "image {} is used by container {user}",
-                image.id.short()
+                "image {} is used by container {}",
+                image.id.short(),
+                user.get(..12).unwrap_or(user)
             )));
         }
         match self.remove_image(image.id.as_str(), None, true, false).await {
