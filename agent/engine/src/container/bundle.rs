@@ -37,20 +37,14 @@ impl Engine {
             return;
         }
         let bundle = self.places(&record.id).bundle;
-        match foreign::remove(&bundle) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!(container = %record.id, %error, "the bundle for hooks stays until the next start");
-            }
-            _ => {}
+        if let Err(error) = foreign::remove(&bundle) {
+            tracing::warn!(container = %record.id, %error, "the bundle for hooks stays until the next start");
         }
     }
 }
 
 fn write(bundle: &Path, config: &[u8], group: Option<u32>) -> io::Result<()> {
-    match foreign::remove(bundle) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
+    foreign::remove(bundle)?;
     DirBuilder::new().mode(0o700).create(bundle)?;
     DirBuilder::new().mode(0o755).create(bundle.join(ROOT))?;
     let path = bundle.join("config.json");

@@ -62,11 +62,13 @@ impl Engine {
     }
 }
 
-/// The root was mounted in the shim's namespace alone: here its folder is empty, or it is left alone with what is in it.
+/// The root was mounted in the shim's namespace alone: here its folder is empty, or it is left alone with what is in it. A
+/// bundle that is not there is removed already.
 pub(super) fn remove(bundle: &Path) -> std::io::Result<()> {
-    match std::fs::remove_dir(bundle.join("rootfs")) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    std::fs::remove_dir_all(bundle)
+    let gone = |result: std::io::Result<()>| match result {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    };
+    gone(std::fs::remove_dir(bundle.join("rootfs")))?;
+    gone(std::fs::remove_dir_all(bundle))
 }
