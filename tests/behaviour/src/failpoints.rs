@@ -48,6 +48,13 @@ pub fn die_at<T>(daemon: &Daemon, name: &str, drive: impl FnOnce() -> T) -> T {
     told
 }
 
+/// The status of an answer, or nothing if the daemon died over it.
+pub fn status(daemon: &Daemon, method: &str, target: &str, kind: &str, body: &[u8]) -> Option<u16> {
+    let headers = [("Content-Type", kind)];
+    let reply = daemon.server.try_send(method, target, &headers, body).ok()?;
+    (!reply.text().contains("errorDetail")).then_some(reply.status)
+}
+
 /// What a client asks for when the daemon comes by a point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verb {
@@ -142,9 +149,7 @@ struct Point<'a> {
 impl Point<'_> {
     /// The status of an answer, or nothing if the daemon died over it.
     fn ask(&self, method: &str, target: &str, kind: &str, body: &[u8]) -> Option<u16> {
-        let headers = [("Content-Type", kind)];
-        let reply = self.daemon.server.try_send(method, target, &headers, body).ok()?;
-        (!reply.text().contains("errorDetail")).then_some(reply.status)
+        status(self.daemon, method, target, kind, body)
     }
 
     fn json(&self, method: &str, target: &str, body: &Value) -> Option<u16> {

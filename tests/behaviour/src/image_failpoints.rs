@@ -10,7 +10,7 @@ use harness::tools::eventually;
 use harness::{Test, tests};
 use serde_json::{Value, json};
 
-use crate::failpoints::{Nothing, agreed, daemon, die_at};
+use crate::failpoints::{Nothing, agreed, daemon, die_at, status};
 
 pub fn tests() -> Vec<Test<Nothing>> {
     tests![points_of_images_and_prunes_leave_whole_things]
@@ -63,17 +63,17 @@ struct Point<'a> {
 impl Point<'_> {
     /// The status of an answer, or nothing if the daemon died over it.
     fn ask(&self, method: &str, target: &str) -> Option<u16> {
-        self.send(method, target, "application/json", b"{}")
-    }
-
-    fn send(&self, method: &str, target: &str, kind: &str, body: &[u8]) -> Option<u16> {
-        let server = &self.daemon.server;
-        let reply = server.try_send(method, target, &[("Content-Type", kind)], body).ok()?;
-        (!reply.text().contains("errorDetail")).then_some(reply.status)
+        status(self.daemon, method, target, "application/json", b"{}")
     }
 
     fn load(&self, archive: &[u8]) -> Option<u16> {
-        self.send("POST", "/images/load?quiet=1", "application/x-tar", archive)
+        status(
+            self.daemon,
+            "POST",
+            "/images/load?quiet=1",
+            "application/x-tar",
+            archive,
+        )
     }
 
     fn exists(&self, target: &str) -> bool {
